@@ -1,0 +1,1 @@
+"""Sequence classification with a custom LSTM and hn-query attention pooling."""

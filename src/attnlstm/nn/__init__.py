@@ -1,0 +1,26 @@
+"""Plain PyTorch modules: the LSTM, poolings from a sequence to a vector, and the classifier."""
+
+from attnlstm.nn.classifier import Classification, SequenceClassifier
+from attnlstm.nn.lstm import LSTM
+from attnlstm.nn.pooling import (
+    HnQueryAttention,
+    LastState,
+    LearnedQueryAttention,
+    MaxPooling,
+    MeanPooling,
+    Pooling,
+    build_pooling,
+)
+
+__all__ = [
+    "LSTM",
+    "Classification",
+    "HnQueryAttention",
+    "LastState",
+    "LearnedQueryAttention",
+    "MaxPooling",
+    "MeanPooling",
+    "Pooling",
+    "SequenceClassifier",
+    "build_pooling",
+]

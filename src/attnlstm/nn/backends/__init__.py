@@ -1,0 +1,44 @@
+"""The backends by name, and the rule by which `auto` chooses one."""
+
+import torch
+
+from attnlstm.nn.backends.base import Backend
+from attnlstm.nn.backends.fused import FusedBackend
+from attnlstm.nn.backends.naive import NaiveBackend
+from attnlstm.nn.backends.torch_kernels import TorchBackend
+from attnlstm.nn.cell import Cell
+
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (NaiveBackend(), FusedBackend(), TorchBackend())
+}
+
+
+def choose_backend(
+    name: str, cell: Cell, dtype: torch.dtype, device: torch.device, *, ragged: bool
+) -> Backend:
+    """The backend called `name`, or for "auto" the fastest that supports the request.
+
+    Raises:
+        ValueError: the name is unknown, or the backend does not support the request; the message
+            says why, and which backends do.
+    """
+    if name == "auto":
+        # nn.LSTM's kernels on the CPU leave oneDNN as soon as lengths differ; cuDNN's do not care.
+        order = ["fused", "torch"] if ragged and device.type == "cpu" else ["torch", "fused"]
+        for candidate in order:
+            if BACKENDS[candidate].unsupported(cell, dtype, device) is None:
+                return BACKENDS[candidate]
+        name = "naive"
+    if name not in BACKENDS:
+        raise ValueError(
+            f"backend should be one of {', '.join(['auto', *BACKENDS])}, got: {name!r}"
+        )
+    reason = BACKENDS[name].unsupported(cell, dtype, device)
+    if reason is not None:
+        able = [n for n, b in BACKENDS.items() if b.unsupported(cell, dtype, device) is None]
+        mend = f"use backend={' or '.join(map(repr, able))}" if able else "no backend can"
+        raise ValueError(f"backend={name!r} cannot run this LSTM: {reason}; {mend}")
+    return BACKENDS[name]
+
+
+__all__ = ["BACKENDS", "Backend", "choose_backend"]

@@ -1,0 +1,81 @@
+"""nn.LSTM's own kernels: oneDNN or ATen on the CPU, cuDNN on CUDA."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, _VF
+
+from attnlstm.nn.backends.base import Backend, State
+from attnlstm.nn.cell import Cell, Weights
+
+
+class TorchBackend(Backend):
+    """Calls the operators that torch.nn.LSTM calls, for the whole stack at once."""
+
+    name = "torch"
+
+    def unsupported(self, cell: Cell, dtype: torch.dtype, device: torch.device) -> str | None:
+        if cell.layer_norm:
+            return "nn.LSTM's kernels have no layer_norm"
+        if not cell.is_standard:
+            return "nn.LSTM's kernels have no activations other than tanh and sigmoid"
+        return super().unsupported(cell, dtype, device)
+
+    def run(
+        self,
+        data: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        weights: Sequence[Sequence[Weights]],
+        cell: Cell,
+        *,
+        dropout: float = 0.0,
+        variational_dropout: float = 0.0,
+    ) -> tuple[Tensor, State]:
+        if variational_dropout > 0:  # masks that the kernels do not know: layer by layer
+            return super().run(
+                data,
+                batch_sizes,
+                state,
+                weights,
+                cell,
+                dropout=dropout,
+                variational_dropout=variational_dropout,
+            )
+        return _lstm(data, batch_sizes, state, weights, dropout)
+
+    def layer(
+        self,
+        data: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        weights: Sequence[Weights],
+        cell: Cell,
+    ) -> tuple[Tensor, State]:
+        return _lstm(data, batch_sizes, state, [weights], dropout=0.0)
+
+
+def _lstm(
+    data: Tensor,
+    batch_sizes: Sequence[int],
+    state: State,
+    weights: Sequence[Sequence[Weights]],
+    dropout: float,
+) -> tuple[Tensor, State]:
+    flat_weights = [
+        w for layer in weights for direction in layer for w in direction if w is not None
+    ]
+    options = (
+        flat_weights,
+        weights[0][0].bias_ih is not None,
+        len(weights),
+        dropout,
+        torch.is_grad_enabled(),  # train: cuDNN keeps what backward needs only then
+        len(weights[0]) == 2,
+    )
+    if batch_sizes[0] == batch_sizes[-1]:  # a full batch: the kernels are faster on a dense one
+        time, batch = len(batch_sizes), batch_sizes[0]
+        output, h_n, c_n = _VF.lstm(data.view(time, batch, data.size(1)), state, *options, False)
+        return output.reshape(time * batch, output.size(2)), (h_n, c_n)
+    output, h_n, c_n = _VF.lstm(data, torch.tensor(batch_sizes), state, *options)
+    return output, (h_n, c_n)

@@ -1,0 +1,83 @@
+"""What one LSTM cell is made of: its weights, its activations and its layer normalisation.
+
+Shape letters in this package: B batch, T time, N real steps of all sequences together (sum of the
+lengths), F input features, H hidden size, P size of the hidden state (`proj_size`, or H without
+projection), L layers, D directions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+GATES = ("i", "f", "g", "o")
+"""The order in which nn.LSTM stacks its gates: input, forget, cell candidate, output."""
+
+LAYER_NORM_EPS = 1e-5
+"""The default of nn.LayerNorm, which labml's cell uses."""
+
+
+class Activation(NamedTuple):
+    """An activation function and its derivative written in terms of its own output y."""
+
+    function: Callable[[Tensor], Tensor]
+    in_place: Callable[[Tensor], Tensor]
+    derivative_from_output: Callable[[Tensor], Tensor]
+    supports_complex: bool
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Activation(torch.tanh, torch.tanh_, lambda y: 1 - y * y, True),
+    "sigmoid": Activation(torch.sigmoid, torch.sigmoid_, lambda y: y * (1 - y), True),
+    "relu": Activation(torch.relu, torch.relu_, lambda y: (y > 0).to(y.dtype), False),
+    # relu6(x + 3) / 6, as in Keras 3 and torch
+    "hard_sigmoid": Activation(
+        F.hardsigmoid,
+        lambda z: F.hardsigmoid(z, inplace=True),
+        lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6,
+        False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The options of an LSTM cell that change its formulas.
+
+    `recurrent_activation` acts on the gates i, f and o; `activation` on the candidate g and on the
+    cell state before the output gate (the names are Keras's). With `layer_norm`, each gate's
+    pre-activation and the cell state before the output activation are layer-normalised.
+    """
+
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    layer_norm: bool = False
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether these are the formulas of nn.LSTM."""
+        return self == Cell()
+
+
+class Weights(NamedTuple):
+    """The parameters of one direction of one layer, named, shaped and ordered as nn.LSTM's.
+
+    weight_ih [4*H, F], weight_hh [4*H, P], bias_ih and bias_hh [4*H], weight_hr [P, H].
+    weight_ln and bias_ln [5, H] hold the layer norms' gain and bias: rows i, f, g, o, then the
+    cell state.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    weight_hr: Tensor | None = None
+    weight_ln: Tensor | None = None
+    bias_ln: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> "Weights":
+        """The weights in another dtype."""
+        return Weights(*(None if w is None else w.to(dtype) for w in self))

@@ -1,0 +1,181 @@
+"""Weights from and to the layouts that other LSTMs keep them in.
+
+Everything is plain dictionaries of tensors. On our side they are the part of a state_dict that
+belongs to one layer and direction, named as nn.LSTM names it (`weight_ih_l0`, `bias_hh_l1_reverse`)
+so that `lstm.load_state_dict(from_keras(...))` works for a single layer, and for more after
+merging the dictionaries of each layer with `|`.
+
+Layouts with one bias per gate hold the sum of nn.LSTM's two. Read from them, `bias_ih` or `bias_hh`
+is that sum and the other one 0; written and read again they are exactly the same. A layout without
+biases becomes one for `bias=False`.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from attnlstm.nn.cell import GATES
+
+
+def from_gates(
+    gates: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """From one matrix per gate: `w_ii [hidden, input]`, `w_hi [hidden, hidden]`, `b_ii`, `b_hi
+    [hidden, 1]` (or `[hidden]`) and the same for f, g and o.
+    """
+    weights = {
+        f"weight_{kind}h": torch.cat([_get(gates, f"w_{kind}{gate}") for gate in GATES])
+        for kind in "ih"
+    }
+    if any(name.startswith("b_") for name in gates):
+        weights |= {
+            f"bias_{kind}h": torch.cat([_get(gates, f"b_{kind}{gate}").flatten() for gate in GATES])
+            for kind in "ih"
+        }
+    return _with_suffix(weights, layer, reverse)
+
+
+def to_gates(
+    state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """To one matrix per gate, biases as columns `[hidden, 1]`; see `from_gates`."""
+    weights = _layer(state_dict, layer, reverse)
+    gates = {}
+    for kind in "ih":
+        for gate, w in zip(GATES, weights[f"weight_{kind}h"].chunk(4), strict=True):
+            gates[f"w_{kind}{gate}"] = w
+        if f"bias_{kind}h" in weights:
+            for gate, b in zip(GATES, weights[f"bias_{kind}h"].chunk(4), strict=True):
+                gates[f"b_{kind}{gate}"] = b.unsqueeze(1)
+    return gates
+
+
+def from_linears(
+    linears: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """From the state_dict of eight nn.Linear: `Wii.weight`, `Wii.bias`, `Whi.weight`, ..."""
+    gates = {}
+    for name, tensor in linears.items():
+        linear, _, kind = name.partition(".")
+        gates[f"{'w' if kind == 'weight' else 'b'}_{linear.removeprefix('W')}"] = tensor
+    return from_gates(gates, layer, reverse)
+
+
+def to_linears(
+    state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """To the state_dict of eight nn.Linear; see `from_linears`."""
+    return {
+        f"W{name[2:]}.{'weight' if name.startswith('w') else 'bias'}": (
+            tensor if name.startswith("w") else tensor.squeeze(1)
+        )
+        for name, tensor in to_gates(state_dict, layer, reverse).items()
+    }
+
+
+def from_labml(
+    cell: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """From the state_dict of labml's annotated LSTMCell: `hidden_lin.weight`, `hidden_lin.bias`,
+    `input_lin.weight`, and with layer norm `layer_norm.0.weight` to `layer_norm.3.bias` and
+    `layer_norm_c.weight`, `layer_norm_c.bias`. The gates are stacked as i, f, g, o.
+    """
+    bias = _get(cell, "hidden_lin.bias")
+    weights = {
+        "weight_ih": _get(cell, "input_lin.weight"),
+        "weight_hh": _get(cell, "hidden_lin.weight"),
+        "bias_ih": torch.zeros_like(bias),
+        "bias_hh": bias,
+    }
+    if "layer_norm_c.weight" in cell:
+        for kind in ("weight", "bias"):
+            weights[f"{kind}_ln"] = torch.stack(
+                [_get(cell, f"{module}.{kind}") for module in LABML_LAYER_NORMS]
+            )
+    return _with_suffix(weights, layer, reverse)
+
+
+def to_labml(
+    state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """To the state_dict of labml's LSTMCell; see `from_labml`."""
+    weights = _layer(state_dict, layer, reverse)
+    cell = {
+        "hidden_lin.weight": weights["weight_hh"],
+        "hidden_lin.bias": _summed_bias(weights),
+        "input_lin.weight": weights["weight_ih"],
+    }
+    for kind in ("weight", "bias"):
+        if f"{kind}_ln" in weights:
+            for module, row in zip(LABML_LAYER_NORMS, weights[f"{kind}_ln"], strict=True):
+                cell[f"{module}.{kind}"] = row
+    return cell
+
+
+def from_keras(
+    weights: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """From Keras's `kernel [input, 4 * units]`, `recurrent_kernel [units, 4 * units]` and, with
+    biases, `bias [4 * units]`. Keras's gate order i, f, c, o is nn.LSTM's i, f, g, o.
+
+    Arrays are taken too: `from_keras(dict(zip(["kernel", "recurrent_kernel", "bias"],
+    keras_lstm.get_weights())))`.
+    """
+    ours = {
+        "weight_ih": torch.as_tensor(_get(weights, "kernel")).T.contiguous(),
+        "weight_hh": torch.as_tensor(_get(weights, "recurrent_kernel")).T.contiguous(),
+    }
+    if "bias" in weights:
+        ours["bias_ih"] = torch.as_tensor(weights["bias"])
+        ours["bias_hh"] = torch.zeros_like(ours["bias_ih"])
+    return _with_suffix(ours, layer, reverse)
+
+
+def to_keras(
+    state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+) -> dict[str, Tensor]:
+    """To Keras's kernel, recurrent_kernel and bias; see `from_keras`."""
+    weights = _layer(state_dict, layer, reverse)
+    keras = {
+        "kernel": weights["weight_ih"].T.contiguous(),
+        "recurrent_kernel": weights["weight_hh"].T.contiguous(),
+    }
+    if "bias_ih" in weights:
+        keras["bias"] = _summed_bias(weights)
+    return keras
+
+
+LABML_LAYER_NORMS = (*(f"layer_norm.{row}" for row in range(len(GATES))), "layer_norm_c")
+"""labml's layer norms in the order of the rows of our weight_ln and bias_ln."""
+
+
+def _suffix(layer: int, reverse: bool) -> str:
+    return f"_l{layer}{'_reverse' if reverse else ''}"
+
+
+def _with_suffix(weights: dict[str, Tensor], layer: int, reverse: bool) -> dict[str, Tensor]:
+    return {name + _suffix(layer, reverse): tensor for name, tensor in weights.items()}
+
+
+def _layer(state_dict: Mapping[str, Tensor], layer: int, reverse: bool) -> dict[str, Tensor]:
+    """One layer and direction of a state_dict, without the suffix."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ln", "bias_ln")
+    suffix = _suffix(layer, reverse)
+    if f"weight_hr{suffix}" in state_dict:
+        raise ValueError(f"weight_hr{suffix}: these layouts have no projection (proj_size)")
+    if f"weight_ih{suffix}" not in state_dict:
+        raise ValueError(
+            f"no weight_ih{suffix} in the state_dict, which has: {', '.join(state_dict)}"
+        )
+    return {name: state_dict[name + suffix] for name in names if name + suffix in state_dict}
+
+
+def _summed_bias(weights: Mapping[str, Tensor]) -> Tensor:
+    return weights["bias_ih"] + weights["bias_hh"]
+
+
+def _get(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in weights:
+        raise ValueError(f"no {name} among the weights, which are: {', '.join(weights)}")
+    return weights[name]

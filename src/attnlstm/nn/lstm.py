@@ -1,0 +1,406 @@
+"""A multi-layer LSTM with torch.nn.LSTM's whole surface, a choice of backends and cell options."""
+
+import numbers
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import PackedSequence
+
+from attnlstm.nn.backends import choose_backend
+from attnlstm.nn.backends.base import State
+from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
+
+
+class LSTM(nn.LSTM):
+    """torch.nn.LSTM with a choice of backends, ragged batches and cell options.
+
+    It derives from nn.LSTM for what is not the recurrence (parameters, their initialisation,
+    checks of the arguments, `flatten_parameters`, `isinstance`); the recurrence is run by
+    `attnlstm.nn.backends`. The arguments up to `dtype` are nn.LSTM's; the others are keyword-only.
+
+    Args:
+        input_size: number of features of the input.
+        hidden_size: number of features of the cell state.
+        num_layers: number of stacked layers.
+        bias: whether the gates have biases.
+        batch_first: whether input and output are `[batch, time, feature]`.
+        dropout: probability of zeroing an element between layers, drawn anew at each step.
+        bidirectional: whether each layer also reads the sequences backwards.
+        proj_size: if positive, the size to which the hidden state is projected.
+        backend: "auto" (the fastest that supports the request), "naive", "fused" or "torch".
+        layer_norm: layer-normalise each gate's pre-activation, and the cell state before the
+            output activation (Ba et al., 2016; as labml's annotated LSTM does).
+        activation: of the cell candidate and of the cell state before the output gate: "tanh",
+            "sigmoid", "relu" or "hard_sigmoid".
+        recurrent_activation: of the input, forget and output gates; the same choices.
+        recurrent_dropout: probability of zeroing an element of the hidden-to-hidden weights, drawn
+            once per call (DropConnect; Merity et al., 2018).
+        variational_dropout: probability of zeroing a feature between layers, drawn once per
+            sequence (Gal and Ghahramani, 2016).
+        forget_bias: what the forget gates' biases sum to at initialisation (Jozefowicz et al.,
+            2015, recommend 1); None leaves nn.LSTM's.
+
+    Raises:
+        ValueError, TypeError: as nn.LSTM, and for a backend that does not support the options.
+    """
+
+    # Defaults, so that what nn.LSTM's constructor calls finds them, and old pickles too.
+    backend: str = "auto"
+    layer_norm: bool = False
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    recurrent_dropout: float = 0.0
+    variational_dropout: float = 0.0
+    forget_bias: float | None = None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        backend: str = "auto",
+        layer_norm: bool = False,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        recurrent_dropout: float = 0.0,
+        variational_dropout: float = 0.0,
+        forget_bias: float | None = None,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+        )
+        for name, choice in (
+            ("activation", activation),
+            ("recurrent_activation", recurrent_activation),
+        ):
+            if choice not in ACTIVATIONS:
+                choices = ", ".join(ACTIVATIONS)
+                raise ValueError(f"{name} should be one of {choices}, got: {choice!r}")
+        for name, probability in (
+            ("recurrent_dropout", recurrent_dropout),
+            ("variational_dropout", variational_dropout),
+        ):
+            if (
+                isinstance(probability, bool)
+                or not isinstance(probability, numbers.Real)
+                or not 0 <= probability <= 1
+            ):
+                raise ValueError(f"{name} should be a number in range [0, 1], got: {probability!r}")
+        if forget_bias is not None and not bias:
+            raise ValueError("forget_bias needs bias=True")
+        self.backend = backend
+        self.layer_norm = layer_norm
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.variational_dropout = float(variational_dropout)
+        self.forget_bias = forget_bias
+        if layer_norm:
+            for suffix in chain.from_iterable(self._suffixes()):
+                for name in ("weight_ln", "bias_ln"):
+                    values = torch.empty(len(GATES) + 1, hidden_size, device=device, dtype=dtype)
+                    self.register_parameter(f"{name}_{suffix}", nn.Parameter(values))
+        self._reset_options()
+        weight = self.weight_ih_l0
+        choose_backend(backend, self._cell(), weight.dtype, weight.device, ragged=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as nn.LSTM does, and set what the cell options start from."""
+        super().reset_parameters()
+        self._reset_options()
+
+    @torch.no_grad()
+    def _reset_options(self) -> None:
+        for suffix in chain.from_iterable(self._suffixes()):
+            if self.layer_norm:
+                getattr(self, f"weight_ln_{suffix}").fill_(1)
+                getattr(self, f"bias_ln_{suffix}").fill_(0)
+            if self.forget_bias is not None:
+                forget_gate = slice(self.hidden_size, 2 * self.hidden_size)
+                getattr(self, f"bias_ih_{suffix}")[forget_gate] = self.forget_bias
+                getattr(self, f"bias_hh_{suffix}")[forget_gate] = 0
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """Run the LSTM, as nn.LSTM does.
+
+        Args:
+            input: `[time, batch, feature]`, `[batch, time, feature]` with `batch_first`,
+                `[time, feature]` for a single sequence, or a PackedSequence.
+            hx: h_0 `[layers * directions, batch, proj_size or hidden_size]` and c_0
+                `[layers * directions, batch, hidden_size]`, without `batch` for a single sequence;
+                zeros if None.
+            lengths: `[batch]`, how many steps of each sequence are real, from 0 to `time`, in any
+                order; the rest is right padding, which is not read. None: all of them.
+
+        Returns:
+            output, in the input's layout, 0 on padding; and (h_n, c_n), shaped as hx, each
+            sequence's state after its own last step (of the reverse direction: its own first).
+
+        Raises:
+            ValueError, RuntimeError: sizes, dtypes, devices or lengths that do not fit.
+        """
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence holds its own lengths: leave lengths out")
+            return self._forward_packed(input, hx)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        if input.dim() == 2:
+            if lengths is not None:
+                raise ValueError("lengths needs a batch: a 3-D input")
+            return self._forward_unbatched(input, hx)
+        if hx is not None and (hx[0].dim() != 3 or hx[1].dim() != 3):
+            raise RuntimeError(
+                "For batched 3-D input, hx and cx should also be 3-D but got "
+                f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+            )
+        return self._forward_batched(input, hx, lengths)
+
+    def _forward_unbatched(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+        if hx is not None:
+            if hx[0].dim() != 2 or hx[1].dim() != 2:
+                raise RuntimeError(
+                    "For unbatched 2-D input, hx and cx should also be 2-D but got "
+                    f"({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+                )
+            hx = (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
+        batch_dim = 0 if self.batch_first else 1
+        output, (h_n, c_n) = self._forward_batched(input.unsqueeze(batch_dim), hx, None)
+        return output.squeeze(batch_dim), (h_n.squeeze(1), c_n.squeeze(1))
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: State | None
+    ) -> tuple[PackedSequence, State]:
+        data, batch_sizes, sorted_indices, unsorted_indices = input
+        if hx is None:
+            hx = self._zero_state(data, int(batch_sizes[0]))
+        else:
+            hx = self.permute_hidden(hx, sorted_indices)
+        self.check_forward_args(data, hx, batch_sizes)
+        output, state = self._run(data, batch_sizes.tolist(), hx)
+        packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
+        return packed, self.permute_hidden(state, unsorted_indices)
+
+    def _forward_batched(
+        self, input: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
+    ) -> tuple[Tensor, State]:
+        if hx is None:
+            hx = self._zero_state(input, input.size(0 if self.batch_first else 1))
+        self.check_forward_args(input, hx, None)
+        time_major = input.transpose(0, 1) if self.batch_first else input
+        time, batch = time_major.shape[:2]
+        if time == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        steps = time_major.reshape(time * batch, self.input_size)
+        if lengths is None or (lengths := check_lengths(lengths, batch, time)).eq(time).all():
+            output, state = self._run(steps, [batch] * time, hx)
+        else:
+            output, state = self._run_ragged(steps, lengths, hx)
+        output = output.reshape(time, batch, output.size(1))
+        return (output.transpose(0, 1) if self.batch_first else output), state
+
+    def _run_ragged(self, steps: Tensor, lengths: Tensor, hx: State) -> tuple[Tensor, State]:
+        """Pack the real steps of [time * batch, feature], run, and put the results in place."""
+        batch = lengths.numel()
+        lengths, order = lengths.sort(descending=True, stable=True)
+        is_real = torch.arange(int(lengths[0])).unsqueeze(1) < lengths  # [time, batch]
+        batch_sizes = is_real.sum(1).tolist()
+        packed_places = (torch.arange(len(is_real)).unsqueeze(1) * batch + order)[is_real]
+        packed_places = packed_places.to(steps.device)
+        order = order.to(steps.device)
+
+        h_0, c_0 = (state.index_select(1, order) for state in hx)
+        padded = steps.new_zeros(steps.size(0), self.feature_size)
+        if not batch_sizes:  # every sequence is empty
+            return padded, hx
+        running = batch_sizes[0]  # empty sequences keep the state they were given
+        data, state = self._run(
+            steps.index_select(0, packed_places),
+            batch_sizes,
+            (h_0[:, :running], c_0[:, :running]),
+        )
+        output = padded.to(data.dtype).index_copy(0, packed_places, data)
+        h_n, c_n = (
+            torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1).index_select(
+                1, order.argsort()
+            )
+            for ran, initial in zip(state, (h_0, c_0), strict=True)
+        )
+        return output, (h_n, c_n)
+
+    def _run(self, data: Tensor, batch_sizes: list[int], hx: State) -> tuple[Tensor, State]:
+        """Hand a packed batch to the backend, with the weights as they are now.
+
+        The weights are read by name at each call, so that parametrizations, `functional_call` and
+        weights that were replaced are seen.
+        """
+        weights = [[self._weights(suffix) for suffix in layer] for layer in self._suffixes()]
+        _check_devices(data, weights[0][0].weight_ih, hx)
+        autocast_dtype = _autocast_dtype(data)
+        if autocast_dtype is not None:
+            data, hx = data.to(autocast_dtype), (hx[0].to(autocast_dtype), hx[1].to(autocast_dtype))
+            weights = [[w.to(autocast_dtype) for w in layer] for layer in weights]
+        for number, state in enumerate(hx):
+            if state.dtype != data.dtype:
+                raise RuntimeError(
+                    f"Expected hidden[{number}] dtype {data.dtype} as the input's, "
+                    f"got {state.dtype}"
+                )
+        if self.training and self.recurrent_dropout > 0:
+            weights = [
+                [
+                    w._replace(weight_hh=F.dropout(w.weight_hh, self.recurrent_dropout))
+                    for w in layer
+                ]
+                for layer in weights
+            ]
+        ragged = batch_sizes[0] != batch_sizes[-1]
+        cell = self._cell()
+        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=ragged)
+        with (
+            nullcontext()
+            if autocast_dtype is None
+            else torch.autocast(data.device.type, enabled=False)
+        ):
+            return backend.run(
+                data,
+                batch_sizes,
+                hx,
+                weights,
+                cell,
+                dropout=self.dropout if self.training else 0.0,
+                variational_dropout=self.variational_dropout if self.training else 0.0,
+            )
+
+    def _suffixes(self) -> list[list[str]]:
+        """How nn.LSTM ends the parameter names of each layer's directions."""
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
+
+    def _weights(self, suffix: str) -> Weights:
+        return Weights(*(getattr(self, f"{name}_{suffix}", None) for name in Weights._fields))
+
+    def _cell(self) -> Cell:
+        return Cell(self.activation, self.recurrent_activation, self.layer_norm)
+
+    def _zero_state(self, input: Tensor, batch: int) -> State:
+        layers = self.num_layers * (2 if self.bidirectional else 1)
+        return (
+            input.new_zeros(layers, batch, self.proj_size or self.hidden_size),
+            input.new_zeros(layers, batch, self.hidden_size),
+        )
+
+    @property
+    def feature_size(self) -> int:
+        """The size of the output's last dimension."""
+        return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
+
+    def extra_repr(self) -> str:
+        """nn.LSTM's, and the options that differ from their defaults."""
+        options = (
+            f", {name}={getattr(self, name)!r}"
+            for name in OPTIONS
+            if getattr(self, name) != getattr(LSTM, name)
+        )
+        return super().extra_repr() + "".join(options)
+
+    def __prepare_scriptable__(self) -> nn.LSTM:
+        """What torch.jit.script compiles in this module's place: nn.LSTM with the same weights."""
+        if not self._cell().is_standard or self.recurrent_dropout or self.variational_dropout:
+            raise RuntimeError("torch.jit.script supports this LSTM only without its cell options")
+        script = nn.LSTM(
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.bias,
+            self.batch_first,
+            self.dropout,
+            self.bidirectional,
+            self.proj_size,
+            device="meta",
+        )
+        for name, parameter in self.named_parameters():
+            setattr(script, name, parameter)
+        return script.train(self.training)
+
+
+OPTIONS = (
+    "backend",
+    "layer_norm",
+    "activation",
+    "recurrent_activation",
+    "recurrent_dropout",
+    "variational_dropout",
+    "forget_bias",
+)
+"""The arguments that nn.LSTM does not have."""
+
+
+def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Tensor:
+    """Lengths as an int64 tensor [batch] on the CPU, where the packed layout is worked out.
+
+    Raises:
+        ValueError: they are not `batch` integers from 0 to `time`.
+    """
+    lengths = torch.as_tensor(lengths)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths should be integers, got {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(f"Expected lengths size ({batch},), got {tuple(lengths.shape)}")
+    lengths = lengths.to("cpu", torch.int64)
+    if batch > 0 and not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
+        raise ValueError(
+            f"lengths should be from 0 to the {time} steps of the input, "
+            f"got {int(lengths.min())} to {int(lengths.max())}"
+        )
+    return lengths
+
+
+def _check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
+    for name, tensor in (("parameter", weight), ("hidden", hx[0]), ("hidden", hx[1])):
+        if tensor.device != data.device:
+            raise RuntimeError(
+                f"Input and {name} tensors are not at the same device, found input tensor at "
+                f"{data.device} and {name} tensor at {tensor.device}"
+            )
+
+
+def _autocast_dtype(data: Tensor) -> torch.dtype | None:
+    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
+    device_type = data.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return None
+    if not torch.is_autocast_enabled(device_type) or data.dtype not in AUTOCAST_DTYPES:
+        return None
+    return torch.get_autocast_dtype(device_type)
+
+
+AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)

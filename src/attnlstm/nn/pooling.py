@@ -1,0 +1,148 @@
+"""From a sequence to one vector: attention and plainer poolings, all blind to padding.
+
+Every pooling takes the LSTM's outputs `[batch, time, feature]`, its final hidden state h_n
+`[layers * directions, batch, hidden]` and the lengths `[batch]` (None: no padding), and returns the
+context `[batch, feature]` and the attention weights `[batch, time]`, or None where there are none.
+A sequence of length 0 gives a context of zeros.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Pooling(nn.Module, ABC):
+    """Masks the padding; a subclass says how the real steps are pooled."""
+
+    def forward(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pool `[batch, time, feature]` to `[batch, feature]`; see the module's docstring."""
+        batch, time, _ = outputs.shape
+        if lengths is None:
+            lengths = torch.full((batch,), time)
+        lengths = lengths.to(outputs.device)
+        is_real = torch.arange(time, device=outputs.device) < lengths.unsqueeze(1)
+        # Whatever stands on padding, NaN too, must not reach a sum: 0 * NaN is NaN.
+        outputs = outputs.masked_fill(~is_real.unsqueeze(2), 0)
+        return self.pool(outputs, h_n, lengths, is_real)
+
+    @abstractmethod
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pool outputs that are 0 where `is_real` `[batch, time]` is False."""
+
+
+class HnQueryAttention(Pooling):
+    """Dot-product attention with the final hidden state as the query (Luong et al., 2015).
+
+        weights = softmax over time of (outputs . h_n)
+        context = weighted sum of outputs
+
+    h_n is the last layer's, both directions concatenated when there are two. With `scaled`, the
+    scores are divided by sqrt(feature) (Vaswani et al., 2017).
+    """
+
+    def __init__(self, scaled: bool = False) -> None:
+        super().__init__()
+        self.scaled = scaled
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        query = last_layer_state(h_n, outputs.size(2))
+        scores = torch.bmm(outputs, query.unsqueeze(2)).squeeze(2)  # [batch, time]
+        if self.scaled:
+            scores = scores / outputs.size(2) ** 0.5
+        return attend(outputs, scores, is_real)
+
+    def extra_repr(self) -> str:
+        return f"scaled={self.scaled}"
+
+
+class LearnedQueryAttention(Pooling):
+    """Attention with one learned query for all sequences (Zhou et al., 2016).
+
+        weights = softmax over time of (tanh(outputs) . w)
+        context = weighted sum of outputs
+
+    w starts at zero, which is mean pooling.
+    """
+
+    def __init__(self, feature_size: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(feature_size))
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        return attend(outputs, outputs.tanh() @ self.w, is_real)
+
+
+class LastState(Pooling):
+    """The final hidden state of the last layer, both directions concatenated when there are two."""
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        state = last_layer_state(h_n, outputs.size(2))
+        return state.masked_fill((lengths == 0).unsqueeze(1), 0), None
+
+
+class MeanPooling(Pooling):
+    """The mean over the real steps."""
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        return outputs.sum(1) / lengths.clamp(min=1).unsqueeze(1).to(outputs.dtype), None
+
+
+class MaxPooling(Pooling):
+    """The maximum of each feature over the real steps."""
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        lowest = torch.finfo(outputs.dtype).min
+        highest = outputs.masked_fill(~is_real.unsqueeze(2), lowest).amax(1)
+        return highest.masked_fill((lengths == 0).unsqueeze(1), 0), None
+
+
+def last_layer_state(h_n: Tensor, feature_size: int) -> Tensor:
+    """The last layer's final state `[batch, feature]`, its directions concatenated."""
+    directions = feature_size // h_n.size(2)
+    return torch.cat(list(h_n[-directions:]), dim=1)
+
+
+def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax of the scores `[batch, time]` over the real steps, and the weighted sum of outputs.
+
+    The softmax is in float32 at least. Weights on padding are exactly 0.
+    """
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    # Not -inf: a sequence without real steps would get NaN weights, and NaN gradients with them.
+    lowest = torch.finfo(scores.dtype).min
+    weights = scores.masked_fill(~is_real, lowest).softmax(dim=1).masked_fill(~is_real, 0)
+    context = torch.bmm(weights.to(outputs.dtype).unsqueeze(1), outputs).squeeze(1)
+    return context, weights
+
+
+def build_pooling(name: str, feature_size: int, **options: bool) -> Pooling:
+    """The pooling called `name`, for outputs of `feature_size`."""
+    if name == "learned_query":
+        return LearnedQueryAttention(feature_size, **options)
+    return POOLINGS[name](**options)
+
+
+POOLINGS: dict[str, type[Pooling]] = {
+    "hn_query": HnQueryAttention,
+    "learned_query": LearnedQueryAttention,
+    "last_state": LastState,
+    "mean": MeanPooling,
+    "max": MaxPooling,
+}
+"""The names by which conf/model/pooling chooses."""
