@@ -80,4 +80,4 @@ class Weights(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Weights":
         """The weights in another dtype."""
-        return Weights(*(None if w is None else w.to(dtype) for w in self))
+        return Weights._make(None if w is None else w.to(dtype) for w in self)

@@ -1,6 +1,5 @@
 """A multi-layer LSTM with torch.nn.LSTM's whole surface, a choice of backends and cell options."""
 
-import numbers
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -11,9 +10,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import PackedSequence
 
+from attnlstm.nn.arguments import (
+    autocast_dtype,
+    check_devices,
+    check_lengths,
+    check_probability,
+    check_state_dtypes,
+)
 from attnlstm.nn.backends import choose_backend
 from attnlstm.nn.backends.base import State
 from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
+
+OPTIONS = (
+    "backend",
+    "layer_norm",
+    "activation",
+    "recurrent_activation",
+    "recurrent_dropout",
+    "variational_dropout",
+    "forget_bias",
+)
+"""The arguments that nn.LSTM does not have."""
 
 
 class LSTM(nn.LSTM):
@@ -98,16 +115,8 @@ class LSTM(nn.LSTM):
             if choice not in ACTIVATIONS:
                 choices = ", ".join(ACTIVATIONS)
                 raise ValueError(f"{name} should be one of {choices}, got: {choice!r}")
-        for name, probability in (
-            ("recurrent_dropout", recurrent_dropout),
-            ("variational_dropout", variational_dropout),
-        ):
-            if (
-                isinstance(probability, bool)
-                or not isinstance(probability, numbers.Real)
-                or not 0 <= probability <= 1
-            ):
-                raise ValueError(f"{name} should be a number in range [0, 1], got: {probability!r}")
+        check_probability("recurrent_dropout", recurrent_dropout)
+        check_probability("variational_dropout", variational_dropout)
         if forget_bias is not None and not bias:
             raise ValueError("forget_bias needs bias=True")
         self.backend = backend
@@ -123,7 +132,7 @@ class LSTM(nn.LSTM):
                     values = torch.empty(len(GATES) + 1, hidden_size, device=device, dtype=dtype)
                     self.register_parameter(f"{name}_{suffix}", nn.Parameter(values))
         self._reset_options()
-        weight = self.weight_ih_l0
+        weight = self._weights("l0").weight_ih
         choose_backend(backend, self._cell(), weight.dtype, weight.device, ragged=False)
 
     def reset_parameters(self) -> None:
@@ -220,10 +229,11 @@ class LSTM(nn.LSTM):
         if time == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         steps = time_major.reshape(time * batch, self.input_size)
-        if lengths is None or (lengths := check_lengths(lengths, batch, time)).eq(time).all():
+        checked = None if lengths is None else check_lengths(lengths, batch, time)
+        if checked is None or bool(checked.eq(time).all()):
             output, state = self._run(steps, [batch] * time, hx)
         else:
-            output, state = self._run_ragged(steps, lengths, hx)
+            output, state = self._run_ragged(steps, checked, hx)
         output = output.reshape(time, batch, output.size(1))
         return (output.transpose(0, 1) if self.batch_first else output), state
 
@@ -263,17 +273,12 @@ class LSTM(nn.LSTM):
         weights that were replaced are seen.
         """
         weights = [[self._weights(suffix) for suffix in layer] for layer in self._suffixes()]
-        _check_devices(data, weights[0][0].weight_ih, hx)
-        autocast_dtype = _autocast_dtype(data)
-        if autocast_dtype is not None:
-            data, hx = data.to(autocast_dtype), (hx[0].to(autocast_dtype), hx[1].to(autocast_dtype))
-            weights = [[w.to(autocast_dtype) for w in layer] for layer in weights]
-        for number, state in enumerate(hx):
-            if state.dtype != data.dtype:
-                raise RuntimeError(
-                    f"Expected hidden[{number}] dtype {data.dtype} as the input's, "
-                    f"got {state.dtype}"
-                )
+        check_devices(data, weights[0][0].weight_ih, hx)
+        cast_dtype = autocast_dtype(data)
+        if cast_dtype is not None:
+            data, hx = data.to(cast_dtype), (hx[0].to(cast_dtype), hx[1].to(cast_dtype))
+            weights = [[w.to(cast_dtype) for w in layer] for layer in weights]
+        check_state_dtypes(data, hx)
         if self.training and self.recurrent_dropout > 0:
             weights = [
                 [
@@ -286,9 +291,7 @@ class LSTM(nn.LSTM):
         cell = self._cell()
         backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=ragged)
         with (
-            nullcontext()
-            if autocast_dtype is None
-            else torch.autocast(data.device.type, enabled=False)
+            nullcontext() if cast_dtype is None else torch.autocast(data.device.type, enabled=False)
         ):
             return backend.run(
                 data,
@@ -306,7 +309,7 @@ class LSTM(nn.LSTM):
         return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
 
     def _weights(self, suffix: str) -> Weights:
-        return Weights(*(getattr(self, f"{name}_{suffix}", None) for name in Weights._fields))
+        return Weights._make(getattr(self, f"{name}_{suffix}", None) for name in Weights._fields)
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)
@@ -350,57 +353,3 @@ class LSTM(nn.LSTM):
         for name, parameter in self.named_parameters():
             setattr(script, name, parameter)
         return script.train(self.training)
-
-
-OPTIONS = (
-    "backend",
-    "layer_norm",
-    "activation",
-    "recurrent_activation",
-    "recurrent_dropout",
-    "variational_dropout",
-    "forget_bias",
-)
-"""The arguments that nn.LSTM does not have."""
-
-
-def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Tensor:
-    """Lengths as an int64 tensor [batch] on the CPU, where the packed layout is worked out.
-
-    Raises:
-        ValueError: they are not `batch` integers from 0 to `time`.
-    """
-    lengths = torch.as_tensor(lengths)
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise ValueError(f"lengths should be integers, got {lengths.dtype}")
-    if lengths.shape != (batch,):
-        raise ValueError(f"Expected lengths size ({batch},), got {tuple(lengths.shape)}")
-    lengths = lengths.to("cpu", torch.int64)
-    if batch > 0 and not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
-        raise ValueError(
-            f"lengths should be from 0 to the {time} steps of the input, "
-            f"got {int(lengths.min())} to {int(lengths.max())}"
-        )
-    return lengths
-
-
-def _check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
-    for name, tensor in (("parameter", weight), ("hidden", hx[0]), ("hidden", hx[1])):
-        if tensor.device != data.device:
-            raise RuntimeError(
-                f"Input and {name} tensors are not at the same device, found input tensor at "
-                f"{data.device} and {name} tensor at {tensor.device}"
-            )
-
-
-def _autocast_dtype(data: Tensor) -> torch.dtype | None:
-    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
-    device_type = data.device.type
-    if not torch.amp.is_autocast_available(device_type):
-        return None
-    if not torch.is_autocast_enabled(device_type) or data.dtype not in AUTOCAST_DTYPES:
-        return None
-    return torch.get_autocast_dtype(device_type)
-
-
-AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)

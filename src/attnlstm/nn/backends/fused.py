@@ -14,7 +14,8 @@ the local derivatives of all steps computed at once before the loop, each step i
     δc_{t-1} = δc_t ⊙ f_t
     δh_{t-1} = W_hhᵀ δz_t
 
-and afterwards the gradient of every weight is one product over all steps, as δW_hh = Σ δz_t h_{t-1}ᵀ.
+and afterwards the gradient of every weight is one product over all steps, such as
+δW_hh = Σ δz_t h_{t-1}ᵀ.
 Gradients of complex numbers are conjugate (Wirtinger) ones, as everywhere in torch.
 """
 
@@ -26,7 +27,8 @@ from torch import Tensor
 
 from attnlstm.nn.backends import naive
 from attnlstm.nn.backends.base import Backend, State, run_directions, time_steps
-from attnlstm.nn.cell import ACTIVATIONS, LAYER_NORM_EPS, Cell, Weights
+from attnlstm.nn.backends.layer_norms import LayerNorms
+from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
 
 
 class FusedBackend(Backend):
@@ -73,7 +75,7 @@ class _FusedRecurrence(torch.autograd.Function):
         c_0: Tensor,
         *parameters: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        weights = Weights(*parameters)
+        weights = Weights._make(parameters)
         hidden_size = c_0.size(1)
         sigma = ACTIVATIONS[cell.recurrent_activation].in_place
         tanh = ACTIVATIONS[cell.activation]
@@ -83,36 +85,30 @@ class _FusedRecurrence(torch.autograd.Function):
             gates += weights.bias_ih + weights.bias_hh
         cells = gates.new_empty(gates.size(0), hidden_size)  # [N, H]
         output = gates.new_empty(gates.size(0), h_0.size(1))  # [N, P]
-        normalised = rstd = None
-        if weights.weight_ln is not None:  # (z - mean) / std of the gates and of the cell state
-            normalised = gates.new_empty(gates.size(0), 5, hidden_size)
-            rstd = gates.new_empty(gates.size(0), 5, 1)
+        norms = LayerNorms.empty(gates.size(0), weights)
 
         w_hh = weights.weight_hh.T
         h, c = h_0.clone(), c_0.clone()  # sequences that have no step t keep their state
         for step in time_steps(batch_sizes, reverse=reverse):
-            z = gates[step].addmm_(h[: step.stop - step.start], w_hh)
-            size = z.size(0)
-            if normalised is not None and rstd is not None:
-                z.view(size, 4, hidden_size).copy_(
-                    _layer_norm(z.view(size, 4, -1), normalised, rstd, step, slice(0, 4), weights)
-                )
+            size = step.stop - step.start
+            z = gates[step].addmm_(h[:size], w_hh)
+            if norms is not None:
+                norms.normalise_gates_(z, step)
             sigma(z[:, : 2 * hidden_size])
             tanh.in_place(z[:, 2 * hidden_size : 3 * hidden_size])
             sigma(z[:, 3 * hidden_size :])
             i, f, g, o = z.chunk(4, dim=1)
             c_t = torch.mul(f, c[:size], out=cells[step]).addcmul_(i, g)
             c[:size] = c_t
-            if normalised is not None and rstd is not None:
-                c_t = _layer_norm(
-                    c_t.unsqueeze(1), normalised, rstd, step, slice(4, 5), weights
-                ).squeeze(1)
+            if norms is not None:
+                c_t = norms.normalise_cell(c_t, step)
             if weights.weight_hr is None:
                 torch.mul(o, tanh.function(c_t), out=output[step])
             else:
                 torch.mm(o * tanh.function(c_t), weights.weight_hr.T, out=output[step])
             h[:size] = output[step]
-        return output, h, c, gates, cells, normalised, rstd
+        kept = (None, None) if norms is None else (norms.normalised, norms.rstd)
+        return output, h, c, gates, cells, *kept
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
@@ -129,8 +125,8 @@ class _FusedRecurrence(torch.autograd.Function):
         inputs = (data, h_0, c_0, *parameters)
         if torch.is_grad_enabled():  # a gradient of this gradient will be asked for
             return (None, None, None, *_differentiable_backward(ctx, inputs, grads[:3]))
-        weights = Weights(*parameters)
-        steps = time_steps(ctx.batch_sizes, reverse=ctx.reverse)
+        weights = Weights._make(parameters)
+        norms = None if normalised is None else LayerNorms(normalised, rstd, weights)
         hidden_size = c_0.size(1)
         d_sigma = ACTIVATIONS[ctx.cell.recurrent_activation].derivative_from_output
         tanh = ACTIVATIONS[ctx.cell.activation]
@@ -138,81 +134,59 @@ class _FusedRecurrence(torch.autograd.Function):
         # The local derivatives of all steps at once; the loop below multiplies them by δc and δh.
         i, f, g, o = gates.chunk(4, dim=1)
         c_prev = _previous(cells, c_0, ctx.batch_sizes, reverse=ctx.reverse)
-        normalised_cells = (
-            cells
-            if normalised is None
-            else normalised[:, 4] * weights.weight_ln[4] + weights.bias_ln[4]
-        )
-        tanh_c = tanh.function(normalised_cells)
-        factors = torch.cat(
-            [
-                g * d_sigma(i),
-                c_prev * d_sigma(f),
-                i * tanh.derivative_from_output(g),
-                tanh_c * d_sigma(o),
-            ],
-            dim=1,
-        ).conj_physical_()
+        tanh_c = tanh.function(cells if norms is None else norms.normalised_cells())
+        factors = [
+            g * d_sigma(i),
+            c_prev * d_sigma(f),
+            i * tanh.derivative_from_output(g),
+            tanh_c * d_sigma(o),
+        ]
+        d_gates = torch.cat(factors, dim=1).conj_physical_()  # overwritten step by step: δz
         c_factor = (o * tanh.derivative_from_output(tanh_c)).conj_physical_()
         f = f.conj()
 
         d_output, d_h_n, d_c_n = grads[:3]
         d_h = torch.zeros_like(h_0) if d_h_n is None else d_h_n.clone()
         d_c = torch.zeros_like(c_0) if d_c_n is None else d_c_n.clone()
-        d_hidden = None if weights.weight_hr is None else torch.empty_like(output)  # before W_hr
-        d_gates = factors  # overwritten step by step: δz
-        d_normalised = None if normalised is None else torch.empty_like(normalised)
+        d_projected = None if weights.weight_hr is None else torch.empty_like(output)
         w_hh = weights.weight_hh.conj()
-        for step in reversed(steps):
+        for step in reversed(time_steps(ctx.batch_sizes, reverse=ctx.reverse)):
             size = step.stop - step.start
-            d_h_t, d_c_t = d_h[:size], d_c[:size]
+            d_h_t, d_c_t, d_z = d_h[:size], d_c[:size], d_gates[step]
             if d_output is not None:
                 d_h_t += d_output[step]
-            if d_hidden is not None:
-                d_hidden[step] = d_h_t
+            if weights.weight_hr is not None and d_projected is not None:
+                d_projected[step] = d_h_t
                 d_h_t = d_h_t @ weights.weight_hr.conj()
-            if d_normalised is None:
+            if norms is None:
                 d_c_t.addcmul_(d_h_t, c_factor[step])
             else:
-                d_normalised[step, 4] = d_h_t * c_factor[step]
-                d_c_t += _layer_norm_backward(
-                    d_normalised, normalised, rstd, step, slice(4, 5), weights
-                ).squeeze(1)
-            d_z = d_gates[step]
+                d_c_t += norms.cell_backward(d_h_t * c_factor[step], step)
             d_z.view(size, 4, hidden_size)[:, :3] *= d_c_t.unsqueeze(1)
             d_z[:, 3 * hidden_size :] *= d_h_t
-            if d_normalised is not None:
-                d_normalised[step, :4] = d_z.view(size, 4, hidden_size)
-                d_z.view(size, 4, hidden_size).copy_(
-                    _layer_norm_backward(d_normalised, normalised, rstd, step, slice(0, 4), weights)
-                )
+            if norms is not None:
+                norms.gates_backward_(d_z, step)
             d_c_t *= f[step]
             torch.mm(d_z, w_hh, out=d_h[:size])
 
-        # The weights' gradients: one product over all steps each.
-        needs = dict(
-            zip(("data", "h_0", "c_0", *Weights._fields), ctx.needs_input_grad[3:], strict=True)
-        )
-        h_prev = _previous(output, h_0, ctx.batch_sizes, reverse=ctx.reverse)
-        d_bias = d_gates.sum(0) if needs["bias_ih"] or needs["bias_hh"] else None
-        found = {
-            "data": d_gates @ weights.weight_ih.conj() if needs["data"] else None,
-            "h_0": d_h,
-            "c_0": d_c,
-            "weight_ih": d_gates.T @ data.conj() if needs["weight_ih"] else None,
-            "weight_hh": d_gates.T @ h_prev.conj() if needs["weight_hh"] else None,
-            "bias_ih": d_bias,
-            "bias_hh": d_bias,
-            "weight_hr": None if d_hidden is None else d_hidden.T @ (o * tanh_c).conj(),
-            "weight_ln": None if d_normalised is None else (d_normalised * normalised).sum(0),
-            "bias_ln": None if d_normalised is None else d_normalised.sum(0),
-        }
-        return (
-            None,
-            None,
-            None,
-            *(found[name] if needed else None for name, needed in needs.items()),
-        )
+        # The gradients of the input and the weights: one product over all steps each.
+        names = ("data", "h_0", "c_0", *Weights._fields)
+        needs = dict(zip(names, ctx.needs_input_grad[3:], strict=True))
+        found: dict[str, Tensor | None] = {"h_0": d_h, "c_0": d_c}
+        if needs["data"]:
+            found["data"] = d_gates @ weights.weight_ih.conj()
+        if needs["weight_ih"]:
+            found["weight_ih"] = d_gates.T @ data.conj()
+        if needs["weight_hh"]:
+            h_prev = _previous(output, h_0, ctx.batch_sizes, reverse=ctx.reverse)
+            found["weight_hh"] = d_gates.T @ h_prev.conj()
+        if needs["bias_ih"] or needs["bias_hh"]:
+            found["bias_ih"] = found["bias_hh"] = d_gates.sum(0)
+        if d_projected is not None:
+            found["weight_hr"] = d_projected.T @ (o * tanh_c).conj()
+        if norms is not None:
+            found["weight_ln"], found["bias_ln"] = norms.weight_gradients()
+        return (None, None, None, *(found[name] if needs[name] else None for name in names))
 
 
 def _previous(
@@ -235,41 +209,18 @@ def _previous(
     return torch.cat([tensor for piece in pieces for tensor in piece])
 
 
-def _layer_norm(
-    z: Tensor, normalised: Tensor, rstd: Tensor, step: slice, rows: slice, weights: Weights
-) -> Tensor:
-    """Normalise z [batch, rows, H] and keep what backward needs: (z - mean) / std and 1 / std."""
-    assert weights.weight_ln is not None and weights.bias_ln is not None
-    variance, mean = torch.var_mean(z, dim=-1, correction=0, keepdim=True)
-    rstd[step, rows] = (variance + LAYER_NORM_EPS).rsqrt()
-    normalised[step, rows] = (z - mean) * rstd[step, rows]
-    return normalised[step, rows] * weights.weight_ln[rows] + weights.bias_ln[rows]
-
-
-def _layer_norm_backward(
-    d_result: Tensor, normalised: Tensor, rstd: Tensor, step: slice, rows: slice, weights: Weights
-) -> Tensor:
-    """The gradient of z [batch, rows, H] from that of `_layer_norm`'s result."""
-    assert weights.weight_ln is not None
-    d_normalised = d_result[step, rows] * weights.weight_ln[rows]
-    x = normalised[step, rows]
-    mean = d_normalised.mean(-1, keepdim=True)
-    projection = (d_normalised * x).mean(-1, keepdim=True)
-    return rstd[step, rows] * (d_normalised - mean - x * projection)
-
-
 def _differentiable_backward(
-    ctx: Any, inputs: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+    ctx: Any, inputs: Sequence[Any], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The gradients of `inputs` as functions that can be differentiated again.
 
     The backward above works in place, so the recurrence is run again through the naive backend.
     """
     # Aliases, so that a gradient does not flow on through one input's history into another.
-    aliases = [None if x is None else x.view_as(x) for x in inputs]
+    aliases: list[Any] = [None if x is None else x.view_as(x) for x in inputs]
     data, h_0, c_0, *parameters = aliases
     output, state = naive.recurrence(
-        data, ctx.batch_sizes, (h_0, c_0), Weights(*parameters), ctx.cell, reverse=ctx.reverse
+        data, ctx.batch_sizes, (h_0, c_0), Weights._make(parameters), ctx.cell, reverse=ctx.reverse
     )
     results = [(y, d_y) for y, d_y in zip((output, *state), grads, strict=True) if d_y is not None]
     needed = ctx.needs_input_grad[3:]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 
 from attnlstm.nn.backends.base import Backend, State
 from attnlstm.nn.cell import Cell, Weights

@@ -1,0 +1,72 @@
+"""Checks of what the LSTM is called with, in nn.LSTM's words where it has some."""
+
+import numbers
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attnlstm.nn.backends.base import State
+
+AUTOCAST_DTYPES:
+        return None
+    return torch.get_autocast_dtype(device_type)
+
+
+AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""The dtypes that autocast casts; it leaves float64 and complex numbers alone."""
+
+
+def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Tensor:
+    """Lengths as an int64 tensor [batch] on the CPU, where the packed layout is worked out.
+
+    Raises:
+        ValueError: they are not `batch` integers from 0 to `time`.
+    """
+    lengths = torch.as_tensor(lengths)
+    if lengths.shape != (batch,):
+        raise ValueError(f"Expected lengths size ({batch},), got {tuple(lengths.shape)}")
+    if batch == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths should be integers, got {lengths.dtype}")
+    lengths = lengths.to("cpu", torch.int64)
+    if not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
+        raise ValueError(
+            f"lengths should be from 0 to the {time} steps of the input, "
+            f"got {int(lengths.min())} to {int(lengths.max())}"
+        )
+    return lengths
+
+
+def check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
+    """Raise nn.LSTM's RuntimeError unless input, weights and state are on one device."""
+    for name, tensor in (("parameter", weight), ("hidden", hx[0]), ("hidden", hx[1])):
+        if tensor.device != data.device:
+            raise RuntimeError(
+                f"Input and {name} tensors are not at the same device, found input tensor at "
+                f"{data.device} and {name} tensor at {tensor.device}"
+            )
+
+
+def autocast_dtype(data: Tensor) -> torch.dtype | None:
+    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
+    device_type = data.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return None
+    if not torch.is_autocast_enabled(device_type) or data.dtype not in
+
+
+def check_state_dtypes(data: Tensor, hx: State) -> None:
+    """Raise a RuntimeError unless h_0 and c_0 have the input's dtype."""
+    for number, state in enumerate(hx):
+        if state.dtype != data.dtype:
+            raise RuntimeError(
+                f"Expected hidden[{number}] dtype {data.dtype} as the input's, got {state.dtype}"
+            )
+
+
+def check_probability(name: str, value: object) -> None:
+    """Raise nn.LSTM's ValueError unless the value is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ValueError(f"{name} should be a number in range [0, 1], got: {value!r}")
