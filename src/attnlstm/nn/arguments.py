@@ -1,17 +1,11 @@
 """Checks of what the LSTM is called with, in nn.LSTM's words where it has some."""
 
-import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from attnlstm.nn.backends.base import State
-
-AUTOCAST_DTYPES:
-        return None
-    return torch.get_autocast_dtype(device_type)
-
 
 AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """The dtypes that autocast casts; it leaves float64 and complex numbers alone."""
@@ -49,14 +43,6 @@ def check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
             )
 
 
-def autocast_dtype(data: Tensor) -> torch.dtype | None:
-    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
-    device_type = data.device.type
-    if not torch.amp.is_autocast_available(device_type):
-        return None
-    if not torch.is_autocast_enabled(device_type) or data.dtype not in
-
-
 def check_state_dtypes(data: Tensor, hx: State) -> None:
     """Raise a RuntimeError unless h_0 and c_0 have the input's dtype."""
     for number, state in enumerate(hx):
@@ -68,5 +54,15 @@ def check_state_dtypes(data: Tensor, hx: State) -> None:
 
 def check_probability(name: str, value: object) -> None:
     """Raise nn.LSTM's ValueError unless the value is a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value <= 1:
         raise ValueError(f"{name} should be a number in range [0, 1], got: {value!r}")
+
+
+def autocast_dtype(data: Tensor) -> torch.dtype | None:
+    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
+    device_type = data.device.type
+    if not torch.amp.is_autocast_available(device_type):
+        return None
+    if not torch.is_autocast_enabled(device_type) or data.dtype not in AUTOCAST_DTYPES:
+        return None
+    return torch.get_autocast_dtype(device_type)
