@@ -33,9 +33,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(torch.tanh, torch.tanh_, lambda y: 1 - y * y, True),
     "sigmoid": Activation(torch.sigmoid, torch.sigmoid_, lambda y: y * (1 - y), True),
     "relu": Activation(torch.relu, torch.relu_, lambda y: (y > 0).to(y.dtype), False),
-    # relu6(x + 3) / 6, as in Keras 3 and torch
+    # relu6(x + 3) / 6, as in Keras 3 and torch, whose own backward rounds 1 / 6 to float32
     "hard_sigmoid": Activation(
-        F.hardsigmoid,
+        lambda z: F.relu6(z + 3) / 6,
         lambda z: F.hardsigmoid(z, inplace=True),
         lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6,
         False,

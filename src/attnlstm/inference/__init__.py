@@ -1,0 +1,1 @@
+"""A checkpoint back into a model, and what it says of data."""

@@ -1,0 +1,180 @@
+"""A checkpoint's metrics, confusion matrix and predictions on one split of a data set."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from datasets import ClassLabel, Dataset
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch import Tensor
+from torchmetrics.classification import (
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+
+from attnlstm.config import EvaluateConfig, Split
+from attnlstm.data import SequenceBatch, SequenceDataModule, load_splits
+from attnlstm.errors import UserError
+from attnlstm.inference.checkpoint import load_checkpoint
+from attnlstm.tables import print_metrics, print_rows
+from attnlstm.training.figures import draw_confusion_matrix
+
+logger = logging.getLogger(__name__)
+
+METRIC_PREFIX = {Split.train: "train/", Split.validation: "val/", Split.test: "test/"}
+"""What training calls the metrics of each split."""
+
+
+class Evaluation(NamedTuple):
+    """metrics: named as training names them; probabilities `[row, class]`, targets `[row]`."""
+
+    metrics: dict[str, float]
+    probabilities: Tensor
+    targets: Tensor
+
+
+def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
+    """Evaluate `config.ckpt`, which alone says what model, encoder and labels are.
+
+    Prints a table per class and writes into `run_dir`: metrics.json, per_class.csv,
+    confusion_matrix.png and predictions.csv.
+
+    Raises:
+        UserError: no such checkpoint or data, or labels or channels that do not match.
+    """
+    backend = config.model.lstm.backend
+    trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
+    data_config = trained.config.data
+    name = config.data.name or data_config.name
+    split = config.data.split
+    # The seed and fraction of training, so that "validation" is what training validated on.
+    splits = load_splits(
+        data_config.source.value, name, data_config.val_fraction, trained.config.seed
+    )
+    rows = match_labels(splits[split.value], trained.label_names, name)
+    data = SequenceDataModule(
+        {"test": trained.encoder.encode(rows)},
+        batch_size=config.data.batch_size or data_config.batch_size,
+        num_workers=config.data.num_workers or 0,
+    )
+    collector = PredictionCollector(len(rows), len(trained.label_names))
+    precision = config.trainer.precision or trained.config.trainer.precision
+    trainer = lightning.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        precision=precision,  # type: ignore[arg-type]
+        default_root_dir=run_dir,
+        logger=False,
+        callbacks=[collector, RichProgressBar(refresh_rate=10)],
+        use_distributed_sampler=False,
+    )
+    trainer.test(trained.module, data, verbose=False)
+    metrics = {
+        METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
+        for metric, value in trainer.callback_metrics.items()
+    }
+    targets = data.splits["test"].targets
+    title = f"{name}, {split.value} split ({len(rows)} series)"
+    print_metrics(title, metrics)
+    per_class = describe_classes(collector.probabilities, targets, trained.label_names)
+    print_rows("per class", list(PER_CLASS_COLUMNS), per_class)
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    _write_csv(run_dir / "per_class.csv", list(PER_CLASS_COLUMNS), per_class)
+    _write_predictions(
+        run_dir / "predictions.csv", collector.probabilities, targets, trained.label_names
+    )
+    confusion = MulticlassConfusionMatrix(len(trained.label_names))
+    confusion.update(collector.probabilities, targets)
+    figure = draw_confusion_matrix(confusion, trained.label_names)
+    figure.savefig(run_dir / "confusion_matrix.png", dpi=120)
+    logger.info(
+        "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
+    )
+    return Evaluation(metrics, collector.probabilities, targets)
+
+
+class PredictionCollector(Callback):
+    """Keeps the probabilities of every test row, in the rows' own order."""
+
+    def __init__(self, num_rows: int, num_classes: int) -> None:
+        self.probabilities = torch.full((num_rows, num_classes), float("nan"))
+
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: dict[str, Any],
+        batch: SequenceBatch,
+        *_: Any,
+    ) -> None:
+        self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
+
+
+def match_labels(rows: Dataset, label_names: list[str], name: str) -> Dataset:
+    """Number the rows' labels as the checkpoint numbers them.
+
+    Raises:
+        UserError: a label that the model has not been trained on.
+    """
+    names = rows.features["label"].names
+    unknown = [label for label in names if label not in label_names]
+    if unknown:
+        raise UserError(
+            f"{name} has labels that the model was not trained on: {', '.join(unknown)}; "
+            f"it knows {', '.join(label_names)}"
+        )
+    if names == label_names:
+        return rows
+    numbers = [label_names.index(label) for label in names]
+    labels = [numbers[number] for number in rows["label"]]
+    return rows.remove_columns("label").add_column(
+        "label", labels, feature=ClassLabel(names=label_names)
+    )
+
+
+PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
+
+
+def describe_classes(
+    probabilities: Tensor, targets: Tensor, label_names: list[str]
+) -> list[list[str]]:
+    """A row for each class: `PER_CLASS_COLUMNS`."""
+    classes = len(label_names)
+    scores = [
+        metric(classes, average="none")(probabilities, targets).tolist()
+        for metric in (MulticlassPrecision, MulticlassRecall, MulticlassF1Score)
+    ]
+    counts = targets.bincount(minlength=classes).tolist()
+    return [
+        [label, str(count), *(f"{value:.4f}" for value in values)]
+        for label, count, *values in zip(label_names, counts, *scores, strict=True)
+    ]
+
+
+def _write_predictions(
+    path: Path, probabilities: Tensor, targets: Tensor, label_names: list[str]
+) -> None:
+    predictions = probabilities.argmax(dim=1).tolist()
+    columns = ["row", "label", "prediction", *(f"probability of {name}" for name in label_names)]
+    rows = [
+        [str(row), label_names[target], label_names[prediction], *(f"{p:.6f}" for p in values)]
+        for row, (target, prediction, values) in enumerate(
+            zip(targets.tolist(), predictions, probabilities.tolist(), strict=True)
+        )
+    ]
+    _write_csv(path, columns, rows)
+
+
+def _write_csv(path: Path, columns: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)

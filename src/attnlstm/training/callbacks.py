@@ -1,0 +1,89 @@
+"""What happens beside the steps: figures, and collecting predictions."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from attnlstm.data import SequenceBatch
+from attnlstm.training.figures import draw_attention, draw_confusion_matrix
+
+SEQUENCES_SHOWN = 12
+
+
+class ValidationFigures(Callback):
+    """Draws the validation's confusion matrix and the attention on some of its sequences.
+
+    As PNG files in `folder`, which keep the newest, and into TensorBoard, which keeps all.
+
+    Args:
+        folder: where the PNG files go.
+        label_names: the classes' names.
+        every_n_epochs: how often to draw, besides at the end of training.
+    """
+
+    def __init__(self, folder: Path, label_names: list[str], every_n_epochs: int) -> None:
+        self.folder = folder
+        self.label_names = label_names
+        self.every_n_epochs = every_n_epochs
+        self.confusion = MulticlassConfusionMatrix(len(label_names))
+        self.attention: dict[int, tuple[str, Tensor]] = {}
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self.confusion = self.confusion.to(trainer.strategy.root_device)
+        self.confusion.reset()
+        self.attention = {}
+
+    def on_validation_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: dict[str, Any],
+        batch: SequenceBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        predictions = outputs["logits"].argmax(dim=1)
+        self.confusion.update(predictions, batch.targets)
+        if outputs["attention"] is None:
+            return
+        last = len(trainer.val_dataloaders.dataset) - 1  # type: ignore[union-attr]
+        shown = torch.linspace(0, last, SEQUENCES_SHOWN).long().tolist()
+        for position, row in enumerate(batch.rows.tolist()):
+            if row in shown:
+                title = f"row {row}: {self.label_names[int(batch.targets[position])]}"
+                if predictions[position] != batch.targets[position]:
+                    title += f", said {self.label_names[int(predictions[position])]}"
+                length = int(batch.lengths[position])
+                self.attention[row] = (title, outputs["attention"][position, :length].cpu())
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer)
+
+    def on_fit_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        self._draw(trainer)
+
+    def _draw(self, trainer: lightning.Trainer) -> None:
+        self.confusion.compute()  # on all ranks, as it gathers from all
+        if not trainer.is_global_zero:
+            return
+        figures: dict[str, Figure] = {
+            "confusion_matrix": draw_confusion_matrix(self.confusion, self.label_names)
+        }
+        if self.attention:
+            figures["attention"] = draw_attention(
+                [self.attention[row] for row in sorted(self.attention)]
+            )
+        self.folder.mkdir(exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(self.folder / f"{name}.png", dpi=120)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(f"val/{name}", figure, trainer.global_step)

@@ -1,0 +1,141 @@
+"""The LightningModule: what a step, a validation and a test of the classifier are."""
+
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+
+from attnlstm.data import SequenceBatch
+from attnlstm.errors import UserError
+from attnlstm.nn import LSTM, Classification, SequenceClassifier, build_pooling
+from attnlstm.training.optimization import configure
+
+
+class ClassificationModule(lightning.LightningModule):
+    """Trains a `SequenceClassifier`; its hyperparameters make a checkpoint complete.
+
+    Args:
+        config: the run's configuration as plain containers, see `attnlstm.config.TrainConfig`.
+        label_names: the classes' names, in the order of their numbers.
+        class_counts: the number of training rows of each class.
+        encoder: what turned rows into inputs, as its `to_dict` gives it.
+        input_size: number of features of a step.
+
+    Raises:
+        UserError: the LSTM cannot be built as configured.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        label_names: list[str],
+        class_counts: list[int],
+        encoder: dict[str, Any],
+        input_size: int,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.config = config
+        self.label_names = label_names
+        self.classifier = build_classifier(config["model"], input_size, len(label_names))
+        self.loss = nn.CrossEntropyLoss(
+            weight=(
+                balanced_class_weights(class_counts)
+                if config["loss"]["class_weights"] == "balanced"
+                else None
+            ),
+            label_smoothing=config["loss"]["label_smoothing"],
+        )
+        metrics = classification_metrics(len(label_names))
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
+        """Classify `[batch, time, feature]`; see `SequenceClassifier.forward`."""
+        return self.classifier(inputs, lengths)
+
+    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+        logits, _ = self(batch.inputs, batch.lengths)
+        loss = self.loss(logits, batch.targets)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.targets))
+        return loss
+
+    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluation_step(batch, self.val_metrics, "val/loss")
+
+    def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluation_step(batch, self.test_metrics, "test/loss")
+
+    def _evaluation_step(
+        self, batch: SequenceBatch, metrics: MetricCollection, loss_name: str
+    ) -> dict[str, Any]:
+        """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
+        classification = self(batch.inputs, batch.lengths)
+        logits = classification.logits.float()  # bfloat16 ties would blur AUROC
+        loss = self.loss(logits, batch.targets)
+        metrics.update(logits.softmax(dim=1), batch.targets)
+        self.log(
+            loss_name,
+            loss,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(batch.targets),
+        )
+        self.log_dict(metrics, on_epoch=True, batch_size=len(batch.targets))
+        return classification._asdict()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return configure(
+            self.parameters(),
+            self.config,
+            total_steps=self.trainer.estimated_stepping_batches,
+            epochs=self.trainer.max_epochs,
+        )
+
+
+def build_classifier(
+    model: dict[str, Any], input_size: int, num_classes: int
+) -> SequenceClassifier:
+    """The classifier that the `model` part of the configuration describes.
+
+    Raises:
+        UserError: the LSTM does not exist with these options.
+    """
+    try:
+        lstm = LSTM(input_size, **model["lstm"], batch_first=True)
+    except ValueError as error:
+        raise UserError(f"model.lstm: {error}") from error
+    options = {name: value for name, value in model["pooling"].items() if value is not None}
+    pooling = build_pooling(feature_size=lstm.feature_size, **options)
+    return SequenceClassifier(lstm, pooling, num_classes, model["dropout"])
+
+
+def balanced_class_weights(class_counts: list[int]) -> Tensor:
+    """Weights inversely proportional to the classes' rows, 1 on average over the rows.
+
+    rows / (classes * count), as scikit-learn's class_weight="balanced".
+    """
+    counts = torch.tensor(class_counts, dtype=torch.float32)
+    return counts.sum() / (len(counts) * counts)
+
+
+def classification_metrics(num_classes: int) -> MetricCollection:
+    """What is reported of a validation and of a test; from probabilities and class numbers."""
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
+            "auroc": MulticlassAUROC(num_classes),
+            "calibration_error": MulticlassCalibrationError(num_classes),
+        }
+    )

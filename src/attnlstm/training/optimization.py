@@ -1,0 +1,211 @@
+"""Optimizers and learning rate schedules from plain values, named as in torch.optim."""
+
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from attnlstm.config_checks import describe, matches, nearest, show
+from attnlstm.errors import UserError
+
+if TYPE_CHECKING:  # importing lightning takes seconds, and this module checks command lines
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+NEED_PYTHON_OBJECTS = ("ChainedScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "SWALR")
+"""Schedulers whose arguments are functions or other schedulers, which YAML cannot describe."""
+
+RUN_LENGTH = ("T_max", "total_steps", "total_iters")
+"""Arguments of schedulers for which null means the length of the run."""
+
+SET_BY_US = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
+"""Arguments that cannot be configured: `total_steps` covers the last two."""
+
+
+class Recipe(NamedTuple):
+    """A class of torch.optim and its keyword arguments, both checked."""
+
+    cls: type
+    arguments: dict[str, Any]
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: dict[str, Any]) -> Optimizer:
+    """The class of torch.optim called `config["name"]`; the other keys are its keyword arguments.
+
+    Raises:
+        UserError: an unknown class or argument, or one that torch refuses.
+    """
+    optimizer: Optimizer = _build("optimizer", _optimizer_recipe(config), list(parameters))
+    return optimizer
+
+
+def build_scheduler(
+    optimizer: Optimizer, config: dict[str, Any], length: int | None
+) -> LRScheduler | None:
+    """The class of torch.optim.lr_scheduler called `config["name"]`; None if that is None.
+
+    The other keys are its keyword arguments, except for two that are Lightning's: `interval`,
+    "epoch" (default) or "step", says after what the scheduler steps; `monitor` names the metric
+    that ReduceLROnPlateau reads.
+
+    Args:
+        optimizer: whose learning rates are scheduled.
+        config: the section `scheduler` of the config.
+        length: of the run, in intervals; what null means for T_max, total_steps and total_iters.
+            None or -1 if the run is not limited.
+
+    Raises:
+        UserError: an unknown class or argument, or one that torch refuses.
+    """
+    recipe = _scheduler_recipe(config, length)
+    return None if recipe is None else _build("scheduler", recipe, optimizer)
+
+
+def configure(
+    parameters: Iterable[nn.Parameter], config: dict[str, Any], total_steps: int, epochs: int | None
+) -> "OptimizerLRScheduler":
+    """What a LightningModule's `configure_optimizers` returns.
+
+    Args:
+        parameters: of the model.
+        config: the whole config as plain containers.
+        total_steps: the optimizer steps of the run.
+        epochs: the epochs of the run; None or -1 if they are not limited.
+
+    Raises:
+        UserError: as `build_optimizer` and `build_scheduler`.
+    """
+    optimizer = build_optimizer(parameters, config["optimizer"])
+    interval = config["scheduler"].get("interval", "epoch")
+    length = total_steps if interval == "step" else epochs
+    scheduler = build_scheduler(optimizer, config["scheduler"], length)
+    if scheduler is None:
+        return optimizer
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {
+            "scheduler": scheduler,
+            "interval": interval,
+            "monitor": config["scheduler"].get("monitor"),
+        },
+    }
+
+
+def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[str, Any]) -> None:
+    """Take one step with a small model, so that a mistake shows before any data is loaded.
+
+    Raises:
+        UserError: as `build_optimizer` and `build_scheduler`, and what torch refuses in a step.
+    """
+    _optimizer_recipe(optimizer_config)
+    _scheduler_recipe(scheduler_config, length=100)  # before torch builds anything: that is slow
+    # As in an LSTM, one parameter is a matrix and one is a vector.
+    parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+
+    def closure() -> Tensor:
+        return torch.zeros(())
+
+    optimizer = build_optimizer(parameters, optimizer_config)
+    scheduler = build_scheduler(optimizer, scheduler_config, length=100)
+    try:
+        optimizer.step(closure)  # type: ignore[arg-type]
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(0.0)
+        elif scheduler is not None:
+            scheduler.step()
+    except Exception as error:
+        raise UserError(f"optimizer or scheduler cannot take a step: {error}") from error
+
+
+def _optimizer_recipe(config: dict[str, Any]) -> Recipe:
+    cls = _find_class("optimizer", config, torch.optim, Optimizer)
+    values = {key: value for key, value in config.items() if key != "name"}
+    return Recipe(cls, _check_arguments("optimizer", cls, values))
+
+
+def _scheduler_recipe(config: dict[str, Any], length: int | None) -> Recipe | None:
+    values = {key: value for key, value in config.items() if key != "name"}
+    if config.get("name") is None:
+        for key in values:
+            raise UserError(f"scheduler.{key} has no effect without scheduler.name")
+        return None
+    cls = _find_class("scheduler", config, lr_scheduler, LRScheduler)
+    interval, monitor = values.pop("interval", "epoch"), values.pop("monitor", None)
+    if interval not in ("epoch", "step"):
+        raise UserError(f"scheduler.interval={show(interval)}: expected one of epoch, step")
+    if cls is not ReduceLROnPlateau and monitor is not None:
+        raise UserError(f"scheduler.monitor has no effect: {cls.__name__} reads no metric")
+    if cls is ReduceLROnPlateau and not isinstance(monitor, str):
+        raise UserError("ReduceLROnPlateau needs scheduler.monitor, such as val/loss")
+    if cls is ReduceLROnPlateau and interval == "step":
+        raise UserError("ReduceLROnPlateau needs scheduler.interval=epoch")
+    for key in RUN_LENGTH:
+        if key in values and values[key] is None:
+            if length in (None, -1):
+                raise UserError(
+                    f"scheduler.{key}=null is the length of the run: limit it or set it"
+                )
+            values[key] = length
+    return Recipe(cls, _check_arguments("scheduler", cls, values))
+
+
+def _find_class(group: str, config: dict[str, Any], module: Any, base: type) -> type:
+    names = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and value is not base
+        and not name.startswith("_")
+        and name not in NEED_PYTHON_OBJECTS
+    ]
+    name: Any = config.get("name")
+    if name in NEED_PYTHON_OBJECTS:
+        raise UserError(f"{group}.name={name} needs Python objects, which YAML cannot describe")
+    if name not in names:
+        meant = f"did you mean {nearest(name, names)}? " if isinstance(name, str) else ""
+        raise UserError(
+            f"{group}.name={show(name)}: {meant}It must be one of {', '.join(sorted(names))}"
+        )
+    found: type = getattr(module, name)
+    return found
+
+
+def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values as keyword arguments, checked against the signature of the class."""
+    parameters = inspect.signature(cls).parameters
+    known = [f"{group}.{key}" for key in parameters if key not in SET_BY_US]
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    arguments = {}
+    for key, value in values.items():
+        full_key = f"{group}.{key}"
+        if full_key not in known:
+            raise UserError(
+                f"{cls.__name__} has no {full_key}: did you mean {nearest(full_key, known)}? "
+                f"~{full_key} removes it"
+            )
+        hint = hints.get(key, Any)
+        if not matches(value, hint):
+            raise UserError(f"{full_key}={show(value)}: expected {describe(hint)}")
+        arguments[key] = tuple(value) if get_origin(hint) is tuple else value
+    for key, parameter in parameters.items():
+        is_required = key not in SET_BY_US and parameter.default is parameter.empty
+        if is_required and key not in arguments:
+            raise UserError(f"{cls.__name__} needs {group}.{key}: add {group}.{key}=...")
+    return arguments
+
+
+def _build(group: str, recipe: Recipe, subject: Any) -> Any:
+    """Call the class with the parameters or the optimizer, and its arguments."""
+    try:
+        return recipe.cls(subject, **recipe.arguments)
+    except Exception as error:  # torch raises many kinds, and all of them are about the arguments
+        listed = ", ".join(
+            f"{group}.{key}={show(value)}" for key, value in recipe.arguments.items()
+        )
+        raise UserError(f"{recipe.cls.__name__} refuses {listed}: {error}") from error
