@@ -227,3 +227,27 @@ def test_torchscript_compiles_it_as_torchs() -> None:
 def test_dropout_warns_for_a_single_layer() -> None:
     with pytest.warns(UserWarning, match="num_layers greater than 1"):
         LSTM(3, 4, dropout=0.5)
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_dropout_is_applied_in_training_without_gradients_too(backend: str) -> None:
+    lstm = LSTM(3, 4, 2, dropout=0.5, backend=backend)
+    inputs = torch.randn(5, 2, 3)
+    with torch.no_grad():
+        assert not torch.equal(lstm(inputs)[0], lstm(inputs)[0])
+        lstm.eval()
+        assert torch.equal(lstm(inputs)[0], lstm(inputs)[0])
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_vectorized_jacobians(backend: str) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 4, backend=backend, dtype=torch.float64)
+    inputs = torch.randn(3, 2, 3, dtype=torch.float64)
+
+    def total(inputs: torch.Tensor) -> torch.Tensor:
+        return lstm(inputs)[0].sum(dim=(0, 2))
+
+    expected = torch.autograd.functional.jacobian(total, inputs)
+    actual = torch.autograd.functional.jacobian(total, inputs, vectorize=True)
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import lightning
 import torch
 from datasets import ClassLabel, Dataset
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.classification import (
     MulticlassConfusionMatrix,
@@ -23,6 +23,7 @@ from attnlstm.data import SequenceBatch, SequenceDataModule, load_splits
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.tables import print_metrics, print_rows
+from attnlstm.training.callbacks import ProgressBar
 from attnlstm.training.figures import draw_confusion_matrix
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         precision=precision,  # type: ignore[arg-type]
         default_root_dir=run_dir,
         logger=False,
-        callbacks=[collector, RichProgressBar(refresh_rate=10)],
+        callbacks=[collector, ProgressBar()],
         use_distributed_sampler=False,
     )
     trainer.test(trained.module, data, verbose=False)

@@ -33,7 +33,10 @@ OPTIONS = (
 """The arguments that nn.LSTM does not have."""
 
 
-class LSTM(nn.LSTM):
+TorchLSTM = nn.LSTM  # kept, should somebody put our LSTM in its place
+
+
+class LSTM(TorchLSTM):
     """torch.nn.LSTM with a choice of backends, ragged batches and cell options.
 
     It derives from nn.LSTM for what is not the recurrence (parameters, their initialisation,
@@ -299,8 +302,9 @@ class LSTM(nn.LSTM):
                 hx,
                 weights,
                 cell,
-                dropout=self.dropout if self.training else 0.0,
-                variational_dropout=self.variational_dropout if self.training else 0.0,
+                dropout=self.dropout,
+                variational_dropout=self.variational_dropout,
+                training=self.training,
             )
 
     def _suffixes(self) -> list[list[str]]:
@@ -335,11 +339,11 @@ class LSTM(nn.LSTM):
         )
         return super().extra_repr() + "".join(options)
 
-    def __prepare_scriptable__(self) -> nn.LSTM:
+    def __prepare_scriptable__(self) -> TorchLSTM:
         """What torch.jit.script compiles in this module's place: nn.LSTM with the same weights."""
         if not self._cell().is_standard or self.recurrent_dropout or self.variational_dropout:
             raise RuntimeError("torch.jit.script supports this LSTM only without its cell options")
-        script = nn.LSTM(
+        script = TorchLSTM(
             self.input_size,
             self.hidden_size,
             self.num_layers,

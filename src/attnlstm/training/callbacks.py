@@ -1,11 +1,11 @@
-"""What happens beside the steps: figures, and collecting predictions."""
+"""What happens beside the steps: the progress bar and the figures."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,8 +13,19 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from attnlstm.data import SequenceBatch
 from attnlstm.training.figures import draw_attention, draw_confusion_matrix
+from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, drawn a few times a second and without the logger's version number."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+
+    def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {k: v for k, v in super().get_metrics(*args, **kwargs).items() if k != "v_num"}
 
 
 class ValidationFigures(Callback):
@@ -24,21 +35,20 @@ class ValidationFigures(Callback):
 
     Args:
         folder: where the PNG files go.
-        label_names: the classes' names.
         every_n_epochs: how often to draw, besides at the end of training.
     """
 
-    def __init__(self, folder: Path, label_names: list[str], every_n_epochs: int) -> None:
+    def __init__(self, folder: Path, every_n_epochs: int) -> None:
         self.folder = folder
-        self.label_names = label_names
         self.every_n_epochs = every_n_epochs
-        self.confusion = MulticlassConfusionMatrix(len(label_names))
-        self.attention: dict[int, tuple[str, Tensor]] = {}
 
-    def on_validation_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self.confusion = self.confusion.to(trainer.strategy.root_device)
-        self.confusion.reset()
-        self.attention = {}
+    def on_validation_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        assert isinstance(module, ClassificationModule)
+        self.label_names = module.label_names
+        self.confusion = MulticlassConfusionMatrix(len(self.label_names)).to(module.device)
+        self.attention: dict[int, tuple[str, Tensor]] = {}
 
     def on_validation_batch_end(  # type: ignore[override]
         self,

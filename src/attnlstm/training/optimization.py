@@ -1,6 +1,8 @@
 """Optimizers and learning rate schedules from plain values, named as in torch.optim."""
 
+import collections.abc
 import inspect
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, get_origin, get_type_hints
 
@@ -43,7 +45,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: dict[str, Any]) 
 
 
 def build_scheduler(
-    optimizer: Optimizer, config: dict[str, Any], length: int | None
+    optimizer: Optimizer, config: dict[str, Any], length: float | None
 ) -> LRScheduler | None:
     """The class of torch.optim.lr_scheduler called `config["name"]`; None if that is None.
 
@@ -55,7 +57,7 @@ def build_scheduler(
         optimizer: whose learning rates are scheduled.
         config: the section `scheduler` of the config.
         length: of the run, in intervals; what null means for T_max, total_steps and total_iters.
-            None or -1 if the run is not limited.
+            None, -1 or infinite if the run is not limited.
 
     Raises:
         UserError: an unknown class or argument, or one that torch refuses.
@@ -65,14 +67,17 @@ def build_scheduler(
 
 
 def configure(
-    parameters: Iterable[nn.Parameter], config: dict[str, Any], total_steps: int, epochs: int | None
+    parameters: Iterable[nn.Parameter],
+    config: dict[str, Any],
+    total_steps: float,
+    epochs: int | None,
 ) -> "OptimizerLRScheduler":
     """What a LightningModule's `configure_optimizers` returns.
 
     Args:
         parameters: of the model.
         config: the whole config as plain containers.
-        total_steps: the optimizer steps of the run.
+        total_steps: the optimizer steps of the run, infinite if they are not limited.
         epochs: the epochs of the run; None or -1 if they are not limited.
 
     Raises:
@@ -128,7 +133,7 @@ def _optimizer_recipe(config: dict[str, Any]) -> Recipe:
     return Recipe(cls, _check_arguments("optimizer", cls, values))
 
 
-def _scheduler_recipe(config: dict[str, Any], length: int | None) -> Recipe | None:
+def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | None:
     values = {key: value for key, value in config.items() if key != "name"}
     if config.get("name") is None:
         for key in values:
@@ -146,11 +151,12 @@ def _scheduler_recipe(config: dict[str, Any], length: int | None) -> Recipe | No
         raise UserError("ReduceLROnPlateau needs scheduler.interval=epoch")
     for key in RUN_LENGTH:
         if key in values and values[key] is None:
-            if length in (None, -1):
+            if length is None or not 0 < length < math.inf:
                 raise UserError(
-                    f"scheduler.{key}=null is the length of the run: limit it or set it"
+                    f"scheduler.{key}=null is the length of the run, which has none: set it or "
+                    "trainer.max_epochs"
                 )
-            values[key] = length
+            values[key] = int(length)
     return Recipe(cls, _check_arguments("scheduler", cls, values))
 
 
@@ -180,7 +186,8 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
     """The values as keyword arguments, checked against the signature of the class."""
     parameters = inspect.signature(cls).parameters
     known = [f"{group}.{key}" for key in parameters if key not in SET_BY_US]
-    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    # Some of torch's modules import what their hints name for type checkers only.
+    hints = get_type_hints(cls.__init__, localns=vars(collections.abc))  # type: ignore[misc]
     arguments = {}
     for key, value in values.items():
         full_key = f"{group}.{key}"

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +15,17 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
-    RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import CallbacksConfig, LoggerConfig, TrainConfig
+from attnlstm.config import LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import SequenceDataModule, SeriesEncoder, load_splits
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
-from attnlstm.training.callbacks import ValidationFigures
-from attnlstm.training.module import ClassificationModule
+from attnlstm.training.callbacks import ProgressBar, ValidationFigures
+from attnlstm.training.module import ClassificationModule, build_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +52,14 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     Raises:
         UserError: something about the data or the configuration that the user can mend.
     """
+    silence_known_warnings()
     run_dir.mkdir(parents=True, exist_ok=True)
     plain_config = config_to_dict(config)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(plain_config, sort_keys=False))
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    trainer = build_trainer(config, run_dir)
+    build_classifier(
+        plain_config["model"], input_size=1, num_classes=2
+    )  # what cannot be, fails now
 
     splits = load_splits(
         config.data.source.value, config.data.name, config.data.val_fraction, config.seed
@@ -72,14 +77,9 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     logger.info("%s: %s series, %d classes", config.data.name, sizes, len(label_names))
 
     class_counts = data.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = ClassificationModule(
         plain_config, label_names, class_counts, encoder.to_dict(), encoder.num_channels
-    )
-    trainer = lightning.Trainer(
-        **asdict(config.trainer),
-        default_root_dir=run_dir,
-        logger=build_loggers(config.logger, run_dir),
-        callbacks=build_callbacks(config.callbacks, run_dir, label_names),
     )
     started = time.monotonic()
     trainer.fit(module, data)
@@ -102,6 +102,26 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             logger.info("best checkpoint: %s", best)
             logger.info("evaluate it with: python evaluate.py ckpt=%s", best)
     return TrainingResult(metrics, best, module, trainer)
+
+
+def build_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer:
+    """Lightning's Trainer with the configured arguments, loggers and callbacks.
+
+    Raises:
+        UserError: Lightning refuses an argument, such as an accelerator that is not there.
+    """
+    options = asdict(config.trainer)
+    if config.callbacks.checkpoint is None:
+        options["enable_checkpointing"] = False
+    try:
+        return lightning.Trainer(
+            **options,
+            default_root_dir=run_dir,
+            logger=build_loggers(config.logger, run_dir),
+            callbacks=build_callbacks(config, run_dir),
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {error}") from error
 
 
 def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
@@ -135,26 +155,40 @@ def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
     return loggers
 
 
-def build_callbacks(
-    config: CallbacksConfig, run_dir: Path, label_names: list[str]
-) -> list[Callback]:
+def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     """The configured callbacks; those that are None are left out."""
-    callbacks: list[Callback] = [LearningRateMonitor(), RichProgressBar(refresh_rate=10)]
-    if config.checkpoint is not None:
+    callbacks: list[Callback] = []
+    logs = not config.trainer.fast_dev_run
+    if logs:
+        callbacks.append(LearningRateMonitor())
+    if config.trainer.enable_progress_bar is not False:
+        callbacks.append(ProgressBar())
+    if config.callbacks.checkpoint is not None:
         callbacks.append(
             ModelCheckpoint(
                 dirpath=run_dir / "checkpoints",
                 enable_version_counter=False,  # a better best.ckpt takes the place of the old one
-                **config_to_dict(config.checkpoint),
+                **config_to_dict(config.callbacks.checkpoint),
             )
         )
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStopping(**config_to_dict(config.early_stopping)))
-    if config.figures is not None:
+    if config.callbacks.early_stopping is not None:
+        callbacks.append(EarlyStopping(**config_to_dict(config.callbacks.early_stopping)))
+    if logs and config.callbacks.figures is not None:
         callbacks.append(
-            ValidationFigures(run_dir / "figures", label_names, config.figures.every_n_epochs)
+            ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
         )
     return callbacks
+
+
+def silence_known_warnings() -> None:
+    """Leave out what Lightning says of every run of ours and nobody can mend; the rest stays."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
+    for message in (
+        ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
+        ".*does not have many workers",  # the rows are in memory: workers would only slow it down
+        "Experiment logs directory .* exists and is not empty",  # it is the run folder
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:

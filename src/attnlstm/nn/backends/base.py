@@ -42,8 +42,9 @@ class Backend(ABC):
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
-        dropout: float = 0.0,
-        variational_dropout: float = 0.0,
+        dropout: float,
+        variational_dropout: float,
+        training: bool,
     ) -> tuple[Tensor, State]:
         """Run all layers and directions.
 
@@ -55,6 +56,7 @@ class Backend(ABC):
             cell: the formulas.
             dropout: probability of zeroing an element of a layer's output, drawn anew at each step.
             variational_dropout: the same with one mask for all steps of a sequence.
+            training: whether there is dropout at all.
 
         Returns:
             output [N, D*P] and the final states h_n [L*D, B, P] and c_n [L*D, B, H].
@@ -63,8 +65,9 @@ class Backend(ABC):
         states = []
         for layer, layer_weights in enumerate(weights):
             if layer > 0:
-                data = F.dropout(data, dropout)
-                data = one_mask_per_sequence(data, batch_sizes, variational_dropout)
+                data = F.dropout(data, dropout, training)
+                if training and variational_dropout > 0:
+                    data = drop_features_of_sequences(data, batch_sizes, variational_dropout)
             rows = slice(layer * directions, (layer + 1) * directions)
             data, layer_state = self.layer(
                 data, batch_sizes, (state[0][rows], state[1][rows]), layer_weights, cell
@@ -139,12 +142,12 @@ def time_steps(batch_sizes: Sequence[int], *, reverse: bool) -> list[slice]:
     return steps[::-1] if reverse else steps
 
 
-def one_mask_per_sequence(data: Tensor, batch_sizes: Sequence[int], probability: float) -> Tensor:
+def drop_features_of_sequences(
+    data: Tensor, batch_sizes: Sequence[int], probability: float
+) -> Tensor:
     """Variational dropout (Gal and Ghahramani, 2016): the same mask at every step of a sequence.
 
     data [N, feature] is packed; the mask is drawn once for each sequence of the batch.
     """
-    if probability == 0:
-        return data
     mask = F.dropout(data.new_ones(batch_sizes[0], data.size(1)), probability)
     return data * torch.cat([mask[:size] for size in batch_sizes])

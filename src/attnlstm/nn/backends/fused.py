@@ -56,6 +56,8 @@ def _recurrence(
     *,
     reverse: bool,
 ) -> tuple[Tensor, State]:
+    if _is_transformed():
+        return naive.recurrence(data, batch_sizes, state, weights, cell, reverse=reverse)
     output, h_n, c_n, *_ = _FusedRecurrence.apply(
         tuple(batch_sizes), cell, reverse, data, *state, *weights
     )
@@ -123,8 +125,8 @@ class _FusedRecurrence(torch.autograd.Function):
         data, h_0, c_0, *saved = ctx.saved_tensors
         *parameters, output, gates, cells, normalised, rstd = saved
         inputs = (data, h_0, c_0, *parameters)
-        if torch.is_grad_enabled():  # a gradient of this gradient will be asked for
-            return (None, None, None, *_differentiable_backward(ctx, inputs, grads[:3]))
+        if torch.is_grad_enabled() or any(map(_is_batched, grads)):
+            return (None, None, None, *_functional_backward(ctx, inputs, grads[:3]))
         weights = Weights._make(parameters)
         norms = None if normalised is None else LayerNorms(normalised, rstd, weights)
         hidden_size = c_0.size(1)
@@ -209,28 +211,55 @@ def _previous(
     return torch.cat([tensor for piece in pieces for tensor in piece])
 
 
-def _differentiable_backward(
+def _functional_backward(
     ctx: Any, inputs: Sequence[Any], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """The gradients of `inputs` as functions that can be differentiated again.
+    """The gradients of `inputs` by operations that can be differentiated and transformed again.
 
     The backward above works in place, so the recurrence is run again through the naive backend.
     """
-    # Aliases, so that a gradient does not flow on through one input's history into another.
-    aliases: list[Any] = [None if x is None else x.view_as(x) for x in inputs]
-    data, h_0, c_0, *parameters = aliases
-    output, state = naive.recurrence(
-        data, ctx.batch_sizes, (h_0, c_0), Weights._make(parameters), ctx.cell, reverse=ctx.reverse
-    )
-    results = [(y, d_y) for y, d_y in zip((output, *state), grads, strict=True) if d_y is not None]
+    create_graph = torch.is_grad_enabled()
     needed = ctx.needs_input_grad[3:]
-    found = iter(
-        torch.autograd.grad(
-            [y for y, _ in results],
-            [x for x, need in zip(aliases, needed, strict=True) if need],
-            [d_y for _, d_y in results],
-            create_graph=True,
-            allow_unused=True,
+    with torch.enable_grad():
+        # Aliases, so that a gradient does not flow on through one input's history into another.
+        aliases: list[Any] = [None if x is None else x.view_as(x) for x in inputs]
+        data, h_0, c_0, *parameters = aliases
+        output, state = naive.recurrence(
+            data,
+            ctx.batch_sizes,
+            (h_0, c_0),
+            Weights._make(parameters),
+            ctx.cell,
+            reverse=ctx.reverse,
         )
-    )
+        results = [
+            (y, d_y) for y, d_y in zip((output, *state), grads, strict=True) if d_y is not None
+        ]
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in results],
+                [x for x, need in zip(aliases, needed, strict=True) if need],
+                [d_y for _, d_y in results],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        )
     return [next(found) if need else None for need in needed]
+
+
+def _is_transformed() -> bool:
+    """Whether plain operations are wanted: by a tracer, torch.func or forward-mode gradients."""
+    return (
+        torch.jit.is_tracing()
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+def _is_batched(grad: Tensor | None) -> bool:
+    """Whether vmap stands behind a gradient, as in a vectorized Jacobian or a batched gradcheck."""
+    functorch = torch._C._functorch
+    return grad is not None and (
+        functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
+    )

@@ -19,6 +19,8 @@ class TorchBackend(Backend):
             return "nn.LSTM's kernels have no layer_norm"
         if not cell.is_standard:
             return "nn.LSTM's kernels have no activations other than tanh and sigmoid"
+        if torch.compiler.is_dynamo_compiling():
+            return "torch.compile cannot differentiate nn.LSTM's kernels"
         return super().unsupported(cell, dtype, device)
 
     def run(
@@ -29,10 +31,11 @@ class TorchBackend(Backend):
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
-        dropout: float = 0.0,
-        variational_dropout: float = 0.0,
+        dropout: float,
+        variational_dropout: float,
+        training: bool,
     ) -> tuple[Tensor, State]:
-        if variational_dropout > 0:  # masks that the kernels do not know: layer by layer
+        if training and variational_dropout > 0:  # unknown to the kernels: layer by layer
             return super().run(
                 data,
                 batch_sizes,
@@ -41,8 +44,9 @@ class TorchBackend(Backend):
                 cell,
                 dropout=dropout,
                 variational_dropout=variational_dropout,
+                training=training,
             )
-        return _lstm(data, batch_sizes, state, weights, dropout)
+        return _lstm(data, batch_sizes, state, weights, dropout, training)
 
     def layer(
         self,
@@ -52,7 +56,7 @@ class TorchBackend(Backend):
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:
-        return _lstm(data, batch_sizes, state, [weights], dropout=0.0)
+        return _lstm(data, batch_sizes, state, [weights], dropout=0.0, training=True)
 
 
 def _lstm(
@@ -61,6 +65,7 @@ def _lstm(
     state: State,
     weights: Sequence[Sequence[Weights]],
     dropout: float,
+    training: bool,
 ) -> tuple[Tensor, State]:
     flat_weights = [
         w for layer in weights for direction in layer for w in direction if w is not None
@@ -70,7 +75,7 @@ def _lstm(
         weights[0][0].bias_ih is not None,
         len(weights),
         dropout,
-        torch.is_grad_enabled(),  # train: cuDNN keeps what backward needs only then
+        training,
         len(weights[0]) == 2,
     )
     if batch_sizes[0] == batch_sizes[-1]:  # a full batch: the kernels are faster on a dense one

@@ -1,0 +1,18 @@
+"""Evaluate a checkpoint: `python evaluate.py --help`."""
+
+from pathlib import Path
+
+from attnlstm.config import EvaluateConfig
+from attnlstm.entry_point import entry_point
+
+
+@entry_point("evaluate", EvaluateConfig)
+def main(config: EvaluateConfig, run_dir: Path) -> None:
+    """Evaluate; imports late, so that a mistyped command line is answered at once."""
+    from attnlstm.inference.evaluation import evaluate
+
+    evaluate(config, run_dir)
+
+
+if __name__ == "__main__":
+    main()

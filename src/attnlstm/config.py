@@ -1,0 +1,351 @@
+"""The typed schema of conf/: what can be set, of which type, and within which limits.
+
+The defaults here are neutral ones (PyTorch's, Lightning's, or "off"); the values of a run stand in
+conf/. Hydra checks names and types while it composes conf/, `attnlstm.config_checks` does the rest.
+Importing this module imports neither torch nor lightning.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+
+def within(interval: str, default: Any, fractions: str | None = None) -> Any:
+    """A number in an interval such as "[0, 1)"; in the interval `fractions`, if it is a float."""
+    return field(default=default, metadata={"interval": interval, "fractions": fractions})
+
+
+def one_of(*choices: Any, default: Any) -> Any:
+    """One of some values that are no Python names, as the members of an Enum must be."""
+    return field(default=default, metadata={"choices": choices})
+
+
+DEVICES = {
+    "hint": int | str | list[int],
+    "interval": "[-1, inf)",
+    "pattern": (r"auto|-?\d+(,\d+)*", "auto, or numbers with commas"),
+}
+"""Limits of Lightning's `devices`: OmegaConf has no union with a list in it."""
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+
+STRATEGIES = (
+    "auto",
+    *(
+        f"ddp{start}{unused}"
+        for start in ("", "_fork", "_notebook", "_spawn")
+        for unused in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+    ),
+    *("deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload"),
+    *("deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme"),
+    *("fsdp", "fsdp_cpu_offload", "single_device", "single_tpu", "single_xla", "xla", "xla_debug"),
+)
+
+PRECISIONS = (
+    *(16, 32, 64, "bf16", "16-mixed", "16-true", "32-true", "64-true", "bf16-mixed", "bf16-true"),
+    *("transformer-engine", "transformer-engine-float16"),
+)
+
+
+class DataSource(StrEnum):
+    """Where the rows come from."""
+
+    archive = "archive"
+
+
+class Backend(StrEnum):
+    """Which implementation runs the recurrence."""
+
+    auto = "auto"
+    naive = "naive"
+    fused = "fused"
+    torch = "torch"
+
+
+class Activation(StrEnum):
+    """A function inside the LSTM cell."""
+
+    tanh = "tanh"
+    sigmoid = "sigmoid"
+    relu = "relu"
+    hard_sigmoid = "hard_sigmoid"
+
+
+class PoolingName(StrEnum):
+    """How a sequence becomes one vector."""
+
+    hn_query = "hn_query"
+    learned_query = "learned_query"
+    last_state = "last_state"
+    mean = "mean"
+    max = "max"
+
+
+class ClassWeights(StrEnum):
+    """How much the loss of a row counts: the same for all, or inversely to its class's rows."""
+
+    none = "none"
+    balanced = "balanced"
+
+
+class Mode(StrEnum):
+    """Whether a lower or a higher value of the monitored metric is better."""
+
+    min = "min"
+    max = "max"
+
+
+class Split(StrEnum):
+    """A part of the data."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+@dataclass
+class DataConfig:
+    """Which rows, and how they become batches."""
+
+    source: DataSource = DataSource.archive
+    name: str = "JapaneseVowels"
+    val_fraction: float = within("(0, 1)", 0.2)
+    normalize: bool = True
+    noise: float = within("[0, inf)", 0.0)
+    batch_size: int = within("[1, inf)", 16)
+    num_workers: int = within("[0, inf)", 0)
+
+
+@dataclass
+class LSTMConfig:
+    """The keyword arguments of `attnlstm.nn.LSTM`."""
+
+    hidden_size: int = within("[1, inf)", 128)
+    num_layers: int = within("[1, inf)", 1)
+    bias: bool = True
+    dropout: float = within("[0, 1]", 0.0)
+    bidirectional: bool = True
+    proj_size: int = within("[0, inf)", 0)
+    backend: Backend = Backend.auto
+    layer_norm: bool = False
+    activation: Activation = Activation.tanh
+    recurrent_activation: Activation = Activation.sigmoid
+    recurrent_dropout: float = within("[0, 1]", 0.0)
+    variational_dropout: float = within("[0, 1]", 0.0)
+    forget_bias: float | None = within("(-inf, inf)", None)
+
+
+@dataclass
+class PoolingConfig:
+    """The pooling and its options; None is an option that it does not have."""
+
+    name: PoolingName = PoolingName.hn_query
+    scaled: bool | None = None
+
+
+@dataclass
+class ModelConfig:
+    """LSTM, pooling and the dropout before the head."""
+
+    lstm: LSTMConfig = field(default_factory=LSTMConfig)
+    pooling: PoolingConfig = field(default_factory=PoolingConfig)
+    dropout: float = within("[0, 1]", 0.0)
+
+
+@dataclass
+class LossConfig:
+    """Options of the cross entropy."""
+
+    label_smoothing: float = within("[0, 1]", 0.0)
+    class_weights: ClassWeights = ClassWeights.none
+
+
+@dataclass
+class TrainerConfig:
+    """The arguments of lightning.Trainer that YAML can hold, with Lightning's defaults."""
+
+    accelerator: str = one_of(*ACCELERATORS, default="auto")
+    strategy: str = one_of(*STRATEGIES, default="auto")
+    devices: Any = field(default="auto", metadata=DEVICES)
+    num_nodes: int = within("[1, inf)", 1)
+    precision: int | str | None = one_of(*PRECISIONS, default=None)
+    fast_dev_run: bool | int = within("[0, inf)", False)
+    max_epochs: int | None = within("[-1, inf)", None)
+    min_epochs: int | None = within("[0, inf)", None)
+    max_steps: int = within("[-1, inf)", -1)
+    min_steps: int | None = within("[0, inf)", None)
+    max_time: str | None = field(
+        default=None, metadata={"pattern": (r"\d+:\d\d:\d\d:\d\d", "DD:HH:MM:SS")}
+    )
+    limit_train_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
+    limit_val_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
+    limit_test_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
+    limit_predict_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
+    overfit_batches: int | float = within("[0, inf)", 0.0, fractions="[0, 1]")
+    val_check_interval: int | float | None = within("[1, inf)", None, fractions="(0, 1]")
+    check_val_every_n_epoch: int | None = within("[1, inf)", 1)
+    num_sanity_val_steps: int | None = within("[-1, inf)", None)
+    log_every_n_steps: int | None = within("[0, inf)", None)
+    enable_checkpointing: bool | None = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
+    accumulate_grad_batches: int = within("[1, inf)", 1)
+    gradient_clip_val: int | float | None = within("[0, inf)", None)
+    gradient_clip_algorithm: str | None = one_of("norm", "value", default=None)
+    deterministic: bool | str | None = one_of(True, False, "warn", default=None)
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    use_distributed_sampler: bool = True
+    profiler: str | None = one_of("simple", "advanced", "pytorch", "xla", default=None)
+    detect_anomaly: bool = False
+    barebones: bool = False
+    sync_batchnorm: bool = False
+    reload_dataloaders_every_n_epochs: int = within("[0, inf)", 0)
+    enable_autolog_hparams: bool = True
+    model_registry: str | None = None
+
+
+@dataclass
+class CheckpointConfig:
+    """Arguments of lightning's ModelCheckpoint."""
+
+    monitor: str = "val/loss"
+    mode: Mode = Mode.min
+    save_top_k: int = within("[-1, inf)", 1)
+    save_last: bool = False
+    save_on_exception: bool = False
+    every_n_epochs: int = within("[1, inf)", 1)
+    filename: str | None = None
+    auto_insert_metric_name: bool = True
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """Arguments of lightning's EarlyStopping."""
+
+    monitor: str = "val/loss"
+    mode: Mode = Mode.min
+    patience: int = within("[0, inf)", 3)
+    min_delta: float = within("[0, inf)", 0.0)
+
+
+@dataclass
+class FiguresConfig:
+    """How often the figures are drawn."""
+
+    every_n_epochs: int = within("[1, inf)", 1)
+
+
+@dataclass
+class CallbacksConfig:
+    """None turns a callback off."""
+
+    checkpoint: CheckpointConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = None
+    figures: FiguresConfig | None = None
+
+
+@dataclass
+class WandbConfig:
+    """Arguments of lightning's WandbLogger."""
+
+    project: str = "attnlstm"
+    name: str | None = None
+    offline: bool = False
+    log_model: bool = False
+
+
+@dataclass
+class MLFlowConfig:
+    """Arguments of lightning's MLFlowLogger."""
+
+    experiment_name: str = "attnlstm"
+    run_name: str | None = None
+    tracking_uri: str | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """What is written to besides the run folder's own CSV and TensorBoard files."""
+
+    wandb: WandbConfig | None = None
+    mlflow: MLFlowConfig | None = None
+
+
+@dataclass
+class TrainConfig:
+    """conf/train.yaml.
+
+    `optimizer` and `scheduler` hold the `name` of a class of torch.optim and its keyword arguments,
+    which `attnlstm.training.optimization` checks; "keys" are those that an unknown key may mean.
+    """
+
+    seed: int = within("[0, 4294967295]", 0)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: dict[str, Any] = field(
+        default_factory=lambda: {"name": "AdamW"},
+        metadata={"keys": ("name", "lr", "weight_decay", "momentum", "betas")},
+    )
+    scheduler: dict[str, Any] = field(
+        default_factory=lambda: {"name": None},
+        metadata={"keys": ("name", "interval", "monitor")},
+    )
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    runs_dir: str = "runs"
+
+
+@dataclass
+class EvaluateDataConfig:
+    """Which rows to evaluate on; None is as in the checkpoint."""
+
+    split: Split = Split.test
+    name: str | None = None
+    batch_size: int | None = within("[1, inf)", None)
+    num_workers: int | None = within("[0, inf)", None)
+
+
+@dataclass
+class EvaluateLSTMConfig:
+    """What may differ from training; None is as in the checkpoint."""
+
+    backend: Backend | None = None
+
+
+@dataclass
+class EvaluateModelConfig:
+    """What may differ from training."""
+
+    lstm: EvaluateLSTMConfig = field(default_factory=EvaluateLSTMConfig)
+
+
+@dataclass
+class EvaluateTrainerConfig:
+    """The arguments of lightning.Trainer that matter here; None is as in the checkpoint."""
+
+    accelerator: str = one_of(*ACCELERATORS, default="auto")
+    devices: Any = field(default=1, metadata=DEVICES)
+    precision: int | str | None = one_of(*PRECISIONS, default=None)
+
+
+@dataclass
+class EvaluateConfig:
+    """conf/evaluate.yaml."""
+
+    ckpt: str
+    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
+    model: EvaluateModelConfig = field(default_factory=EvaluateModelConfig)
+    trainer: EvaluateTrainerConfig = field(default_factory=EvaluateTrainerConfig)
+    runs_dir: str = "runs"
+
+
+def register_schemas() -> None:
+    """Put the schemas where the defaults lists of conf/ find them."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)

@@ -1,0 +1,117 @@
+"""The encoded splits as Lightning's data loaders."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from attnlstm.data.batches import BucketedBatchSampler, EncodedSplit, SequenceBatch
+from attnlstm.errors import UserError
+
+
+class ResumableLoader(DataLoader[int]):
+    """Trains on the batches of the trainer's epoch, from where a stopped run left off.
+
+    Lightning counts epochs and batches in its checkpoints, but by itself it sets the epoch of
+    samplers only, not of batch samplers, and begins a stopped epoch again at its first batch. The
+    counters are read when the first batch is asked for: before, a restored run still moves them.
+    """
+
+    def __init__(self, *args: Any, trainer: lightning.Trainer | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[SequenceBatch]:  # type: ignore[override]
+        done = 0
+        if self.trainer is not None and self.trainer.training:
+            loop = self.trainer.fit_loop
+            epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+            done = loop.epoch_loop.batch_progress.current.ready
+        yield from islice(super().__iter__(), done, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing beyond Lightning's counters; having one tells Lightning that it can resume."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class SequenceDataModule(lightning.LightningDataModule):
+    """Batches of the splits "train", "validation" and "test", of which any may be missing.
+
+    Args:
+        noise: standard deviation of the Gaussian noise that is added to training inputs.
+        seed: with the epoch it decides the order of the training batches.
+
+    Under several processes, `Trainer(use_distributed_sampler=False)` is needed: the batches are
+    already dealt out here.
+    """
+
+    def __init__(
+        self,
+        splits: dict[str, EncodedSplit],
+        batch_size: int,
+        num_workers: int = 0,
+        noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, lowest in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("noise", noise, 0),
+        ):
+            if not value >= lowest:
+                raise UserError(f"data.{name}={value} must be at least {lowest}")
+        self.splits = splits
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.noise = noise
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[int] | list[Any]:
+        # overfit_batches takes the first batches of every epoch, which then have to stay the same
+        overfit = self.trainer and self.trainer.overfit_batches  # type: ignore[attr-defined]
+        return self._loader("train", shuffle=not overfit)
+
+    def val_dataloader(self) -> DataLoader[int] | list[Any]:
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[int] | list[Any]:
+        return self._loader("test", shuffle=False)
+
+    def on_after_batch_transfer(self, batch: SequenceBatch, dataloader_idx: int) -> SequenceBatch:
+        """Adds the noise, on the device of the batch; padding stays 0."""
+        if not (self.noise and self.trainer and self.trainer.training):
+            return batch
+        steps = torch.arange(batch.inputs.shape[1], device=batch.inputs.device)
+        real = steps < batch.lengths.unsqueeze(1)  # [batch, time]
+        noise = self.noise * torch.randn_like(batch.inputs) * real.unsqueeze(2)
+        return batch._replace(inputs=batch.inputs + noise)
+
+    def _loader(self, name: str, shuffle: bool) -> DataLoader[int] | list[Any]:
+        """No loader, for Lightning an empty list, where there is no such split."""
+        if name not in self.splits:
+            return []
+        split, trainer = self.splits[name], self.trainer
+        return ResumableLoader(
+            split,
+            batch_sampler=BucketedBatchSampler(
+                split.lengths,
+                self.batch_size,
+                shuffle=shuffle,
+                seed=self.seed,
+                rank=trainer.global_rank if trainer else 0,
+                num_replicas=trainer.world_size if trainer else 1,
+            ),
+            collate_fn=split.collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            trainer=trainer,
+        )

@@ -1,0 +1,177 @@
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from attnlstm.data import EncodedSplit, SequenceDataModule
+from attnlstm.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises on workers, logging, ...
+
+
+def encoded(rows, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 9, (rows,), generator=generator)
+    steps = torch.randn(int(lengths.sum()), 3, generator=generator)
+    return EncodedSplit(steps, lengths.cumsum(0) - lengths, lengths, torch.arange(rows) % 2)
+
+
+def make_data(**options):
+    splits = {"train": encoded(22), "validation": encoded(9, seed=1), "test": encoded(7, seed=2)}
+    return SequenceDataModule(splits, **{"batch_size": 4, "seed": 3, **options})
+
+
+class Recorder(lightning.LightningModule):
+    """Notes the batches of every stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+        self.batches = {"train": [], "validation": [], "test": []}
+
+    def training_step(self, batch, batch_idx):
+        self.batches["train"].append(batch)
+        return (batch.inputs @ self.weight).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.batches["validation"].append(batch)
+
+    def test_step(self, batch, batch_idx):
+        self.batches["test"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def rows(self, stage):
+        return [batch.rows.tolist() for batch in self.batches[stage]]
+
+
+def flat(batches):
+    return [row for batch in batches for row in batch]
+
+
+def make_trainer(**options):
+    return lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **{"max_epochs": 3, **options},
+    )
+
+
+def fit(data, **options):
+    recorder = Recorder()
+    make_trainer(**options).fit(recorder, data)
+    return recorder
+
+
+def test_every_epoch_has_every_row_in_another_order():
+    rows = fit(make_data()).rows("train")
+    epochs = [rows[:6], rows[6:12], rows[12:]]
+    assert all(sorted(flat(epoch)) == list(range(22)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_the_seed_alone_decides_the_order():
+    first = fit(make_data(noise=0.5)).rows("train")
+    torch.rand(5)
+    assert fit(make_data()).rows("train") == first
+    assert fit(make_data(seed=4)).rows("train") != first
+
+
+def test_worker_processes_change_nothing():
+    assert fit(make_data(num_workers=1)).rows("train") == fit(make_data()).rows("train")
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint after some number of training batches, at the named hook."""
+
+    def __init__(self, hook, batches, path):
+        self.hook, self.count, self.path, self.done = hook, batches, path, False
+
+    def save(self, hook, trainer, recorder):
+        if hook == self.hook and len(recorder.rows("train")) == self.count:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(self, trainer, recorder, *rest):
+        self.save("batch", trainer, recorder)
+
+    def on_validation_end(self, trainer, recorder):
+        self.save("validation", trainer, recorder)
+
+    def on_train_epoch_end(self, trainer, recorder):
+        self.save("epoch", trainer, recorder)
+
+
+@pytest.mark.parametrize(
+    ("hook", "batches"),
+    [("batch", 2), ("batch", 8), ("batch", 12), ("validation", 12), ("epoch", 12)],
+)
+@pytest.mark.parametrize("options", [{}, {"limit_train_batches": 4}], ids=str)
+def test_a_resumed_run_goes_on_with_the_next_batch(hook, batches, options, tmp_path):
+    path = tmp_path / "stopped.ckpt"
+    whole = fit(make_data(), callbacks=SaveAt(hook, batches, path), **options).rows("train")
+    resumed = Recorder()
+    make_trainer(**options).fit(resumed, make_data(), ckpt_path=path, weights_only=True)
+    assert resumed.rows("train") == whole[batches:]
+
+
+def test_evaluation_sees_every_row_once_per_epoch():
+    recorder = fit(make_data())
+    make_trainer().test(recorder, make_data(), verbose=False)
+    assert sorted(flat(recorder.rows("validation"))) == sorted(list(range(9)) * 3)
+    assert sorted(flat(recorder.rows("test"))) == list(range(7))
+
+
+def test_overfitting_repeats_the_same_batches():
+    rows = fit(make_data(), overfit_batches=2).rows("train")
+    assert len(rows) == 6
+    assert rows[:2] == rows[2:4] == rows[4:]
+
+
+def test_splits_may_be_missing():
+    data = SequenceDataModule({"train": encoded(6)}, batch_size=4)
+    recorder = fit(data)
+    assert len(recorder.rows("train")) == 6
+    assert recorder.rows("validation") == []
+    assert data.test_dataloader() == []
+
+
+def test_loaders_without_a_trainer():
+    batches = list(make_data().train_dataloader())
+    assert sorted(flat(batch.rows.tolist() for batch in batches)) == list(range(22))
+
+
+def test_loaders_after_training_are_whole():
+    data = make_data()
+    fit(data)
+    assert len(list(data.train_dataloader())) == 6
+
+
+def test_noise_is_for_training_inputs_only():
+    data = make_data(noise=0.5)
+    torch.manual_seed(0)
+    recorder = fit(data, max_epochs=40)
+    added = []
+    for batch in recorder.batches["train"]:
+        clean = data.splits["train"].collate(batch.rows)
+        padding = torch.arange(batch.inputs.shape[1]) >= batch.lengths.unsqueeze(1)
+        assert (batch.inputs[padding] == 0).all()
+        assert torch.equal(batch.targets, clean.targets)
+        added.append((batch.inputs - clean.inputs)[~padding].flatten())
+    noise = torch.cat(added)
+    assert abs(noise.mean()) < 0.02
+    assert abs(noise.std() - 0.5) < 0.02
+    for batch in recorder.batches["validation"]:
+        assert torch.equal(batch.inputs, data.splits["validation"].collate(batch.rows).inputs)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("batch_size", 0), ("num_workers", -1), ("noise", -0.1)]
+)
+def test_options_out_of_range(option, value):
+    with pytest.raises(UserError, match=f"data.{option}={value}"):
+        make_data(**{option: value})

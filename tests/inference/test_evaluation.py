@@ -1,0 +1,148 @@
+"""Evaluating a checkpoint that is all there is."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnlstm.config import EvaluateConfig
+from attnlstm.entry_point import compose_config
+from attnlstm.errors import UserError
+from attnlstm.inference.evaluation import Evaluation, evaluate
+from attnlstm.nn.backends import BACKENDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_evaluate(run_dir: Path, ckpt: Path, *overrides: str) -> Evaluation:
+    arguments = [f"ckpt='{ckpt}'", "trainer.accelerator=cpu", *overrides]
+    return evaluate(compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments), run_dir)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_the_test_metrics_are_those_that_training_reported(
+    small_run: Path, tmp_path: Path, backend: str
+) -> None:
+    alone = tmp_path / "moved.ckpt"  # needs nothing of its run folder
+    shutil.copy(small_run / "checkpoints" / "best.ckpt", alone)
+    evaluation = run_evaluate(tmp_path / "out", alone, f"model.lstm.backend={backend}")
+    reported = json.loads((small_run / "metrics.json").read_text())
+    assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == evaluation.metrics
+
+
+def test_the_validation_metrics_are_those_that_training_reported(
+    small_run: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    epoch = str(torch.load(small_checkpoint, weights_only=True)["epoch"])
+    row = next(
+        row
+        for row in read_csv(small_run / "metrics.csv")
+        if row["val/loss"] and row["epoch"] == epoch
+    )
+    evaluation = run_evaluate(tmp_path, small_checkpoint, "data.split=validation")
+    assert evaluation.metrics == pytest.approx(
+        {name: float(row[name]) for name in evaluation.metrics}, abs=1e-6
+    )
+    assert "val/accuracy" in evaluation.metrics
+
+
+def test_what_is_written(small_checkpoint: Path, tmp_path: Path) -> None:
+    evaluation = run_evaluate(tmp_path, small_checkpoint, "data.batch_size=7")
+    predictions = read_csv(tmp_path / "predictions.csv")
+    assert [int(row["row"]) for row in predictions] == list(range(370))
+    right = [row["label"] == row["prediction"] for row in predictions]
+    assert sum(right) / len(right) == pytest.approx(evaluation.metrics["test/accuracy"], abs=1e-6)
+    for row in predictions[:20]:
+        probabilities = {n: float(row[f"probability of {n}"]) for n in "123456789"}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+        assert max(probabilities, key=probabilities.__getitem__) == row["prediction"]
+    classes = read_csv(tmp_path / "per_class.csv")
+    assert [row["class"] for row in classes] == list("123456789")
+    for row in classes:
+        mine = [p for p in predictions if p["label"] == row["class"]]
+        hits = sum(p["prediction"] == row["class"] for p in mine)
+        assert len(mine) == int(row["rows"])
+        assert hits / len(mine) == pytest.approx(float(row["recall"]), abs=1e-4)
+    assert (tmp_path / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_data_must_have_the_channels_and_labels(
+    small_checkpoint: Path, run_train: Callable, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"BasicMotions .* badminton, running, .* it knows 1, 2"):
+        run_evaluate(tmp_path, small_checkpoint, "data.name=BasicMotions")
+    with pytest.raises(UserError, match="has 1 channels, the model was trained on 12"):
+        run_evaluate(tmp_path, small_checkpoint, "data.name=GunPoint")
+    univariate = run_train(tmp_path / "gunpoint", "data.name=GunPoint").checkpoint
+    with pytest.raises(
+        UserError, match=r"ArrowHead has labels .* not trained on: 0; it knows 1, 2"
+    ):
+        run_evaluate(tmp_path, univariate, "data.name=ArrowHead")
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.target),)
+
+
+def broken_files(folder: Path, checkpoint: Path) -> dict[str, Path]:
+    """Files that are no checkpoints of this program, by what is wrong with them."""
+    files = {"missing": folder / "missing.ckpt", "folder": folder}
+    contents = {
+        "empty": b"",
+        "text": b"not a checkpoint",
+        "truncated": checkpoint.read_bytes()[:5000],
+        "pickle": pickle.dumps(Bomb(folder / "exploded")),
+        "code": _saved({"state_dict": Bomb(folder / "exploded")}),
+        "foreign": _saved({"state_dict": {}, "epoch": 3}),
+        "tensor": _saved(torch.zeros(3)),
+    }
+    trained = torch.load(checkpoint, weights_only=True)
+    weights = trained["state_dict"]
+    name = "classifier.head.weight"
+    contents["other sizes"] = _saved(
+        trained | {"state_dict": weights | {name: weights[name][:, :3].clone()}}
+    )
+    trained["hyper_parameters"]["config"]["model"]["lstm"]["hiden_size"] = 3
+    contents["other config"] = _saved(trained)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("hello.txt", "hello")
+    contents["zip"] = archive.getvalue()
+    for what, content in contents.items():
+        files[what] = folder / f"{what}.ckpt"
+        files[what].write_bytes(content)
+    return files
+
+
+def _saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def test_files_that_are_no_checkpoints_are_refused_and_not_executed(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    for what, path in broken_files(tmp_path, small_checkpoint).items():
+        with pytest.raises(UserError, match="checkpoint") as refusal:
+            run_evaluate(tmp_path / "out", path)
+        assert str(path) in str(refusal.value), what
+    assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,147 @@
+"""What a training run leaves in its folder, and that it can be had again."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from attnlstm.errors import UserError
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_folder_is_complete(small_run: Path) -> None:
+    config = yaml.safe_load((small_run / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 2
+    assert config["model"]["lstm"]["hidden_size"] == 8
+    assert "${" not in (small_run / "config.yaml").read_text()
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (small_run / name).is_file()
+    for name in ("confusion_matrix", "attention"):
+        assert (small_run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    metrics = json.loads((small_run / "metrics.json").read_text())
+    names = {"loss", "accuracy", "macro_f1", "auroc", "calibration_error"}
+    assert metrics.keys() == {f"test/{name}" for name in names}
+
+
+def test_metrics_are_logged_as_csv_and_tensorboard_events(small_run: Path) -> None:
+    rows = read_metrics(small_run)
+    names = ("loss", "accuracy", "macro_f1", "auroc", "calibration_error")
+    for epoch in ("0", "1"):
+        validation = [row for row in rows if row["epoch"] == epoch and row["val/loss"]]
+        assert len(validation) == 1
+        assert all(validation[0][f"val/{name}"] for name in names)
+    assert any(row["train/loss"] for row in rows)
+    assert any(row["lr-AdamW"] for row in rows)
+
+    events = EventAccumulator(str(small_run / "tensorboard"))
+    events.Reload()
+    assert {f"val/{name}" for name in names} <= set(events.Tags()["scalars"])
+    assert {"val/confusion_matrix", "val/attention"} <= set(events.Tags()["images"])
+    logged = [event.value for event in events.Scalars("val/loss")]
+    assert logged == pytest.approx([float(row["val/loss"]) for row in rows if row["val/loss"]])
+
+
+def test_best_is_the_epoch_with_the_least_validation_loss(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    result = run_train(tmp_path, "trainer.max_epochs=4", "optimizer.lr=0.1")
+    losses = [float(row["val/loss"]) for row in read_metrics(tmp_path) if row["val/loss"]]
+    best = torch.load(result.checkpoint, weights_only=True)
+    assert best["epoch"] == losses.index(min(losses))
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 3
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_same_seed_gives_the_same_run(run_train: Callable, tmp_path: Path, seed: int) -> None:
+    overrides = [f"seed={seed}", "data.noise=0.1", "model.dropout=0.2"]
+    first, second = (run_train(tmp_path / name, *overrides) for name in ("first", "second"))
+    assert (tmp_path / "first/metrics.csv").read_bytes() == (
+        tmp_path / "second/metrics.csv"
+    ).read_bytes()
+    weights = [result.module.state_dict() for result in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_another_seed_gives_another_run(
+    small_run: Path, run_train: Callable, tmp_path: Path
+) -> None:
+    run_train(tmp_path, "seed=1")
+    assert (tmp_path / "metrics.csv").read_text() != (small_run / "metrics.csv").read_text()
+
+
+def test_early_stopping_and_checkpoint_follow_any_metric(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    result = run_train(
+        tmp_path,
+        "trainer.max_epochs=10",
+        "optimizer.lr=0.0",  # nothing improves
+        "callbacks.early_stopping.monitor=val/macro_f1",
+        "callbacks.early_stopping.mode=max",
+        "callbacks.early_stopping.patience=2",
+        "callbacks.checkpoint.monitor=val/accuracy",
+        "callbacks.checkpoint.mode=max",
+    )
+    assert result.trainer.current_epoch == 3
+    assert torch.load(result.checkpoint, weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    "key", ["callbacks.early_stopping.monitor", "callbacks.checkpoint.monitor"]
+)
+def test_a_metric_that_is_not_logged_is_named(
+    run_train: Callable, tmp_path: Path, key: str
+) -> None:
+    with pytest.raises(UserError, match=r"val/acuracy.*val/accuracy"):
+        run_train(tmp_path, f"{key}=val/acuracy")
+
+
+def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_path: Path) -> None:
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+
+    from attnlstm.config import EvaluateConfig
+    from attnlstm.inference.evaluation import evaluate
+
+    evaluation = evaluate(EvaluateConfig(ckpt=str(small_checkpoint)), tmp_path)
+    probabilities = evaluation.probabilities.double().numpy()
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    targets = evaluation.targets.numpy()
+    predictions = probabilities.argmax(axis=1)
+    assert evaluation.metrics == pytest.approx(
+        {
+            "test/loss": log_loss(targets, probabilities),
+            "test/accuracy": accuracy_score(targets, predictions),
+            "test/macro_f1": f1_score(targets, predictions, average="macro"),
+            "test/auroc": roc_auc_score(targets, probabilities, multi_class="ovr"),
+            "test/calibration_error": evaluation.metrics["test/calibration_error"],
+        },
+        abs=1e-5,
+    )
+
+
+def test_without_checkpoints_the_last_weights_are_tested(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    result = run_train(tmp_path, "callbacks.checkpoint=null", "callbacks.figures=null")
+    assert result.checkpoint is None
+    assert result.metrics["test/accuracy"] > 0
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_a_logger_that_is_not_installed_is_named(
+    run_train: Callable, tmp_path: Path, package: str
+) -> None:
+    with pytest.raises(UserError, match=f"pip install {package}"):
+        run_train(tmp_path, f"logger={package}")

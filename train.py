@@ -1,0 +1,18 @@
+"""Train a classifier and test it: `python train.py --help`."""
+
+from pathlib import Path
+
+from attnlstm.config import TrainConfig
+from attnlstm.entry_point import entry_point
+
+
+@entry_point("train", TrainConfig)
+def main(config: TrainConfig, run_dir: Path) -> None:
+    """Train and test; imports late, so that a mistyped command line is answered at once."""
+    from attnlstm.training.run import train
+
+    train(config, run_dir)
+
+
+if __name__ == "__main__":
+    main()
