@@ -49,6 +49,12 @@ PRECISIONS = (
 )
 
 
+METRICS = ("accuracy", "macro_f1", "auroc", "calibration_error")
+
+MONITORED = ("val/loss", *(f"val/{name}" for name in METRICS), "train/loss")
+"""What callbacks and schedulers can watch: the values that every run logs."""
+
+
 class DataSource(StrEnum):
     """Where the rows come from."""
 
@@ -211,7 +217,7 @@ class TrainerConfig:
 class CheckpointConfig:
     """Arguments of lightning's ModelCheckpoint."""
 
-    monitor: str = "val/loss"
+    monitor: str = one_of(*MONITORED, default="val/loss")
     mode: Mode = Mode.min
     save_top_k: int = within("[-1, inf)", 1)
     save_last: bool = False
@@ -225,7 +231,7 @@ class CheckpointConfig:
 class EarlyStoppingConfig:
     """Arguments of lightning's EarlyStopping."""
 
-    monitor: str = "val/loss"
+    monitor: str = one_of(*MONITORED, default="val/loss")
     mode: Mode = Mode.min
     patience: int = within("[0, inf)", 3)
     min_delta: float = within("[0, inf)", 0.0)

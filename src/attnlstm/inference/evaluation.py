@@ -59,10 +59,11 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         data_config.source.value, name, data_config.val_fraction, trained.config.seed
     )
     rows = match_labels(splits[split.value], trained.label_names, name)
+    num_workers = config.data.num_workers
     data = SequenceDataModule(
         {"test": trained.encoder.encode(rows)},
         batch_size=config.data.batch_size or data_config.batch_size,
-        num_workers=config.data.num_workers or 0,
+        num_workers=data_config.num_workers if num_workers is None else num_workers,
     )
     collector = PredictionCollector(len(rows), len(trained.label_names))
     precision = config.trainer.precision or trained.config.trainer.precision

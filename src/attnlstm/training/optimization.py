@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from attnlstm.config import MONITORED
 from attnlstm.config_checks import describe, matches, nearest, show
 from attnlstm.errors import UserError
 
