@@ -7,11 +7,11 @@ from attnlstm.entry_point import entry_point
 
 
 @entry_point("evaluate", EvaluateConfig)
-def main(config: EvaluateConfig, run_dir: Path) -> None:
+def main(config: EvaluateConfig, run_dir: Path) -> dict[str, float]:
     """Evaluate; imports late, so that a mistyped command line is answered at once."""
     from attnlstm.inference.evaluation import evaluate
 
-    evaluate(config, run_dir)
+    return evaluate(config, run_dir).metrics
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from attnlstm.entry_point import entry_point
 
 
 @entry_point("train", TrainConfig)
-def main(config: TrainConfig, run_dir: Path) -> None:
+def main(config: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Train and test; imports late, so that a mistyped command line is answered at once."""
     from attnlstm.training.run import train
 
-    train(config, run_dir)
+    return train(config, run_dir).metrics
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
 def test_choices_have_their_effect() -> None:
     config = compose("experiment=basic_motions", "trainer=cpu", "model/pooling=mean")
     assert config.data.name == "BasicMotions"
-    assert (config.trainer.accelerator, config.trainer.max_epochs) == ("cpu", 100)
+    assert (config.trainer.accelerator, config.trainer.max_epochs) == ("cpu", 50)
     assert config.model.pooling.name == PoolingName.mean
     assert config.model.pooling.scaled is None
     assert compose().model.pooling.scaled is True
@@ -120,7 +120,7 @@ def test_optimizer_takes_keys_that_its_file_leaves_out() -> None:
             "betas": [0.8, 0.9],
         }
     section = compose("optimizer={name: SGD, momentum: 0.5}").optimizer
-    assert section == {"name": "SGD", "lr": 0.002, "weight_decay": 0.01, "momentum": 0.5}
+    assert section == {"name": "SGD", "lr": 0.003, "weight_decay": 0.01, "momentum": 0.5}
     assert "weight_decay" not in compose("~optimizer.weight_decay").optimizer
 
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -44,9 +44,12 @@ from attnlstm.config_checks import (
     unknown_key,
 )
 from attnlstm.errors import UserError
+from attnlstm.tables import print_means
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""
+
+Metrics = Mapping[str, float]
 
 logger = logging.getLogger(__name__)
 """Writes to the run's log file only: see conf/hydra/job_logging/run_log.yaml."""
@@ -54,15 +57,17 @@ logger = logging.getLogger(__name__)
 
 def entry_point(
     config_name: str, schema: type[Config]
-) -> Callable[[Callable[[Config, Path], Any]], Callable[[], None]]:
+) -> Callable[[Callable[[Config, Path], Metrics]], Callable[[], None]]:
     """Turn a function of a typed config and the run's folder into a command line program.
+
+    The function returns the run's metrics; of a sweep's runs, a table of their mean is printed.
 
     Args:
         config_name: the file to start from, in the folder conf/ beside the script.
         schema: the dataclass that the composed config is checked against and converted to.
     """
 
-    def decorate(function: Callable[[Config, Path], Any]) -> Callable[[], None]:
+    def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
         config_dir = Path(inspect.getfile(function)).resolve().parent / "conf"
 
         @functools.wraps(function)
@@ -100,24 +105,27 @@ def compose_config(
 
 
 def _run(
-    function: Callable[[Config, Path], Any],
+    function: Callable[[Config, Path], Metrics],
     config_dir: Path,
     config_name: str,
     schema: type[Config],
 ) -> None:
     """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
     failed = False
+    results: list[Metrics] = []
 
     @functools.wraps(function)
-    def job(composed: DictConfig) -> Any:
+    def job(composed: DictConfig) -> Metrics | None:
         nonlocal failed
         try:
             run_dir = Path(HydraConfig.get().runtime.output_dir)
-            return function(_typed(composed, schema), run_dir)
+            results.append(function(_typed(composed, schema), run_dir))
+            return results[-1]
         except UserError as error:
             _report(error)
             logger.error("%s", error)
             failed = True
+            return None
         except Exception:
             logger.exception("the run failed")
             raise
@@ -125,6 +133,8 @@ def _run(
     hydra.main(version_base=VERSION_BASE, config_path=str(config_dir), config_name=config_name)(
         job
     )()
+    if len(results) > 1:
+        print_means(results)
     if failed:
         sys.exit(2)
 

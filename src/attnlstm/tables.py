@@ -1,26 +1,35 @@
 """Tables in the terminal."""
 
-from collections.abc import Mapping
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """One row per metric."""
-    table = Table(title=title)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in sorted(metrics.items()):
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    print_table(title, ["metric", "value"], [[n, f"{v:.4f}"] for n, v in sorted(metrics.items())])
 
 
-def print_rows(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def print_means(runs: Sequence[Mapping[str, float]]) -> None:
+    """Mean and sample standard deviation of each metric over several runs."""
+    rows = []
+    for name in sorted(runs[0]):
+        values = [run[name] for run in runs]
+        rows.append([name, f"{mean(values):.4f}", f"{stdev(values):.4f}"])
+    print_table(f"{len(runs)} runs", ["metric", "mean", "standard deviation"], rows)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column holds names and whose others hold numbers."""
-    table = Table(title=title)
+    from rich.console import (
+        Console,
+    )  # not at the top: a mistyped command line is not to wait for it
+    from rich.table import Table
+
+    table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(f"\n{title}", highlight=False)
+    console.print(table)

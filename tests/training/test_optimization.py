@@ -145,7 +145,11 @@ def test_mistakes_in_the_optimizer(optimizer: dict[str, Any], message: str) -> N
         ({"name": "OneCycleLR", "max_lr": 1.0, "anneal_strategy": "x"}, "one of cos, linear"),
         ({"name": "CosineAnnealingLR", "T_max": 0}, "cannot take a step: .*zero"),
         ({"name": "ReduceLROnPlateau"}, "ReduceLROnPlateau needs scheduler.monitor"),
-        ({"name": "ReduceLROnPlateau", "monitor": "a", "interval": "step"}, "interval=epoch"),
+        (
+            {"name": "ReduceLROnPlateau", "monitor": "val/loss", "interval": "step"},
+            "interval=epoch",
+        ),
+        ({"name": "ReduceLROnPlateau", "monitor": "val/los"}, "did you mean val/loss"),
         ({"name": "LRScheduler"}, "must be one of ConstantLR"),
         *(
             ({"name": name}, f"scheduler.name={name} needs Python objects")

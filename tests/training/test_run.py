@@ -10,6 +10,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from attnlstm.config import MONITORED
 from attnlstm.errors import UserError
 
 
@@ -97,13 +98,22 @@ def test_early_stopping_and_checkpoint_follow_any_metric(
 
 
 @pytest.mark.parametrize(
-    "key", ["callbacks.early_stopping.monitor", "callbacks.checkpoint.monitor"]
+    "overrides",
+    [
+        ["callbacks.early_stopping.monitor=val/acuracy"],
+        ["callbacks.checkpoint.monitor=val/acuracy"],
+    ],
 )
 def test_a_metric_that_is_not_logged_is_named(
-    run_train: Callable, tmp_path: Path, key: str
+    run_train: Callable, tmp_path: Path, overrides: list[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"val/acuracy.*val/accuracy"):
-        run_train(tmp_path, f"{key}=val/acuracy")
+    with pytest.raises(UserError, match=r"did you mean val/accuracy\?"):
+        run_train(tmp_path, *overrides)
+
+
+def test_every_metric_that_can_be_watched_is_logged(small_run: Path) -> None:
+    logged = read_metrics(small_run)[0].keys()
+    assert set(MONITORED) <= logged
 
 
 def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_path: Path) -> None:

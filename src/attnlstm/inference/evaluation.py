@@ -22,7 +22,7 @@ from attnlstm.config import EvaluateConfig, Split
 from attnlstm.data import SequenceBatch, SequenceDataModule, load_splits
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
-from attnlstm.tables import print_metrics, print_rows
+from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar
 from attnlstm.training.figures import draw_confusion_matrix
 
@@ -85,7 +85,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     title = f"{name}, {split.value} split ({len(rows)} series)"
     print_metrics(title, metrics)
     per_class = describe_classes(collector.probabilities, targets, trained.label_names)
-    print_rows("per class", list(PER_CLASS_COLUMNS), per_class)
+    print_table("per class", list(PER_CLASS_COLUMNS), per_class)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

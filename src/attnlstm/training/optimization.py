@@ -148,6 +148,11 @@ def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | 
         raise UserError(f"scheduler.monitor has no effect: {cls.__name__} reads no metric")
     if cls is ReduceLROnPlateau and not isinstance(monitor, str):
         raise UserError("ReduceLROnPlateau needs scheduler.monitor, such as val/loss")
+    if monitor is not None and monitor not in MONITORED:
+        raise UserError(
+            f"scheduler.monitor={monitor}: did you mean {nearest(monitor, MONITORED)}? "
+            f"It must be one of {', '.join(MONITORED)}"
+        )
     if cls is ReduceLROnPlateau and interval == "step":
         raise UserError("ReduceLROnPlateau needs scheduler.interval=epoch")
     for key in RUN_LENGTH:
