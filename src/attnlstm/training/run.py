@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import LoggerConfig, TrainConfig
+from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import SequenceDataModule, SeriesEncoder, load_splits
 from attnlstm.errors import UserError
@@ -164,12 +164,8 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(ProgressBar())
     if config.callbacks.checkpoint is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=run_dir / "checkpoints",
-                enable_version_counter=False,  # a better best.ckpt takes the place of the old one
-                **config_to_dict(config.callbacks.checkpoint),
-            )
+        callbacks += build_checkpoint_callbacks(
+            config.callbacks.checkpoint, run_dir / "checkpoints"
         )
     if config.callbacks.early_stopping is not None:
         callbacks.append(EarlyStopping(**config_to_dict(config.callbacks.early_stopping)))
@@ -177,6 +173,23 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
         callbacks.append(
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
         )
+    return callbacks
+
+
+def build_checkpoint_callbacks(config: CheckpointConfig, folder: Path) -> list[Callback]:
+    """One for the best checkpoints and, with `save_last`, one for the newest.
+
+    Lightning's own `save_last` writes last.ckpt only when there is a new best, too.
+    """
+    options = config_to_dict(config) | {
+        "dirpath": folder,
+        "save_last": False,
+        "enable_version_counter": False,  # a newer file takes the place of the old one
+    }
+    callbacks: list[Callback] = [ModelCheckpoint(**options)]
+    if config.save_last:
+        newest = {"filename": "last", "monitor": None, "save_top_k": 1}
+        callbacks.append(ModelCheckpoint(**(options | newest)))
     return callbacks
 
 
