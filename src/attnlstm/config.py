@@ -289,6 +289,7 @@ class TrainConfig:
     """
 
     seed: int = within("[0, 4294967295]", 0)
+    refit: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

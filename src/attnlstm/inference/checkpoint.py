@@ -19,6 +19,7 @@ class TrainedModel(NamedTuple):
     encoder: SeriesEncoder
     config: TrainConfig
     label_names: list[str]
+    trained_on: list[str]
 
 
 def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
@@ -48,7 +49,7 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         raise UserError(
             f"ckpt={path} is not a checkpoint of this program, or of another version: {reason}"
         ) from error
-    return TrainedModel(module, encoder, config, arguments["label_names"])
+    return TrainedModel(module, encoder, config, arguments["label_names"], arguments["trained_on"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -60,6 +60,12 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     )
     rows = match_labels(splits[split.value], trained.label_names, name)
     num_workers = config.data.num_workers
+    if name == data_config.name and split.value in trained.trained_on:
+        logger.warning(
+            "this checkpoint was trained on the %s split: its metrics do not say how well it does "
+            "on other rows",
+            split.value,
+        )
     data = SequenceDataModule(
         {"test": trained.encoder.encode(rows)},
         batch_size=config.data.batch_size or data_config.batch_size,

@@ -29,6 +29,7 @@ class ClassificationModule(lightning.LightningModule):
         class_counts: the number of training rows of each class.
         encoder: what turned rows into inputs, as its `to_dict` gives it.
         input_size: number of features of a step.
+        trained_on: the parts of the data that it is trained on: "train", and "validation" too.
 
     Raises:
         UserError: the LSTM cannot be built as configured.
@@ -41,6 +42,7 @@ class ClassificationModule(lightning.LightningModule):
         class_counts: list[int],
         encoder: dict[str, Any],
         input_size: int,
+        trained_on: list[str],
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)

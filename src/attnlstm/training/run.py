@@ -3,29 +3,25 @@
 import json
 import logging
 import time
-import warnings
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning
 import yaml
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from datasets import DatasetDict, concatenate_datasets
 
-from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
+from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import SequenceDataModule, SeriesEncoder, load_splits
-from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
-from attnlstm.training.callbacks import ProgressBar, ValidationFigures
 from attnlstm.training.module import ClassificationModule, build_classifier
+from attnlstm.training.trainer import (
+    build_refit_trainer,
+    build_trainer,
+    find_best_checkpoint,
+    silence_known_warnings,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +40,11 @@ class TrainingResult(NamedTuple):
 
 
 def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
-    """Fit on the training part, choose the checkpoint on the validation part, test it once.
+    """Fit on the training part, watch the validation part, refit on both, test once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
-    checkpoints/ and metrics.json (of the test split).
+    checkpoints/, refit/ and metrics.json (of the test split). best.ckpt is what is tested: with
+    `config.refit` the model of `refit`, otherwise the epoch that the validation part chose.
 
     Raises:
         UserError: something about the data or the configuration that the user can mend.
@@ -57,42 +54,25 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     plain_config = config_to_dict(config)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(plain_config, sort_keys=False))
     trainer = build_trainer(config, run_dir)
-    build_classifier(
-        plain_config["model"], input_size=1, num_classes=2
-    )  # what cannot be, fails now
+    # Before any data is loaded, an LSTM that cannot be is refused.
+    build_classifier(plain_config["model"], input_size=1, num_classes=2)
 
     splits = load_splits(
         config.data.source.value, config.data.name, config.data.val_fraction, config.seed
     )
-    encoder = SeriesEncoder.fit(splits["train"], config.data.normalize)
-    data = SequenceDataModule(
-        {name: encoder.encode(rows) for name, rows in splits.items()},
-        batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
-        noise=config.data.noise,
-        seed=config.seed,
-    )
-    label_names = splits["train"].features["label"].names
     sizes = ", ".join(f"{rows.num_rows} {name}" for name, rows in splits.items())
-    logger.info("%s: %s series, %d classes", config.data.name, sizes, len(label_names))
-
-    class_counts = data.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    module = ClassificationModule(
-        plain_config, label_names, class_counts, encoder.to_dict(), encoder.num_channels
-    )
+    num_classes = splits["train"].features["label"].num_classes
+    logger.info("%s: %s series, %d classes", config.data.name, sizes, num_classes)
+    module, data = prepare(config, splits)
     started = time.monotonic()
     trainer.fit(module, data)
     logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
-
     best = find_best_checkpoint(trainer)
-    trainer.test(
-        module,
-        data,
-        ckpt_path=None if best is None else str(best),
-        weights_only=True,
-        verbose=False,
-    )
+    if can_refit(config):
+        module, data = refit(config, run_dir, splits, trainer.current_epoch, best)
+
+    ckpt_path = None if best is None else str(best)
+    trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
     if trainer.is_global_zero:
@@ -104,109 +84,71 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     return TrainingResult(metrics, best, module, trainer)
 
 
-def build_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer:
-    """Lightning's Trainer with the configured arguments, loggers and callbacks.
+def prepare(
+    config: TrainConfig, splits: DatasetDict, trained_on: tuple[str, ...] = ("train",)
+) -> tuple[ClassificationModule, SequenceDataModule]:
+    """The encoded splits and a new model, both as the seed has it.
 
-    Raises:
-        UserError: Lightning refuses an argument, such as an accelerator that is not there.
+    Args:
+        config: of the run.
+        splits: "train", on which the encoder is fitted, and any others.
+        trained_on: which of `load_splits`'s parts "train" consists of.
     """
-    options = asdict(config.trainer)
-    if config.callbacks.checkpoint is None:
-        options["enable_checkpointing"] = False
-    try:
-        return lightning.Trainer(
-            **options,
-            default_root_dir=run_dir,
-            logger=build_loggers(config.logger, run_dir),
-            callbacks=build_callbacks(config, run_dir),
+    encoder = SeriesEncoder.fit(splits["train"], config.data.normalize)
+    data = SequenceDataModule(
+        {name: encoder.encode(rows) for name, rows in splits.items()},
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        noise=config.data.noise,
+        seed=config.seed,
+    )
+    label_names = splits["train"].features["label"].names
+    class_counts = data.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    module = ClassificationModule(
+        config_to_dict(config),
+        label_names,
+        class_counts,
+        encoder.to_dict(),
+        encoder.num_channels,
+        list(trained_on),
+    )
+    return module, data
+
+
+def can_refit(config: TrainConfig) -> bool:
+    """Whether a refit is wanted and there is nothing in it that needs validation rows."""
+    if not config.refit or config.trainer.fast_dev_run:
+        return False
+    monitor = config.scheduler.get("monitor")
+    if monitor is not None and monitor.startswith("val/"):
+        logger.warning(
+            "no refit: scheduler.monitor=%s needs validation rows, and a refit trains on them",
+            monitor,
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {error}") from error
+        return False
+    return True
 
 
-def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
-    """CSV and TensorBoard in the run folder, and the configured ones besides.
+def refit(
+    config: TrainConfig, run_dir: Path, splits: DatasetDict, epochs: int, best: Path | None
+) -> tuple[ClassificationModule, SequenceDataModule]:
+    """Train anew on training and validation rows together, for as many epochs as with validation.
 
-    Raises:
-        UserError: a configured logger's package is not installed.
+    The new model takes the place of the checkpoint `best`, which becomes validated.ckpt.
     """
-    loggers: list[Logger] = [
-        CSVLogger(run_dir, name="", version=""),
-        TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False),
-    ]
-    try:
-        if config.wandb is not None:
-            from lightning.pytorch.loggers import WandbLogger
-
-            loggers.append(WandbLogger(**asdict(config.wandb), save_dir=run_dir))
-        if config.mlflow is not None:
-            from lightning.pytorch.loggers import MLFlowLogger
-
-            options = asdict(config.mlflow)
-            if options["tracking_uri"] is None:
-                options["tracking_uri"] = f"file:{run_dir / 'mlruns'}"
-            loggers.append(MLFlowLogger(**options))
-    except ModuleNotFoundError as error:
-        package = "wandb" if config.wandb is not None else "mlflow"
-        raise UserError(
-            f"logger={package} needs the package {package}: install it with "
-            f"`pip install {package}`, or leave logger= out"
-        ) from error
-    return loggers
-
-
-def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
-    """The configured callbacks; those that are None are left out."""
-    callbacks: list[Callback] = []
-    logs = not config.trainer.fast_dev_run
-    if logs:
-        callbacks.append(LearningRateMonitor())
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(ProgressBar())
-    if config.callbacks.checkpoint is not None:
-        callbacks += build_checkpoint_callbacks(
-            config.callbacks.checkpoint, run_dir / "checkpoints"
-        )
-    if config.callbacks.early_stopping is not None:
-        callbacks.append(EarlyStopping(**config_to_dict(config.callbacks.early_stopping)))
-    if logs and config.callbacks.figures is not None:
-        callbacks.append(
-            ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
-        )
-    return callbacks
-
-
-def build_checkpoint_callbacks(config: CheckpointConfig, folder: Path) -> list[Callback]:
-    """One for the best checkpoints and, with `save_last`, one for the newest.
-
-    Lightning's own `save_last` writes last.ckpt only when there is a new best, too.
-    """
-    options = config_to_dict(config) | {
-        "dirpath": folder,
-        "save_last": False,
-        "enable_version_counter": False,  # a newer file takes the place of the old one
-    }
-    callbacks: list[Callback] = [ModelCheckpoint(**options)]
-    if config.save_last:
-        newest = {"filename": "last", "monitor": None, "save_top_k": 1}
-        callbacks.append(ModelCheckpoint(**(options | newest)))
-    return callbacks
-
-
-def silence_known_warnings() -> None:
-    """Leave out what Lightning says of every run of ours and nobody can mend; the rest stays."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
-    for message in (
-        ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
-        ".*does not have many workers",  # the rows are in memory: workers would only slow it down
-        "Experiment logs directory .* exists and is not empty",  # it is the run folder
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
-def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
-    """The best checkpoint that this run has written."""
-    callback = trainer.checkpoint_callback
-    if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
-        return None
-    return Path(callback.best_model_path)
+    rows = concatenate_datasets([splits["train"], splits["validation"]])
+    logger.info("refit on %d series, training and validation, for %d epochs", len(rows), epochs)
+    config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
+    module, data = prepare(
+        config, DatasetDict(train=rows, test=splits["test"]), ("train", "validation")
+    )
+    trainer = build_refit_trainer(config, run_dir)
+    trainer.fit(module, data)
+    newest = find_best_checkpoint(trainer)
+    if best is not None and newest is not None:
+        if trainer.is_global_zero:
+            best.replace(best.with_name("validated.ckpt"))
+            newest.replace(best)
+        trainer.strategy.barrier()
+    return module, data
