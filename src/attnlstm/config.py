@@ -304,6 +304,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    num_threads: int | None = within("[1, inf)", None)
     runs_dir: str = "runs"
 
 

@@ -1,5 +1,6 @@
 """Checks of what the LSTM is called with, in nn.LSTM's words where it has some."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,8 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
     Raises:
         ValueError: they are not `batch` integers from 0 to `time`.
     """
-    lengths = torch.as_tensor(lengths)
+    if not isinstance(lengths, Tensor):
+        lengths = torch.as_tensor(lengths, device="cpu")
     if lengths.shape != (batch,):
         raise ValueError(f"Expected lengths size ({batch},), got {tuple(lengths.shape)}")
     if batch == 0:
@@ -31,6 +33,28 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
             f"got {int(lengths.min())} to {int(lengths.max())}"
         )
     return lengths
+
+
+def check_packed(data: Tensor, batch_sizes: Tensor, dtype: torch.dtype) -> None:
+    """Raise a RuntimeError unless a PackedSequence has the weights' dtype and adds up."""
+    if data.dtype != dtype and autocast_dtype(data) is None:
+        raise RuntimeError(
+            f"Expected packed input of dtype {dtype} as the weights', got {data.dtype}"
+        )
+    sizes = batch_sizes.tolist()
+    if sum(sizes) != len(data) or sizes != sorted(sizes, reverse=True):
+        raise RuntimeError(
+            f"Expected batch_sizes that do not grow and sum to the {len(data)} rows of the packed "
+            f"data, got {sizes}"
+        )
+
+
+def check_state(hx: object) -> None:
+    """Raise a TypeError or, as nn.LSTM, a RuntimeError unless hx is a pair of h_0 and c_0."""
+    if not isinstance(hx, tuple | list):
+        raise TypeError(f"hx should be a tuple of h_0 and c_0, got {type(hx).__name__}")
+    if len(hx) != 2:
+        raise RuntimeError(f"lstm expects two hidden states, h_0 and c_0, got {len(hx)}")
 
 
 def check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
@@ -66,3 +90,9 @@ def autocast_dtype(data: Tensor) -> torch.dtype | None:
     if not torch.is_autocast_enabled(device_type) or data.dtype not in AUTOCAST_DTYPES:
         return None
     return torch.get_autocast_dtype(device_type)
+
+
+def check_finite(name: str, value: object) -> None:
+    """Raise a ValueError unless the value is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, float | int) or not math.isfinite(value):
+        raise ValueError(f"{name} should be a finite number, got: {value!r}")

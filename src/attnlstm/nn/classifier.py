@@ -1,5 +1,6 @@
 """The whole model: LSTM, pooling, head."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -44,7 +45,9 @@ class SequenceClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(lstm.feature_size, num_classes)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Classification:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
+    ) -> Classification:
         """Classify right-padded sequences.
 
         Args:

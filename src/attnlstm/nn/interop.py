@@ -10,7 +10,8 @@ is that sum and the other one 0; written and read again they are exactly the sam
 biases becomes one for `bias=False`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def to_gates(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
     """To one matrix per gate, biases as columns `[hidden, 1]`; see `from_gates`."""
-    weights = _layer(state_dict, layer, reverse)
+    weights = _without_layer_norm(_layer(state_dict, layer, reverse))
     gates = {}
     for kind in "ih":
         for gate, w in zip(GATES, weights[f"weight_{kind}h"].chunk(4), strict=True):
@@ -88,7 +89,7 @@ def from_labml(
         "bias_ih": torch.zeros_like(bias),
         "bias_hh": bias,
     }
-    if "layer_norm_c.weight" in cell:
+    if any(name.startswith("layer_norm") for name in cell):
         for kind in ("weight", "bias"):
             weights[f"{kind}_ln"] = torch.stack(
                 [_get(cell, f"{module}.{kind}") for module in LABML_LAYER_NORMS]
@@ -101,6 +102,8 @@ def to_labml(
 ) -> dict[str, Tensor]:
     """To the state_dict of labml's LSTMCell; see `from_labml`."""
     weights = _layer(state_dict, layer, reverse)
+    if "bias_hh" not in weights:
+        raise ValueError("labml's cell has a bias: this LSTM has none (bias=False)")
     cell = {
         "hidden_lin.weight": weights["weight_hh"],
         "hidden_lin.bias": _summed_bias(weights),
@@ -114,20 +117,22 @@ def to_labml(
 
 
 def from_keras(
-    weights: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
+    weights: Mapping[str, Any] | Sequence[Any], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
     """From Keras's `kernel [input, 4 * units]`, `recurrent_kernel [units, 4 * units]` and, with
     biases, `bias [4 * units]`. Keras's gate order i, f, c, o is nn.LSTM's i, f, g, o.
 
-    Arrays are taken too: `from_keras(dict(zip(["kernel", "recurrent_kernel", "bias"],
-    keras_lstm.get_weights())))`.
+    The list that a Keras layer's `get_weights()` returns, in this order, is taken too.
     """
+    if not isinstance(weights, Mapping):
+        names = ("kernel", "recurrent_kernel", "bias")
+        weights = dict(zip(names, weights, strict=False))
     ours = {
-        "weight_ih": torch.as_tensor(_get(weights, "kernel")).T.contiguous(),
-        "weight_hh": torch.as_tensor(_get(weights, "recurrent_kernel")).T.contiguous(),
+        "weight_ih": _get(weights, "kernel").T.contiguous(),
+        "weight_hh": _get(weights, "recurrent_kernel").T.contiguous(),
     }
     if "bias" in weights:
-        ours["bias_ih"] = torch.as_tensor(weights["bias"])
+        ours["bias_ih"] = _get(weights, "bias")
         ours["bias_hh"] = torch.zeros_like(ours["bias_ih"])
     return _with_suffix(ours, layer, reverse)
 
@@ -136,7 +141,7 @@ def to_keras(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
     """To Keras's kernel, recurrent_kernel and bias; see `from_keras`."""
-    weights = _layer(state_dict, layer, reverse)
+    weights = _without_layer_norm(_layer(state_dict, layer, reverse))
     keras = {
         "kernel": weights["weight_ih"].T.contiguous(),
         "recurrent_kernel": weights["weight_hh"].T.contiguous(),
@@ -168,7 +173,17 @@ def _layer(state_dict: Mapping[str, Tensor], layer: int, reverse: bool) -> dict[
         raise ValueError(
             f"no weight_ih{suffix} in the state_dict, which has: {', '.join(state_dict)}"
         )
-    return {name: state_dict[name + suffix] for name in names if name + suffix in state_dict}
+    return {  # copies: to change them is not to change the model
+        name: state_dict[name + suffix].detach().clone()
+        for name in names
+        if name + suffix in state_dict
+    }
+
+
+def _without_layer_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    if "weight_ln" in weights:
+        raise ValueError("weight_ln: this layout has no layer norm; to_labml's has")
+    return weights
 
 
 def _summed_bias(weights: Mapping[str, Tensor]) -> Tensor:
@@ -178,4 +193,4 @@ def _summed_bias(weights: Mapping[str, Tensor]) -> Tensor:
 def _get(weights: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in weights:
         raise ValueError(f"no {name} among the weights, which are: {', '.join(weights)}")
-    return weights[name]
+    return torch.as_tensor(weights[name])

@@ -1,5 +1,6 @@
 """A multi-layer LSTM with torch.nn.LSTM's whole surface, a choice of backends and cell options."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -13,8 +14,11 @@ from torch.nn.utils.rnn import PackedSequence
 from attnlstm.nn.arguments import (
     autocast_dtype,
     check_devices,
+    check_finite,
     check_lengths,
+    check_packed,
     check_probability,
+    check_state,
     check_state_dtypes,
 )
 from attnlstm.nn.backends import choose_backend
@@ -115,13 +119,23 @@ class LSTM(TorchLSTM):
             ("activation", activation),
             ("recurrent_activation", recurrent_activation),
         ):
-            if choice not in ACTIVATIONS:
+            if not isinstance(choice, str) or choice not in ACTIVATIONS:
                 choices = ", ".join(ACTIVATIONS)
                 raise ValueError(f"{name} should be one of {choices}, got: {choice!r}")
         check_probability("recurrent_dropout", recurrent_dropout)
         check_probability("variational_dropout", variational_dropout)
-        if forget_bias is not None and not bias:
-            raise ValueError("forget_bias needs bias=True")
+        if variational_dropout > 0 and num_layers == 1:
+            warnings.warn(
+                "variational_dropout drops features between layers, so a non-zero one expects "
+                "num_layers greater than 1",
+                stacklevel=2,
+            )
+        if not isinstance(layer_norm, bool):
+            raise TypeError(f"layer_norm should be of type bool, got: {type(layer_norm).__name__}")
+        if forget_bias is not None:
+            check_finite("forget_bias", forget_bias)
+            if not bias:
+                raise ValueError("forget_bias needs bias=True")
         self.backend = backend
         self.layer_norm = layer_norm
         self.activation = activation
@@ -137,6 +151,13 @@ class LSTM(TorchLSTM):
         self._reset_options()
         weight = self._weights("l0").weight_ih
         choose_backend(backend, self._cell(), weight.dtype, weight.device, ragged=False)
+
+    def _init_flat_weights(self) -> None:
+        super()._init_flat_weights()
+        # Only their dtypes are read; a parametrized weight is no leaf, and would forbid deepcopy.
+        self._flat_weights = [
+            w if w is None or w.is_leaf else w.detach() for w in self._flat_weights
+        ]
 
     def reset_parameters(self) -> None:
         """Draw the weights as nn.LSTM does, and set what the cell options start from."""
@@ -179,6 +200,8 @@ class LSTM(TorchLSTM):
         Raises:
             ValueError, RuntimeError: sizes, dtypes, devices or lengths that do not fit.
         """
+        if hx is not None:
+            check_state(hx)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence holds its own lengths: leave lengths out")
@@ -212,6 +235,7 @@ class LSTM(TorchLSTM):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, sorted_indices, unsorted_indices = input
+        check_packed(data, batch_sizes, self._weights("l0").weight_ih.dtype)
         if hx is None:
             hx = self._zero_state(data, int(batch_sizes[0]))
         else:
@@ -231,43 +255,43 @@ class LSTM(TorchLSTM):
         time, batch = time_major.shape[:2]
         if time == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if lengths is not None:
+            lengths = check_lengths(lengths, batch, time)
+            if not bool(lengths.eq(time).all()):
+                return self._run_ragged(input, lengths, hx)
         steps = time_major.reshape(time * batch, self.input_size)
-        checked = None if lengths is None else check_lengths(lengths, batch, time)
-        if checked is None or bool(checked.eq(time).all()):
-            output, state = self._run(steps, [batch] * time, hx)
-        else:
-            output, state = self._run_ragged(steps, checked, hx)
-        output = output.reshape(time, batch, output.size(1))
+        output, state = self._run(steps, [batch] * time, hx)
+        output = output.reshape(time, batch, self.feature_size)
         return (output.transpose(0, 1) if self.batch_first else output), state
 
-    def _run_ragged(self, steps: Tensor, lengths: Tensor, hx: State) -> tuple[Tensor, State]:
-        """Pack the real steps of [time * batch, feature], run, and put the results in place."""
-        batch = lengths.numel()
+    def _run_ragged(self, input: Tensor, lengths: Tensor, hx: State) -> tuple[Tensor, State]:
+        """Pack the real steps of a padded batch, run, and put the results back in place."""
+        rows, columns = input.shape[:2]  # [batch, time] with batch_first, else [time, batch]
         lengths, order = lengths.sort(descending=True, stable=True)
-        is_real = torch.arange(int(lengths[0])).unsqueeze(1) < lengths  # [time, batch]
+        times = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1)  # [time, 1]
+        is_real = times < lengths  # [time, batch]
         batch_sizes = is_real.sum(1).tolist()
-        packed_places = (torch.arange(len(is_real)).unsqueeze(1) * batch + order)[is_real]
-        packed_places = packed_places.to(steps.device)
-        order = order.to(steps.device)
-
-        h_0, c_0 = (state.index_select(1, order) for state in hx)
-        padded = steps.new_zeros(steps.size(0), self.feature_size)
+        places = order * columns + times if self.batch_first else times * columns + order
+        packed_places = places[is_real].to(input.device)
+        order = order.to(input.device)
         if not batch_sizes:  # every sequence is empty
-            return padded, hx
+            return input.new_zeros(rows, columns, self.feature_size), (hx[0].clone(), hx[1].clone())
+        h_0, c_0 = (state.index_select(1, order) for state in hx)
         running = batch_sizes[0]  # empty sequences keep the state they were given
         data, state = self._run(
-            steps.index_select(0, packed_places),
+            input.reshape(rows * columns, self.input_size).index_select(0, packed_places),
             batch_sizes,
             (h_0[:, :running], c_0[:, :running]),
         )
-        output = padded.to(data.dtype).index_copy(0, packed_places, data)
+        output = data.new_zeros(rows * columns, self.feature_size)
+        output = output.index_copy_(0, packed_places, data)
         h_n, c_n = (
             torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1).index_select(
                 1, order.argsort()
             )
             for ran, initial in zip(state, (h_0, c_0), strict=True)
         )
-        return output, (h_n, c_n)
+        return output.view(rows, columns, self.feature_size), (h_n, c_n)
 
     def _run(self, data: Tensor, batch_sizes: list[int], hx: State) -> tuple[Tensor, State]:
         """Hand a packed batch to the backend, with the weights as they are now.

@@ -7,21 +7,27 @@ A sequence of length 0 gives a context of zeros.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from attnlstm.nn.arguments import check_lengths
 
 
 class Pooling(nn.Module, ABC):
     """Masks the padding; a subclass says how the real steps are pooled."""
 
     def forward(
-        self, outputs: Tensor, h_n: Tensor, lengths: Tensor | None = None
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Pool `[batch, time, feature]` to `[batch, feature]`; see the module's docstring."""
+        """Pool `[batch, time, feature]` to `[batch, feature]`; see the module's docstring.
+
+        Raises:
+            ValueError: lengths are not one integer from 0 to time for each sequence.
+        """
         batch, time, _ = outputs.shape
-        if lengths is None:
-            lengths = torch.full((batch,), time)
+        lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
         lengths = lengths.to(outputs.device)
         is_real = torch.arange(time, device=outputs.device) < lengths.unsqueeze(1)
         # Whatever stands on padding, NaN too, must not reach a sum: 0 * NaN is NaN.
@@ -53,7 +59,7 @@ class HnQueryAttention(Pooling):
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         query = last_layer_state(h_n, outputs.size(2))
-        scores = torch.bmm(outputs, query.unsqueeze(2)).squeeze(2)  # [batch, time]
+        scores = dot(outputs, query.unsqueeze(1))  # [batch, time]
         if self.scaled:
             scores = scores / outputs.size(2) ** 0.5
         return attend(outputs, scores, is_real)
@@ -78,7 +84,7 @@ class LearnedQueryAttention(Pooling):
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        return attend(outputs, outputs.tanh() @ self.w, is_real)
+        return attend(outputs, dot(outputs.tanh(), self.w), is_real)
 
 
 class LastState(Pooling):
@@ -117,13 +123,19 @@ def last_layer_state(h_n: Tensor, feature_size: int) -> Tensor:
     return torch.cat(list(h_n[-directions:]), dim=1)
 
 
+def dot(outputs: Tensor, query: Tensor) -> Tensor:
+    """Dot products along the features, `[batch, time]`, in float32 at least: half precision, also
+    autocast's, would overflow or blur the scores.
+    """
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    return (outputs.to(dtype) * query.to(dtype)).sum(2)
+
+
 def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of the scores `[batch, time]` over the real steps, and the weighted sum of outputs.
 
-    The softmax is in float32 at least. Weights on padding are exactly 0.
+    The softmax is in the scores' dtype. Weights on padding are exactly 0.
     """
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
     # Not -inf: a sequence without real steps would get NaN weights, and NaN gradients with them.
     lowest = torch.finfo(scores.dtype).min
     weights = scores.masked_fill(~is_real, lowest).softmax(dim=1).masked_fill(~is_real, 0)
@@ -132,7 +144,13 @@ def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Te
 
 
 def build_pooling(name: str, feature_size: int, **options: bool) -> Pooling:
-    """The pooling called `name`, for outputs of `feature_size`."""
+    """The pooling called `name`, for outputs of `feature_size`.
+
+    Raises:
+        ValueError: there is no such pooling.
+    """
+    if name not in POOLINGS:
+        raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got: {name!r}")
     if name == "learned_query":
         return LearnedQueryAttention(feature_size, **options)
     return POOLINGS[name](**options)

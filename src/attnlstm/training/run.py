@@ -20,6 +20,7 @@ from attnlstm.training.trainer import (
     build_refit_trainer,
     build_trainer,
     find_best_checkpoint,
+    limit_threads,
     silence_known_warnings,
 )
 
@@ -53,6 +54,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     run_dir.mkdir(parents=True, exist_ok=True)
     plain_config = config_to_dict(config)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(plain_config, sort_keys=False))
+    limit_threads(config.num_threads)
     trainer = build_trainer(config, run_dir)
     # Before any data is loaded, an LSTM that cannot be is refused.
     build_classifier(plain_config["model"], input_size=1, num_classes=2)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -152,3 +153,13 @@ def silence_known_warnings() -> None:
         "Experiment logs directory .* exists and is not empty",  # it is the run folder
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def limit_threads(num_threads: int | None) -> None:
+    """Let an operation on the CPU use so many threads; None leaves torch's choice.
+
+    The steps of a small LSTM are too short to share, and threads that wait for each other make
+    them many times slower as soon as something else runs on the machine.
+    """
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)

@@ -23,8 +23,11 @@ def choose_backend(
             says why, and which backends do.
     """
     if name == "auto":
-        # nn.LSTM's kernels on the CPU leave oneDNN as soon as lengths differ; cuDNN's do not care.
-        order = ["fused", "torch"] if ragged and device.type == "cpu" else ["torch", "fused"]
+        # nn.LSTM's kernels on the CPU leave oneDNN as soon as lengths differ, which costs the most
+        # in training; cuDNN's do not care. Under torch.func's transforms they have no batching.
+        trains_ragged = ragged and device.type == "cpu" and torch.is_grad_enabled()
+        is_transformed = torch._C._functorch.maybe_current_level() is not None
+        order = ["fused", "torch"] if trains_ragged or is_transformed else ["torch", "fused"]
         for candidate in order:
             if BACKENDS[candidate].unsupported(cell, dtype, device) is None:
                 return BACKENDS[candidate]

@@ -183,7 +183,8 @@ class _FusedRecurrence(torch.autograd.Function):
             h_prev = _previous(output, h_0, ctx.batch_sizes, reverse=ctx.reverse)
             found["weight_hh"] = d_gates.T @ h_prev.conj()
         if needs["bias_ih"] or needs["bias_hh"]:
-            found["bias_ih"] = found["bias_hh"] = d_gates.sum(0)
+            d_bias = d_gates.sum(0)  # each bias its own: a caller may scale them in place
+            found["bias_ih"], found["bias_hh"] = d_bias, d_bias.clone()
         if d_projected is not None:
             found["weight_hr"] = d_projected.T @ (o * tanh_c).conj()
         if norms is not None:
@@ -254,6 +255,7 @@ def _is_transformed() -> bool:
         or torch.compiler.is_compiling()
         or torch._C._functorch.maybe_current_level() is not None
         or torch.autograd.forward_ad._current_level >= 0
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
     )
 
 

@@ -4,6 +4,7 @@ y = x̂ ⊙ weight + bias,   x̂ = (z - mean(z)) / sqrt(var(z) + ε)       Ba et
 δz = (δx̂ - mean(δx̂) - x̂ ⊙ mean(δx̂ ⊙ x̂)) / sqrt(var(z) + ε),        δx̂ = δy ⊙ weight
 """
 
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -25,7 +26,6 @@ class LayerNorms:
         assert weights.bias_ln is not None
         self.weight, self.bias = weights.weight_ln, weights.bias_ln
         self.normalised, self.rstd = normalised, rstd
-        self.d_result = torch.empty_like(normalised)  # δy of all steps, for the weights' gradients
 
     @classmethod
     def empty(cls, steps: int, weights: Weights) -> Self | None:
@@ -34,6 +34,11 @@ class LayerNorms:
             return None
         normalised = weights.weight_ln.new_empty(steps, *weights.weight_ln.shape)
         return cls(normalised, normalised.new_empty(*normalised.shape[:2], 1), weights)
+
+    @cached_property
+    def d_result(self) -> Tensor:
+        """δy of all steps, which the backward steps fill in for the weights' gradients."""
+        return torch.empty_like(self.normalised)
 
     def normalise_gates_(self, z: Tensor, step: slice) -> None:
         """Normalise a step's stacked gates [batch, 4*H] in place."""

@@ -82,5 +82,5 @@ def _lstm(
         time, batch = len(batch_sizes), batch_sizes[0]
         output, h_n, c_n = _VF.lstm(data.view(time, batch, data.size(1)), state, *options, False)
         return output.reshape(time * batch, output.size(2)), (h_n, c_n)
-    output, h_n, c_n = _VF.lstm(data, torch.tensor(batch_sizes), state, *options)
+    output, h_n, c_n = _VF.lstm(data, torch.tensor(batch_sizes, device="cpu"), state, *options)
     return output, (h_n, c_n)
