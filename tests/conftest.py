@@ -11,7 +11,12 @@ from attnlstm.training.run import TrainingResult, train
 
 ROOT = Path(__file__).parents[1]
 
-SMALL = ["model.lstm.hidden_size=8", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
+SMALL = [
+    "model.lstm.hidden_size=8",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "refit=false",
+]
 """Overrides that make the main job a matter of a second."""
 
 

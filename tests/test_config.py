@@ -87,7 +87,7 @@ def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
 def test_choices_have_their_effect() -> None:
     config = compose("experiment=basic_motions", "trainer=cpu", "model/pooling=mean")
     assert config.data.name == "BasicMotions"
-    assert (config.trainer.accelerator, config.trainer.max_epochs) == ("cpu", 30)
+    assert (config.trainer.accelerator, config.trainer.max_epochs) == ("cpu", 80)
     assert config.model.pooling.name == PoolingName.mean
     assert config.model.pooling.scaled is None
     assert compose().model.pooling.scaled is True

@@ -34,6 +34,11 @@ def main(config, run_dir):
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             sys.exit(1)
+    if config.ckpt == "terminate":  # and a terminated one in this
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+        raise SIGTERMException
+    return {"test/accuracy": 0.5}
 
 
 if __name__ == "__main__":
@@ -111,6 +116,25 @@ def test_a_sweep_runs_every_job_even_if_one_fails(job: Run, tmp_path: Path) -> N
     jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert jobs == ["0", "1", "2", "3"]
     assert [text.count("job b") for text in logs(tmp_path)] == [0, 0, 1, 1]
+
+
+def test_a_sweep_ends_with_the_means(job: Run) -> None:
+    result = job("-m", "ckpt=a,b")
+    assert "2 runs" in result.stdout
+    assert "0.5000" in result.stdout.partition("mean")[2]
+
+
+def test_termination_is_not_success(job: Run) -> None:
+    result = job("ckpt=terminate")
+    assert result.returncode == 143
+    assert "newest checkpoint" in result.stderr
+
+
+def test_paths_need_no_quotes_on_top_of_the_shells(job: Run, tmp_path: Path) -> None:
+    path = "runs of é/it's a=b (1).ckpt"
+    assert job(f"ckpt={path}").returncode == 0
+    (written,) = tmp_path.rglob("result.txt")
+    assert written.read_text() == path
 
 
 def test_a_sweep_with_a_bug_or_a_mistake(job: Run, tmp_path: Path) -> None:

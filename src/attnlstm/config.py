@@ -55,6 +55,9 @@ MONITORED = ("val/loss", *(f"val/{name}" for name in METRICS), "train/loss")
 """What callbacks and schedulers can watch: the values that every run logs."""
 
 
+LOWER_IS_BETTER = ("loss", "calibration_error")
+
+
 class DataSource(StrEnum):
     """Where the rows come from."""
 
@@ -337,7 +340,6 @@ class EvaluateTrainerConfig:
     """The arguments of lightning.Trainer that matter here; None is as in the checkpoint."""
 
     accelerator: str = one_of(*ACCELERATORS, default="auto")
-    devices: Any = field(default=1, metadata=DEVICES)
     precision: int | str | None = one_of(*PRECISIONS, default=None)
 
 

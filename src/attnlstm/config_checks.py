@@ -13,7 +13,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from attnlstm.config import PoolingName, TrainConfig
+from attnlstm.config import LOWER_IS_BETTER, PoolingName, TrainConfig
 from attnlstm.errors import UserError
 
 Config = TypeVar("Config")
@@ -170,6 +170,17 @@ def _check_limits(key: str, value: Any, limits: Mapping[str, Any]) -> None:
 
 
 def _check_combinations(config: TrainConfig) -> None:
+    watching = {
+        "callbacks.checkpoint": config.callbacks.checkpoint,
+        "callbacks.early_stopping": config.callbacks.early_stopping,
+    }
+    for key, callback in watching.items():
+        better = "min" if callback and callback.monitor.endswith(LOWER_IS_BETTER) else "max"
+        if callback and callback.mode.value != better:
+            raise UserError(
+                f"{key}.monitor={callback.monitor} is best at its {better}imum: "
+                f"set {key}.mode={better}"
+            )
     lstm, pooling = config.model.lstm, config.model.pooling
     if lstm.proj_size >= lstm.hidden_size:
         raise UserError(

@@ -1,7 +1,7 @@
 """What train.py and evaluate.py share: from a command line to a checked config to a job.
 
 Exit codes: 0 done; 2 a mistake of the user's, told in one line on standard error; 130 interrupted
-from the keyboard; 1 anything else, with its traceback.
+from the keyboard; 143 terminated; 1 anything else, with its traceback.
 """
 
 import functools
@@ -49,6 +49,9 @@ from attnlstm.tables import print_means
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""
 
+PATHS = ("ckpt", "runs_dir")
+"""Keys whose values are taken to the letter."""
+
 Metrics = Mapping[str, float]
 
 logger = logging.getLogger(__name__)
@@ -82,12 +85,21 @@ def entry_point(
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as stop:
-                # Lightning answers Ctrl-C with an orderly end and exit code 1.
-                sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+                sys.exit(_exit_code(stop))
 
         return main
 
     return decorate
+
+
+def _exit_code(stop: SystemExit) -> Any:
+    """What Lightning means: it ends in order after Ctrl-C, with 1, and after SIGTERM, with 0."""
+    if isinstance(stop.__context__, KeyboardInterrupt):
+        return 130
+    if type(stop).__name__ == "SIGTERMException":  # by name: importing Lightning takes seconds
+        print("terminated: the newest checkpoint is kept", file=sys.stderr)
+        return 143
+    return stop.code
 
 
 def compose_config(
@@ -177,6 +189,10 @@ def _normalize(argument: str) -> str:
     key = argument.lstrip("+")
     if re.match(r"(optimizer|scheduler)(\.|=\{)", key):
         return f"++{key}"
+    name, _, value = key.partition("=")
+    if name in PATHS and re.search(r"[^\w.,/~-]", value) and value[:1] not in "'\"":
+        value = value.replace("'", r"\'")
+        return f"{name}='{value}'"  # a path needs no quotes on top of the shell's
     return argument if key.startswith("hydra") else key
 
 

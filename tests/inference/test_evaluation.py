@@ -94,6 +94,26 @@ def test_other_data_must_have_the_channels_and_labels(
         run_evaluate(tmp_path, univariate, "data.name=ArrowHead")
 
 
+def test_a_backend_that_cannot_is_refused_for_its_own_reason(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    checkpoint = run_train(tmp_path / "run", "model.lstm.layer_norm=true").checkpoint
+    with pytest.raises(UserError, match=r"nn.LSTM's kernels have no layer_norm; use") as refusal:
+        run_evaluate(tmp_path, checkpoint, "model.lstm.backend=torch")
+    assert "not a checkpoint" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_class_weights_and_precisions_go_together(
+    run_train: Callable, tmp_path: Path, precision: str
+) -> None:
+    result = run_train(
+        tmp_path / "run", "loss.class_weights=balanced", f"trainer.precision={precision}"
+    )
+    evaluation = run_evaluate(tmp_path, result.checkpoint)
+    assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)
+
+
 class Bomb:
     def __init__(self, target: Path) -> None:
         self.target = target

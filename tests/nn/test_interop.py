@@ -137,6 +137,23 @@ def test_layers_and_directions(backend: str, inputs: Tensor) -> None:
     assert_same_weights(converted, dict(lstm.state_dict()))
 
 
+def test_what_a_layout_cannot_hold_is_refused(backend: str) -> None:
+    normed = LSTM(INPUT, HIDDEN, layer_norm=True).state_dict()
+    for convert in (interop.to_gates, interop.to_linears, interop.to_keras):
+        with pytest.raises(ValueError, match="no layer norm"):
+            convert(normed)
+    with pytest.raises(ValueError, match="labml's cell has a bias"):
+        interop.to_labml(LSTM(INPUT, HIDDEN, bias=False).state_dict())
+
+
+def test_keras_get_weights_is_taken_as_it_comes(backend: str) -> None:
+    arrays = [torch.randn(3, 16).numpy(), torch.randn(4, 16).numpy(), torch.randn(16).numpy()]
+    names = ["kernel", "recurrent_kernel", "bias"]
+    assert_same_weights(
+        interop.from_keras(arrays), interop.from_keras(dict(zip(names, arrays, strict=True)))
+    )
+
+
 def test_what_is_missing_is_named(backend: str) -> None:
     with pytest.raises(ValueError, match="no recurrent_kernel among the weights"):
         interop.from_keras({"kernel": torch.zeros(3, 16)})

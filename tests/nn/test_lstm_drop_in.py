@@ -230,6 +230,53 @@ def test_dropout_warns_for_a_single_layer() -> None:
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize(
+    ("hx", "error"),
+    [((zeros(1, 2, 4),) * 3, RuntimeError), (zeros(2, 1, 2, 4), TypeError)],
+)
+def test_a_state_is_a_pair(backend: str, hx: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        LSTM(3, 4, backend=backend)(zeros(5, 2, 3), hx)
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize("batch_sizes", [[2], [1, 2, 3]])
+def test_packed_sequences_that_do_not_add_up_are_refused(
+    backend: str, batch_sizes: list[int]
+) -> None:
+    packed = nn.utils.rnn.PackedSequence(zeros(6, 3), torch.tensor(batch_sizes))
+    with pytest.raises(RuntimeError, match="batch_sizes"):
+        LSTM(3, 4, backend=backend)(packed)
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_the_default_device_is_not_used(backend: str) -> None:
+    lstm, packed = LSTM(3, 4, backend=backend), pack_sequence([zeros(5, 3), zeros(2, 3)])
+    inputs, lengths = zeros(5, 2, 3), torch.tensor([5, 2])
+    with torch.device("meta"):
+        assert lstm(packed)[0].data.is_cpu
+        assert lstm(inputs, lengths=lengths)[0].is_cpu
+        assert lstm(inputs, lengths=[5, 2])[0].is_cpu
+
+
+def test_each_bias_has_a_gradient_of_its_own() -> None:
+    lstm = LSTM(3, 4, backend="fused")
+    biases = [lstm.bias_ih_l0, lstm.bias_hh_l0]
+    first, second = torch.autograd.grad(lstm(torch.ones(5, 2, 3))[0].sum(), biases)
+    torch.testing.assert_close(first, second)
+    first.zero_()
+    assert second.abs().sum() > 0
+
+
+def test_a_parametrized_module_can_be_moved_and_copied() -> None:
+    lstm = LSTM(3, 4)
+    parametrizations.orthogonal(lstm, "weight_hh_l0")
+    copied = copy.deepcopy(lstm.double())
+    inputs = torch.randn(5, 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(copied(inputs)[0], lstm(inputs)[0])
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 def test_dropout_is_applied_in_training_without_gradients_too(backend: str) -> None:
     lstm = LSTM(3, 4, 2, dropout=0.5, backend=backend)
     inputs = torch.randn(5, 2, 3)

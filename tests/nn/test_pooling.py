@@ -117,6 +117,20 @@ def test_dtypes(pooling: Pooling, dtype: torch.dtype) -> None:
         torch.testing.assert_close(attention.sum(1), torch.ones_like(attention[:, 0]))
 
 
+@pytest.mark.parametrize("pooling", POOLINGS, ids=repr)
+@pytest.mark.parametrize("lengths", [[2], [6, 1, 1], [-1, 1, 1], [1.0, 2.0, 3.0]])
+def test_wrong_lengths_are_refused(pooling: Pooling, lengths: list) -> None:
+    with pytest.raises(ValueError, match="lengths"):
+        pooling(torch.randn(3, 5, 8), torch.randn(2, 3, 4), lengths)
+
+
+def test_half_precision_scores_do_not_overflow() -> None:
+    outputs, h_n = torch.full((1, 3, 8), 100.0).half(), torch.full((1, 1, 8), 100.0).half()
+    context, attention = HnQueryAttention()(outputs, h_n)
+    torch.testing.assert_close(attention, torch.full((1, 3), 1 / 3))
+    torch.testing.assert_close(context, outputs[:, 0], atol=0.1, rtol=0)
+
+
 def test_large_scores_do_not_overflow() -> None:
     outputs = torch.full((1, 4, 8), 200.0)
     outputs[0, 2] = 201.0

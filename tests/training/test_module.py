@@ -31,7 +31,7 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
 
 def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: Path) -> None:
     result = run_train(tmp_path, "loss.label_smoothing=0.2", "loss.class_weights=balanced")
-    module = load_checkpoint(result.checkpoint).module
+    module = load_checkpoint(result.checkpoint).module.eval()
     batch = SequenceBatch(
         torch.randn(3, 5, 12), torch.tensor([5, 2, 3]), torch.tensor([0, 4, 8]), torch.arange(3)
     )

@@ -11,8 +11,9 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attnlstm.config import MONITORED
+from attnlstm.config import MONITORED, EvaluateConfig
 from attnlstm.errors import UserError
+from attnlstm.inference.evaluation import evaluate
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
@@ -119,14 +120,22 @@ def test_every_metric_that_can_be_watched_is_logged(small_run: Path) -> None:
     assert set(MONITORED) <= logged
 
 
+def calibration_error(probabilities: np.ndarray, is_right: np.ndarray) -> float:
+    """Expected calibration error over 15 equal bins of confidence (Guo et al., 2017)."""
+    confidence = probabilities.max(axis=1)
+    bins = np.clip(np.floor(confidence * 15).astype(int), 0, 14)
+    gaps = [
+        abs(is_right[bins == n].mean() - confidence[bins == n].mean()) * (bins == n).mean()
+        for n in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
 def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_path: Path) -> None:
     from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
-    from attnlstm.config import EvaluateConfig
-    from attnlstm.inference.evaluation import evaluate
-
     evaluation = evaluate(EvaluateConfig(ckpt=str(small_checkpoint)), tmp_path)
-    probabilities = evaluation.probabilities.double().numpy()
+    probabilities = evaluation.probabilities.double().round(decimals=5).numpy()
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     targets = evaluation.targets.numpy()
     predictions = probabilities.argmax(axis=1)
@@ -138,10 +147,70 @@ def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_pat
             "test/accuracy": accuracy_score(targets, predictions),
             "test/macro_f1": f1_score(targets, predictions, average="macro"),
             "test/auroc": roc_auc_score(targets, probabilities, multi_class="ovr"),
-            "test/calibration_error": evaluation.metrics["test/calibration_error"],
+            "test/calibration_error": calibration_error(probabilities, predictions == targets),
         },
-        abs=1e-5,
+        abs=5e-5,
     )
+
+
+def test_a_refit_trains_on_all_training_rows_and_takes_bests_place(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    result = run_train(tmp_path / "run", "refit=true")
+    folder = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "validated.ckpt"}
+    best = torch.load(result.checkpoint, weights_only=True)
+    assert best["epoch"] == 1
+    assert best["global_step"] == 2 * 17  # batches of 16 of 270 rows
+    assert best["hyper_parameters"]["trained_on"] == ["train", "validation"]
+    assert best["hyper_parameters"]["class_counts"] == [30] * 9
+    validated = torch.load(folder / "validated.ckpt", weights_only=True)
+    assert validated["hyper_parameters"]["trained_on"] == ["train"]
+
+    evaluation = evaluate(EvaluateConfig(ckpt=str(result.checkpoint)), tmp_path)
+    assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_a_refit_says_when_it_cannot_be(
+    run_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_train(tmp_path, "refit=true", "scheduler=plateau")
+    assert "no refit: scheduler.monitor=val/loss" in caplog.text
+    assert not (tmp_path / "checkpoints" / "validated.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.max_steps=5"],
+        ["trainer.limit_val_batches=0"],
+        ["trainer.enable_checkpointing=false"],
+        ["optimizer.name=Adagrad"],
+        ["scheduler=none", "scheduler.name=ExponentialLR", "scheduler.gamma=0.9"],
+        ["optimizer=sgd", "scheduler=cosine", "trainer.accumulate_grad_batches=2"],
+    ],
+)
+def test_trainer_and_optimizer_options_work_with_the_defaults(
+    run_train: Callable, tmp_path: Path, overrides: list[str]
+) -> None:
+    assert run_train(tmp_path, *overrides).metrics["test/accuracy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("callbacks.checkpoint.monitor=val/accuracy", "set callbacks.checkpoint.mode=max"),
+        ("callbacks.early_stopping.mode=max", "set callbacks.early_stopping.mode=min"),
+        ("trainer.accelerator=gpu", "trainer: "),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    run_train: Callable, tmp_path: Path, override: str, message: str
+) -> None:
+    if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match=message):
+        run_train(tmp_path, override)
 
 
 def test_without_checkpoints_the_last_weights_are_tested(

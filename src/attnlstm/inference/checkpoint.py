@@ -9,7 +9,7 @@ from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_from_dict
 from attnlstm.data import SeriesEncoder
 from attnlstm.errors import UserError
-from attnlstm.training.module import ClassificationModule
+from attnlstm.training.module import ClassificationModule, build_classifier
 
 
 class TrainedModel(NamedTuple):
@@ -39,8 +39,6 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
     try:
         arguments = checkpoint["hyper_parameters"]
         config = config_from_dict(arguments["config"], TrainConfig)
-        if backend is not None:
-            arguments["config"]["model"]["lstm"]["backend"] = backend
         module = ClassificationModule(**arguments)
         module.load_state_dict(checkpoint["state_dict"])
         encoder = SeriesEncoder.from_dict(arguments["encoder"])
@@ -49,6 +47,10 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         raise UserError(
             f"ckpt={path} is not a checkpoint of this program, or of another version: {reason}"
         ) from error
+    if backend is not None:
+        model = arguments["config"]["model"]
+        build_classifier(model | {"lstm": model["lstm"] | {"backend": backend}}, 1, 2)  # or refuse
+        module.classifier.lstm.backend = backend
     return TrainedModel(module, encoder, config, arguments["label_names"], arguments["trained_on"])
 
 

@@ -25,6 +25,7 @@ from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar
 from attnlstm.training.figures import draw_confusion_matrix
+from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,10 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     Raises:
         UserError: no such checkpoint or data, or labels or channels that do not match.
     """
+    silence_known_warnings()
     backend = config.model.lstm.backend
     trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
+    limit_threads(trained.config.num_threads)
     data_config = trained.config.data
     name = config.data.name or data_config.name
     split = config.data.split
@@ -75,7 +78,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     precision = config.trainer.precision or trained.config.trainer.precision
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
+        devices=1,
         precision=precision,  # type: ignore[arg-type]
         default_root_dir=run_dir,
         logger=False,

@@ -81,6 +81,8 @@ class ValidationFigures(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: lightning.Trainer) -> None:
+        if not hasattr(self, "confusion"):  # a run without validation
+            return
         self.confusion.compute()  # on all ranks, as it gathers from all
         if not trainer.is_global_zero:
             return

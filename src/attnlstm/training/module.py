@@ -5,7 +5,8 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -49,14 +50,9 @@ class ClassificationModule(lightning.LightningModule):
         self.config = config
         self.label_names = label_names
         self.classifier = build_classifier(config["model"], input_size, len(label_names))
-        self.loss = nn.CrossEntropyLoss(
-            weight=(
-                balanced_class_weights(class_counts)
-                if config["loss"]["class_weights"] == "balanced"
-                else None
-            ),
-            label_smoothing=config["loss"]["label_smoothing"],
-        )
+        is_balanced = config["loss"]["class_weights"] == "balanced"
+        class_weights = balanced_class_weights(class_counts) if is_balanced else None
+        self.register_buffer("class_weights", class_weights, persistent=False)
         metrics = classification_metrics(len(label_names))
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
@@ -67,8 +63,16 @@ class ClassificationModule(lightning.LightningModule):
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         logits, _ = self(batch.inputs, batch.lengths)
-        loss = self.loss(logits, batch.targets)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.targets))
+        loss = self.compute_loss(logits, batch.targets)
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(batch.targets),
+        )
         return loss
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
@@ -82,9 +86,10 @@ class ClassificationModule(lightning.LightningModule):
     ) -> dict[str, Any]:
         """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
         classification = self(batch.inputs, batch.lengths)
-        logits = classification.logits.float()  # bfloat16 ties would blur AUROC
-        loss = self.loss(logits, batch.targets)
-        metrics.update(logits.softmax(dim=1), batch.targets)
+        logits = at_least_float32(classification.logits)
+        loss = self.compute_loss(logits, batch.targets)
+        # Rounded, so that what the backends' last digits differ in does not break ties in AUROC.
+        metrics.update(logits.softmax(dim=1).round(decimals=5), batch.targets)
         self.log(
             loss_name,
             loss,
@@ -96,6 +101,17 @@ class ClassificationModule(lightning.LightningModule):
         self.log_dict(metrics, on_epoch=True, batch_size=len(batch.targets))
         return classification._asdict()
 
+    def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy with the configured label smoothing and class weights."""
+        logits = at_least_float32(logits)
+        weights = self.class_weights
+        return F.cross_entropy(
+            logits,
+            targets,
+            weight=weights.to(logits.dtype) if isinstance(weights, Tensor) else None,
+            label_smoothing=self.config["loss"]["label_smoothing"],
+        )
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(
             self.parameters(),
@@ -103,6 +119,11 @@ class ClassificationModule(lightning.LightningModule):
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
         )
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits of half precision in float32, others as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def build_classifier(

@@ -24,6 +24,9 @@ NEED_PYTHON_OBJECTS = ("ChainedScheduler", "LambdaLR", "MultiplicativeLR", "Sequ
 RUN_LENGTH = ("T_max", "total_steps", "total_iters")
 """Arguments of schedulers for which null means the length of the run."""
 
+START = {"optimizer": "sgd", "scheduler": "none"}
+"""The choices of conf/ to start from with another class: they have the fewest keys."""
+
 SET_BY_US = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
 """Arguments that cannot be configured: `total_steps` covers the last two."""
 
@@ -157,6 +160,9 @@ def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | 
         raise UserError("ReduceLROnPlateau needs scheduler.interval=epoch")
     for key in RUN_LENGTH:
         if key in values and values[key] is None:
+            if key not in inspect.signature(cls).parameters:
+                del values[key]  # another class's, left over
+                continue
             if length is None or not 0 < length < math.inf:
                 raise UserError(
                     f"scheduler.{key}=null is the length of the run, which has none: set it or "
@@ -200,7 +206,7 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
         if full_key not in known:
             raise UserError(
                 f"{cls.__name__} has no {full_key}: did you mean {nearest(full_key, known)}? "
-                f"~{full_key} removes it"
+                f"~{full_key} removes it, {group}={START[group]} starts afresh"
             )
         hint = hints.get(key, Any)
         if not matches(value, hint):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import NamedTuple
 import lightning
 import yaml
 from datasets import DatasetDict, concatenate_datasets
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import SequenceDataModule, SeriesEncoder, load_splits
+from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.module import ClassificationModule, build_classifier
 from attnlstm.training.trainer import (
@@ -30,8 +33,9 @@ logger = logging.getLogger(__name__)
 class TrainingResult(NamedTuple):
     """What a run leaves behind, for notebooks and tests.
 
-    metrics: of the best checkpoint on the test split, such as "test/accuracy".
-    checkpoint: the best checkpoint's path, or None where none was written.
+    metrics: on the test split, such as "test/accuracy": of the best checkpoint, or of the last
+        weights where none was written.
+    checkpoint: the best checkpoint's path, or None.
     """
 
     metrics: dict[str, float]
@@ -67,7 +71,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     logger.info("%s: %s series, %d classes", config.data.name, sizes, num_classes)
     module, data = prepare(config, splits)
     started = time.monotonic()
-    trainer.fit(module, data)
+    fit(trainer, module, data)
     logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
     best = find_best_checkpoint(trainer)
     if can_refit(config):
@@ -80,10 +84,20 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     if trainer.is_global_zero:
         (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         print_metrics(f"{config.data.name}, test split", metrics)
-        if best is not None:
+        if best is None:
+            logger.info("no best checkpoint was written: these are the last weights' metrics")
+        else:
             logger.info("best checkpoint: %s", best)
-            logger.info("evaluate it with: python evaluate.py ckpt=%s", best)
+            logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={best}"))
     return TrainingResult(metrics, best, module, trainer)
+
+
+def fit(trainer: lightning.Trainer, module: ClassificationModule, data: SequenceDataModule) -> None:
+    """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+    try:
+        trainer.fit(module, data)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
 
 
 def prepare(
@@ -146,7 +160,7 @@ def refit(
         config, DatasetDict(train=rows, test=splits["test"]), ("train", "validation")
     )
     trainer = build_refit_trainer(config, run_dir)
-    trainer.fit(module, data)
+    fit(trainer, module, data)
     newest = find_best_checkpoint(trainer)
     if best is not None and newest is not None:
         if trainer.is_global_zero:

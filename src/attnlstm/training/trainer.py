@@ -4,6 +4,7 @@ import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -42,7 +43,7 @@ def build_refit_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer
     callbacks: list[Callback] = [LearningRateMonitor()]
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(ProgressBar())
-    if config.callbacks.checkpoint is not None:
+    if keeps_checkpoints(config):
         folder = run_dir / "checkpoints"
         callbacks.append(ModelCheckpoint(folder, filename="refit", enable_version_counter=False))
     loggers: list[Logger] = [
@@ -56,14 +57,20 @@ def _build_trainer(
     config: TrainConfig, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]
 ) -> lightning.Trainer:
     options = asdict(config.trainer)
-    if config.callbacks.checkpoint is None:
-        options["enable_checkpointing"] = False
+    options["enable_checkpointing"] = keeps_checkpoints(config)
     try:
         return lightning.Trainer(
             **options, default_root_dir=run_dir, logger=loggers, callbacks=callbacks
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def keeps_checkpoints(config: TrainConfig) -> bool:
+    """Whether checkpoints are wanted: both switches, Lightning's and the callback's, are on."""
+    return config.callbacks.checkpoint is not None and (
+        config.trainer.enable_checkpointing is not False
+    )
 
 
 def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
@@ -76,25 +83,29 @@ def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
         CSVLogger(run_dir, name="", version=""),
         TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False),
     ]
+    if config.wandb is not None:
+        from lightning.pytorch.loggers import WandbLogger
+
+        options = asdict(config.wandb) | {"save_dir": run_dir}
+        loggers.append(_build_logger("wandb", WandbLogger, options))
+    if config.mlflow is not None:
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        options = asdict(config.mlflow)
+        if options["tracking_uri"] is None:
+            options["tracking_uri"] = f"file:{run_dir / 'mlruns'}"
+        loggers.append(_build_logger("mlflow", MLFlowLogger, options))
+    return loggers
+
+
+def _build_logger(package: str, cls: type[Logger], options: dict[str, Any]) -> Logger:
     try:
-        if config.wandb is not None:
-            from lightning.pytorch.loggers import WandbLogger
-
-            loggers.append(WandbLogger(**asdict(config.wandb), save_dir=run_dir))
-        if config.mlflow is not None:
-            from lightning.pytorch.loggers import MLFlowLogger
-
-            options = asdict(config.mlflow)
-            if options["tracking_uri"] is None:
-                options["tracking_uri"] = f"file:{run_dir / 'mlruns'}"
-            loggers.append(MLFlowLogger(**options))
+        return cls(**options)
     except ModuleNotFoundError as error:
-        package = "wandb" if config.wandb is not None else "mlflow"
         raise UserError(
             f"logger={package} needs the package {package}: install it with "
             f"`pip install {package}`, or leave logger= out"
         ) from error
-    return loggers
 
 
 def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
@@ -105,12 +116,14 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
         callbacks.append(LearningRateMonitor())
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(ProgressBar())
-    if config.callbacks.checkpoint is not None:
+    if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
         callbacks += build_checkpoint_callbacks(
             config.callbacks.checkpoint, run_dir / "checkpoints"
         )
     if config.callbacks.early_stopping is not None:
-        callbacks.append(EarlyStopping(**config_to_dict(config.callbacks.early_stopping)))
+        callbacks.append(
+            EarlyStopping(**config_to_dict(config.callbacks.early_stopping), strict=False)
+        )
     if logs and config.callbacks.figures is not None:
         callbacks.append(
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
@@ -150,6 +163,9 @@ def silence_known_warnings() -> None:
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
         ".*does not have many workers",  # the rows are in memory: workers would only slow it down
         "You defined a `validation_step` but have no `val_dataloader`",  # a refit has none
+        "The number of training batches .* is smaller than the logging interval",  # small sets
+        "Checkpoint directory .* exists and is not empty",  # the refit's file goes there too
+        "Total length of `list` across ranks is zero",  # a refit's validation rows
         "Experiment logs directory .* exists and is not empty",  # it is the run folder
     ):
         warnings.filterwarnings("ignore", message)
