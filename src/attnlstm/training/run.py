@@ -87,8 +87,10 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         if best is None:
             logger.info("no best checkpoint was written: these are the last weights' metrics")
         else:
-            logger.info("best checkpoint: %s", best)
-            logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={best}"))
+            here = Path.cwd()
+            shown = best.relative_to(here) if best.is_relative_to(here) else best
+            logger.info("best checkpoint: %s", shown)
+            logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={shown}"))
     return TrainingResult(metrics, best, module, trainer)
 
 
