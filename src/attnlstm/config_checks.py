@@ -84,7 +84,13 @@ def read_setting(key: str, value: Any, settings: Mapping[str, Setting]) -> Any:
 
 def unknown_key(key: str, known: Iterable[str]) -> UserError:
     """The complaint about a key that does not exist, with the nearest that does."""
-    return UserError(f"unknown key {key}: did you mean {nearest(key, known)}?")
+    known = list(known)
+    meant = nearest(key, known)
+    parent, _, name = key.rpartition(".")
+    siblings = [other for other in known if other.rpartition(".")[0] == parent]
+    if siblings and SequenceMatcher(None, name, meant.rpartition(".")[2]).ratio() < 0.6:
+        meant = nearest(key, siblings)  # nothing is similar: stay in the section that was named
+    return UserError(f"unknown key {key}: did you mean {meant}?")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
