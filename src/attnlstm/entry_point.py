@@ -32,6 +32,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from attnlstm.archive_names import check_archive_name
 from attnlstm.config import TrainConfig, register_schemas
 from attnlstm.config_checks import (
     Config,
@@ -175,7 +176,7 @@ def _check_arguments(
     if options.help or options.cfg or options.info:
         return arguments
     for config in [_typed(job, schema) for job in composed]:
-        _check_optimization(config)
+        _check_beyond_types(config)
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     if any(text.startswith(f"{key}=") for text in overrides):
         return arguments
@@ -314,8 +315,9 @@ def _explain(error: Exception, settings: dict[str, Setting]) -> str:
     return f"{place}{cause.full_key}: {str(cause.msg).splitlines()[0]}{hint}"
 
 
-def _check_optimization(config: Any) -> None:
+def _check_beyond_types(config: Any) -> None:
     if isinstance(config, TrainConfig):
+        check_archive_name(config.data.name)
         # Not at the top: torch takes two seconds to import, and --help should not wait for it.
         from attnlstm.training.optimization import check_optimization
 

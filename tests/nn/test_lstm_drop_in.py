@@ -298,3 +298,17 @@ def test_vectorized_jacobians(backend: str) -> None:
     expected = torch.autograd.functional.jacobian(total, inputs)
     actual = torch.autograd.functional.jacobian(total, inputs, vectorize=True)
     torch.testing.assert_close(actual, expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["auto", "fused"])
+def test_torch_compile_trains(backend: str) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 4, backend=backend)
+    compiled = torch.compile(lstm, backend="aot_eager")
+    inputs = torch.randn(3, 2, 3)
+    for lengths in (None, [3, 1]):
+        output, _ = compiled(inputs, lengths=lengths)
+        torch.testing.assert_close(output, lstm(inputs, lengths=lengths)[0])
+        output.sum().backward()
+    assert lstm.weight_hh_l0.grad is not None

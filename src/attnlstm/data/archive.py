@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
+from attnlstm.archive_names import cache_folder, list_bundled, locate_archive
 from attnlstm.errors import UserError
 
 
@@ -38,42 +38,19 @@ def load_archive(name: str) -> DatasetDict:
 
 
 def _find(name: str) -> Path:
-    """The folder that holds the set's folder: aeon's own, or the cache, downloaded if need be."""
-    import aeon.datasets
-    from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
-    from aeon.datasets.tsc_datasets import tsc_zenodo
-    from aeon.datasets.tser_datasets import tser_monash, tser_soton, tsr_zenodo
-    from aeon.datasets.tsf_datasets import tsf_all
-
-    regression = {*tser_monash, *tser_soton, *tsr_zenodo}
-    bundled_folder = Path(aeon.datasets.__file__).parent / "data"
-    bundled = [found for found in list_sets(str(bundled_folder)) if found not in regression]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attnlstm/archive"
-    choose = f"choose a bundled set ({', '.join(bundled)})"
-
-    if name in bundled:
-        return bundled_folder
-    if name in list_sets(str(cache)):
-        return cache
-    if name in regression:
-        raise UserError(f"data.name={name} is a regression set, without classes: {choose}")
-    if name in tsf_all or name in os.listdir(bundled_folder):
-        raise UserError(
-            f"data.name={name} is for forecasting, segmentation or anomaly detection, "
-            f"not for classification: {choose}"
-        )
-    if name not in tsc_zenodo:
-        known = {known.lower(): known for known in (*tsc_zenodo, *bundled)}
-        nearest = [known[match] for match in get_close_matches(name.lower(), known)]
-        meant = f"did you mean {' or '.join(nearest)}? Or " if nearest else ""
-        raise UserError(f"data.name={name} is in no archive: {meant}{choose}")
+    """The folder that holds the set's folder; a set that is not there is downloaded first."""
+    folder = locate_archive(name)
+    if folder is not None:
+        return folder
+    cache = cache_folder()
     try:
         _download(name, cache)
     except (OSError, ValueError) as error:
         raise UserError(
             f"data.name={name} does not come with aeon and cannot be downloaded "
             f"({_one_line(error)}): connect to the network, put {name}_TRAIN.ts and "
-            f"{name}_TEST.ts into {cache / name}, or {choose}"
+            f"{name}_TEST.ts into {cache / name}, or choose a bundled set "
+            f"({', '.join(list_bundled())})"
         ) from error
     return cache
 
