@@ -180,6 +180,10 @@ def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["data.name=JapaneseVowel"],
+            "data.name=JapaneseVowel is in no archive: did you mean Japa",
+        ),
         (["hidden_size=3"], "unknown key hidden_size: did you mean model.lstm.hidden_size?"),
         (["+trainer.max_epoch=3"], "unknown key trainer.max_epoch: did you mean trainer.max_ep"),
         (["seed=abc", "--cfg", "job"], "seed=abc: expected int"),

@@ -235,7 +235,8 @@ class LSTM(TorchLSTM):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, sorted_indices, unsorted_indices = input
-        check_packed(data, batch_sizes, self._weights("l0").weight_ih.dtype)
+        # Not by name: a parametrization would be computed, and perhaps updated, once more.
+        check_packed(data, batch_sizes, self._flat_weights[0].dtype)  # type: ignore[union-attr]
         if hx is None:
             hx = self._zero_state(data, int(batch_sizes[0]))
         else:
