@@ -25,7 +25,9 @@ def choose_backend(
     if name == "auto":
         # nn.LSTM's kernels on the CPU leave oneDNN as soon as lengths differ, which costs the most
         # in training; cuDNN's do not care. Under torch.func's transforms they have no batching.
-        trains_ragged = ragged and device.type == "cpu" and torch.is_grad_enabled()
+        # A trace is checked without gradients and must come out the same.
+        trains = torch.is_grad_enabled() and not torch.jit.is_tracing()
+        trains_ragged = ragged and device.type == "cpu" and trains
         is_transformed = torch._C._functorch.maybe_current_level() is not None
         order = ["fused", "torch"] if trains_ragged or is_transformed else ["torch", "fused"]
         for candidate in order:
