@@ -42,6 +42,8 @@ class ValidationFigures(Callback):
         self.folder = folder
         self.every_n_epochs = every_n_epochs
 
+        self.confusion: MulticlassConfusionMatrix | None = None  # until there was a validation
+
     def on_validation_epoch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
@@ -60,6 +62,7 @@ class ValidationFigures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         predictions = outputs["logits"].argmax(dim=1)
+        assert self.confusion is not None
         self.confusion.update(predictions, batch.targets)
         if outputs["attention"] is None:
             return
@@ -81,7 +84,7 @@ class ValidationFigures(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: lightning.Trainer) -> None:
-        if not hasattr(self, "confusion"):  # a run without validation
+        if self.confusion is None:
             return
         self.confusion.compute()  # on all ranks, as it gathers from all
         if not trainer.is_global_zero:

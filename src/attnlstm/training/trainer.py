@@ -116,10 +116,9 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
         callbacks.append(LearningRateMonitor())
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(ProgressBar())
-    if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
-        callbacks += build_checkpoint_callbacks(
-            config.callbacks.checkpoint, run_dir / "checkpoints"
-        )
+    checkpoint = config.callbacks.checkpoint
+    if checkpoint is not None and keeps_checkpoints(config):
+        callbacks += build_checkpoint_callbacks(checkpoint, run_dir / "checkpoints")
     if config.callbacks.early_stopping is not None:
         callbacks.append(
             EarlyStopping(**config_to_dict(config.callbacks.early_stopping), strict=False)
