@@ -1,7 +1,9 @@
 """The notebooks run from start to end, and what they compute and show holds."""
 
+import html
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +20,15 @@ from attnlstm.nn.backends import BACKENDS
 ROOT = Path(__file__).parents[1]
 FORMULAS = "01_lstm_from_the_formulas.ipynb"
 TRAINING = "02_train_and_look.ipynb"
+TEXT = "03_text.ipynb"
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of what the notebooks need, and a kernel "attnlstm": the Python that runs the tests.
 
-    The notebooks may write beside the copy, and Jupyter's own files go there as well.
+    The notebooks may write beside the copy, and Jupyter's own files go there as well, as do the
+    encoded rows.
     """
     folder = tmp_path_factory.mktemp("workplace")
     for name in ("conf", "notebooks"):
@@ -36,6 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         patch.setenv("PYTHONPATH", str(Path(attnlstm.__file__).parents[1]), prepend=os.pathsep)
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
         yield folder
 
 
@@ -65,7 +70,7 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
             yield output.get("name", output.output_type), "\n".join(texts)
 
 
-@pytest.mark.parametrize("name", [FORMULAS, TRAINING])
+@pytest.mark.parametrize("name", [FORMULAS, TRAINING, TEXT])
 def test_the_kept_outputs_are_of_one_clean_run(name: str) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     nbformat.validate(notebook)
@@ -114,3 +119,59 @@ def test_training(workplace: Path) -> None:
     assert results["attention"] == pytest.approx([1.0] * 370, abs=1e-5)
     assert results["padding"] == 0
     assert (workplace / "runs") in Path(results["run_dir"]).parents  # not in the repository
+
+
+def test_text(workplace: Path) -> None:
+    results = execute(
+        workplace,
+        TEXT,
+        "{'trained': result.metrics, 'predicted': scores, 'message': message,"
+        " 'vocabulary': encoder.vocab_size, 'sentence': token_ids, 'texts': texts,"
+        " 'kept': {name: len(part) for name, part in parts.items()},"
+        " 'labels': [prediction.label for prediction in new[:4]],"
+        " 'unknown': encoded.unknown.tolist(), 'attention': attention.tolist(),"
+        " 'shaded': shade(texts[3], above_even(new[3].attention), '').data,"
+        " 'effect': float(effects.max()), 'remaining': list(remaining.values()),"
+        " 'correlations': correlations.tolist(), 'same_word': same_word,"
+        " 'backend_differences': backend_differences, 'folder': str(folder.resolve())}",
+    )
+    folder = Path(results["folder"])
+    assert (workplace / "runs") in folder.parents  # not in the repository
+    assert results["trained"]["test/accuracy"] > 0.85
+    assert results["predicted"]["accuracy"] == pytest.approx(results["trained"]["test/accuracy"])
+    assert results["labels"] == ["sports", "business", "politics", "entertainment"]
+    assert set(results["backend_differences"]) == set(BACKENDS)
+    assert max(results["backend_differences"].values()) < 1e-5
+
+    assert 10_000 < results["vocabulary"] < 20_000
+    assert results["sentence"].count(0) == 2  # the unknown token
+    assert results["unknown"][:3] == [0, 0, 0]
+    assert results["unknown"][-1] > 5
+    last_line = (folder / "faulty.csv").read_bytes().decode().count("\n")
+    assert results["message"].startswith(
+        f"no label in faulty.csv, 1 row: row 1200 (line {last_line}). "
+    )
+    assert results["message"].endswith("set data.on_bad_row=drop to go on without them")
+    assert sum(results["kept"].values()) == 1600  # all but the bad row
+
+    # what the notebook says about the attention
+    attention = results["attention"]
+    assert [sum(weights) for weights in attention] == pytest.approx([1] * 400, abs=1e-5)
+    assert sum(map(max, attention)) / 400 < 3 / 64
+    assert results["effect"] > 0
+    nothing, random, least, most, best = results["remaining"]
+    assert best + 0.1 < most < random - 0.1
+    assert random < nothing < least + 0.02
+    correlations = results["correlations"]
+    assert 0.1 < sum(correlations) / len(correlations) < 0.6
+    assert min(correlations) < 0
+    assert results["same_word"] < 0.5
+
+    marked_up = results["texts"][3]
+    assert "<b>film</b>" in marked_up
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for shown in (results["shaded"], page):
+        assert "<b>film" not in shown
+        assert marked_up in html.unescape(re.sub("<[^>]*>", "", shown))
+    predictions = (folder / "predictions.csv").read_text(encoding="utf-8")
+    assert predictions.count("\n") == 1 + 400 + len(results["texts"])

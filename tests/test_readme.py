@@ -1,6 +1,8 @@
 """Every command and every line of Python in the README runs."""
 
+import io
 import os
+import random
 import re
 import runpy
 import shlex
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -16,8 +19,40 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
-QUICK = ["model.lstm.hidden_size=8", "trainer.max_epochs=1"]
+QUICK = ["model.lstm.hidden_size=8", "trainer.max_epochs=1", "data.val_fraction=0.2"]
 """What makes a training command a matter of a second; it comes last and so takes precedence."""
+
+
+def make_files(folder: Path) -> None:
+    """The files that the commands name."""
+    generator = random.Random(0)
+    words = {"good": ["bright", "moving", "funny"], "bad": ["dull", "long", "bores"]}
+
+    def texts(count: int) -> pd.DataFrame:
+        labels = [generator.choice(list(words)) for _ in range(count)]
+        drawn = [generator.choices([*words[label], "a", "story", "that"], k=8) for label in labels]
+        return pd.DataFrame({"text": map(" ".join, drawn), "label": labels})
+
+    texts(60).to_csv(folder / "train.csv", index=False)
+    texts(20).to_csv(folder / "test.csv", index=False)
+    texts(20)[["text"]].to_csv(folder / "new.csv", index=False)
+    (folder / "new.txt").write_text("a bright story\na dull story\n")
+    (folder / "shop").mkdir()
+    for name in ("books", "music"):
+        rows = texts(40).rename(columns={"text": "body"})
+        rows["stars"] = [1 if label == "bad" else 5 for label in rows.pop("label")]
+        rows.to_csv(folder / "shop" / f"{name}.csv", index=False)
+    vectors = [[generator.gauss(0, 1) for _ in range(50)] for _ in range(3)]
+    lines = [f"{word} {' '.join(map(str, vectors[i]))}" for i, word in enumerate(words["good"])]
+    (folder / "vectors.txt").write_text("\n".join(lines))
+    steps = [
+        {"id": series, "t": step, "x": step * (series % 2), "z": generator.gauss(0, 1)}
+        for series in range(40)
+        for step in range(generator.randint(4, 9))
+    ]
+    walks = pd.DataFrame(steps)
+    walks["y"] = walks["id"] % 2
+    walks.to_parquet(folder / "walks.parquet")
 
 
 def test_the_readme_has_commands_and_python() -> None:
@@ -33,7 +68,13 @@ def test_make_commands_are_targets(command: str) -> None:
 def test_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process, from a folder of their own; `runs/` carries over from one to the next."""
     monkeypatch.chdir(tmp_path)
+    make_files(tmp_path)
+    before = os.listdir(tmp_path)
     for command in COMMANDS:
+        if command.startswith("cat "):
+            file, command = command.removeprefix("cat ").split(" | ")
+            stream = io.TextIOWrapper(io.BytesIO((tmp_path / file).read_bytes()))
+            monkeypatch.setattr(sys, "stdin", stream)
         program, *arguments = shlex.split(command.partition("  #")[0])
         if program == "make":
             continue
@@ -43,7 +84,9 @@ def test_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.Mo
             overrides += QUICK
         monkeypatch.setattr(sys, "argv", [script, *overrides])
         runpy.run_path(str(ROOT / script), run_name="__main__")  # a mistake raises SystemExit
-    assert os.listdir(tmp_path) == ["runs"]
+    made = {"runs", "predictions.csv", "report.html", "weights.jsonl"}
+    assert set(os.listdir(tmp_path)) == {*before, *made}
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.splitlines()[0])

@@ -49,6 +49,25 @@ PRECISIONS = (
 )
 
 
+TEXT_SOURCES = ("bbc_news", "text_files", "hub_text")
+
+DATA_OPTIONS = {
+    "path": ("hub_text",),
+    "subset": ("hub_text",),
+    "train": ("text_files", "series_files"),
+    "validation": ("text_files", "series_files"),
+    "test": ("text_files", "series_files"),
+    "text_column": ("text_files", "hub_text"),
+    "label_column": ("text_files", "hub_text", "series_files"),
+    "id_column": ("series_files",),
+    "time_column": ("series_files",),
+    "channel_columns": ("series_files",),
+    "delimiter": ("text_files", "series_files"),
+    "max_length": TEXT_SOURCES,
+    "noise": ("archive", "series_files"),
+}
+"""The options of `DataConfig` that only some sources have; the others leave them empty."""
+
 METRICS = ("accuracy", "macro_f1", "auroc", "calibration_error")
 
 MONITORED = ("val/loss", *(f"val/{name}" for name in METRICS), "train/loss")
@@ -58,10 +77,48 @@ MONITORED = ("val/loss", *(f"val/{name}" for name in METRICS), "train/loss")
 LOWER_IS_BETTER = ("loss", "calibration_error")
 
 
+FILES = {"hint": str | list[str] | None}
+"""One file, a glob, or several: OmegaConf has no union with a list in it."""
+
+
 class DataSource(StrEnum):
     """Where the rows come from."""
 
     archive = "archive"
+    bbc_news = "bbc_news"
+    text_files = "text_files"
+    hub_text = "hub_text"
+    series_files = "series_files"
+
+
+class OnBadRow(StrEnum):
+    """What to do about rows that cannot be used."""
+
+    stop = "stop"
+    drop = "drop"
+
+
+class TokenizerKind(StrEnum):
+    """What a text is cut into."""
+
+    word = "word"
+    bpe = "bpe"
+    unigram = "unigram"
+    character = "character"
+
+
+class Truncation(StrEnum):
+    """Which end of a text is kept."""
+
+    head = "head"
+    tail = "tail"
+
+
+class SamplerName(StrEnum):
+    """How an epoch's rows are drawn: each once, or every class equally often."""
+
+    shuffled = "shuffled"
+    balanced = "balanced"
 
 
 class Backend(StrEnum):
@@ -115,15 +172,44 @@ class Split(StrEnum):
 
 
 @dataclass
+class TokenizerConfig:
+    """How texts become tokens; a file holds one that is trained already."""
+
+    kind: TokenizerKind = TokenizerKind.word
+    vocab_size: int = within("[2, inf)", 30000)
+    min_frequency: int = within("[1, inf)", 1)
+    lowercase: bool = True
+    file: str | None = None
+
+
+@dataclass
 class DataConfig:
-    """Which rows, and how they become batches."""
+    """Which rows, and how they become batches; None is what a source does not have."""
 
     source: DataSource = DataSource.archive
     name: str = "JapaneseVowels"
+    path: str | None = None
+    subset: str | None = None
+    train: Any = field(default=None, metadata=FILES)
+    validation: Any = field(default=None, metadata=FILES)
+    test: Any = field(default=None, metadata=FILES)
+    text_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    time_column: str | None = None
+    channel_columns: list[str] | None = None
+    delimiter: str | None = None
+    on_bad_row: OnBadRow = OnBadRow.stop
     val_fraction: float = within("(0, 1)", 0.2)
+    test_fraction: float = within("(0, 1)", 0.2)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    max_length: int | None = within("[1, inf)", None)
+    truncation: Truncation = Truncation.head
     normalize: bool = True
     noise: float = within("[0, inf)", 0.0)
     batch_size: int = within("[1, inf)", 16)
+    batch_tokens: int | None = within("[1, inf)", None)
+    sampler: SamplerName = SamplerName.shuffled
     num_workers: int = within("[0, inf)", 0)
 
 
@@ -155,9 +241,22 @@ class PoolingConfig:
 
 
 @dataclass
-class ModelConfig:
-    """LSTM, pooling and the dropout before the head."""
+class EmbeddingConfig:
+    """The vectors of the tokens of texts."""
 
+    size: int = within("[1, inf)", 128)
+    vectors: str | None = None
+    freeze: bool = False
+    word_dropout: float = within("[0, 1)", 0.0)
+    embedding_dropout: float = within("[0, 1)", 0.0)
+    variational_dropout: float = within("[0, 1)", 0.0)
+
+
+@dataclass
+class ModelConfig:
+    """Embedding (of texts), LSTM, pooling and the dropout before the head."""
+
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     lstm: LSTMConfig = field(default_factory=LSTMConfig)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     dropout: float = within("[0, 1]", 0.0)
@@ -165,9 +264,10 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """Options of the cross entropy."""
+    """Options of the cross entropy; with a gamma it is the focal loss."""
 
     label_smoothing: float = within("[0, 1]", 0.0)
+    focal_gamma: float = within("[0, inf)", 0.0)
     class_weights: ClassWeights = ClassWeights.none
 
 
@@ -317,6 +417,12 @@ class EvaluateDataConfig:
 
     split: Split = Split.test
     name: str | None = None
+    train: Any = field(default=None, metadata=FILES)
+    validation: Any = field(default=None, metadata=FILES)
+    test: Any = field(default=None, metadata=FILES)
+    text_column: str | None = None
+    label_column: str | None = None
+    on_bad_row: OnBadRow | None = None
     batch_size: int | None = within("[1, inf)", None)
     num_workers: int | None = within("[0, inf)", None)
 
@@ -354,8 +460,40 @@ class EvaluateConfig:
     runs_dir: str = "runs"
 
 
+@dataclass
+class PredictDataConfig:
+    """How to read the input; None is as in the checkpoint."""
+
+    text_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    time_column: str | None = None
+    channel_columns: list[str] | None = None
+    delimiter: str | None = None
+    batch_size: int = within("[1, inf)", 64)
+
+
+@dataclass
+class PredictConfig:
+    """conf/predict.yaml."""
+
+    ckpt: str
+    text: str | None = None
+    input: Any = field(default=None, metadata=FILES)
+    output: str | None = None
+    report: str | None = None
+    report_examples: int = within("[1, inf)", 300)
+    attention: bool = False
+    data: PredictDataConfig = field(default_factory=PredictDataConfig)
+    model: EvaluateModelConfig = field(default_factory=EvaluateModelConfig)
+    trainer: EvaluateTrainerConfig = field(default_factory=EvaluateTrainerConfig)
+    num_threads: int | None = within("[1, inf)", None)
+    runs_dir: str = "runs"
+
+
 def register_schemas() -> None:
     """Put the schemas where the defaults lists of conf/ find them."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="predict_schema", node=PredictConfig)

@@ -13,7 +13,14 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from attnlstm.config import LOWER_IS_BETTER, PoolingName, TrainConfig
+from attnlstm.config import (
+    DATA_OPTIONS,
+    LOWER_IS_BETTER,
+    TEXT_SOURCES,
+    DataConfig,
+    PoolingName,
+    TrainConfig,
+)
 from attnlstm.errors import UserError
 
 Config = TypeVar("Config")
@@ -187,6 +194,9 @@ def _check_combinations(config: TrainConfig) -> None:
                 f"{key}.monitor={callback.monitor} is best at its {better}imum: "
                 f"set {key}.mode={better}"
             )
+    check_data_options(config.data)
+    if config.model.embedding.vectors and config.data.source.value not in TEXT_SOURCES:
+        raise UserError("model.embedding.vectors are for texts: choose data=text_files")
     lstm, pooling = config.model.lstm, config.model.pooling
     if lstm.proj_size >= lstm.hidden_size:
         raise UserError(
@@ -200,6 +210,19 @@ def _check_combinations(config: TrainConfig) -> None:
             "model.pooling.scaled is an option of hn_query only: "
             f"choose model/pooling={pooling.name.name}, which leaves it out"
         )
+
+
+def check_data_options(config: DataConfig) -> None:
+    """Raise a UserError if an option is given that means nothing to the source."""
+    source = config.source.value
+    for name, sources in DATA_OPTIONS.items():
+        value = getattr(config, name)
+        if value and source not in sources:
+            choose = " or ".join(f"data={choice}" for choice in sources)
+            raise UserError(
+                f"data.{name}={show(value)} means nothing to data={source}: choose {choose}, "
+                f"or leave data.{name} out"
+            )
 
 
 def _wrong_value(key: str, value: Any, hint: Any) -> UserError:

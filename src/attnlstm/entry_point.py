@@ -33,7 +33,7 @@ from omegaconf.errors import (
 )
 
 from attnlstm.archive_names import check_archive_name
-from attnlstm.config import TrainConfig, register_schemas
+from attnlstm.config import DataSource, TrainConfig, register_schemas
 from attnlstm.config_checks import (
     Config,
     Setting,
@@ -50,8 +50,13 @@ from attnlstm.tables import print_means
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""
 
-PATHS = ("ckpt", "runs_dir")
-"""Keys whose values are taken to the letter."""
+PATHS = (
+    *("ckpt", "runs_dir", "input", "output", "report"),
+    *("data.train", "data.validation", "data.test", "data.path", "data.tokenizer.file"),
+    *("data.text_column", "data.label_column", "data.id_column", "data.time_column"),
+    "model.embedding.vectors",
+)
+"""Keys of files and columns, whose names may hold characters that mean something to Hydra."""
 
 Metrics = Mapping[str, float]
 
@@ -191,10 +196,19 @@ def _normalize(argument: str) -> str:
     if re.match(r"(optimizer|scheduler)(\.|=\{)", key):
         return f"++{key}"
     name, _, value = key.partition("=")
-    if name in PATHS and re.search(r"[^\w.,/~-]", value) and value[:1] not in "'\"":
+    if name == "text":
+        return f"{name}={_quote(value)}"
+    if name in PATHS and re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
         value = value.replace("'", r"\'")
         return f"{name}='{value}'"  # a path needs no quotes on top of the shell's
     return argument if key.startswith("hydra") else key
+
+
+def _quote(text: str) -> str:
+    """A text to the letter, whatever Hydra and OmegaConf make of quotes, braces and backslashes."""
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
+    return f"'{text}'"
 
 
 def _initialized(config_dir: Path) -> Any:
@@ -317,7 +331,8 @@ def _explain(error: Exception, settings: dict[str, Setting]) -> str:
 
 def _check_beyond_types(config: Any) -> None:
     if isinstance(config, TrainConfig):
-        check_archive_name(config.data.name)
+        if config.data.source is DataSource.archive:
+            check_archive_name(config.data.name)
         # Not at the top: torch takes two seconds to import, and --help should not wait for it.
         from attnlstm.training.optimization import check_optimization
 

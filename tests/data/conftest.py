@@ -1,27 +1,61 @@
-"""Small tables in the shape that every data source delivers."""
+"""Rows in memory, in the shape that every data source delivers."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import settings
+
+from attnlstm.data import Row, RowSource
 
 settings.register_profile("no deadline", deadline=None)  # a loaded machine is not a failure
 settings.load_profile("no deadline")
 
-MakeRows = Callable[..., Dataset]
+
+class MemoryRows(RowSource):
+    """Texts, or series as nested lists [row][time][channel]; None where there is no value."""
+
+    def __init__(
+        self,
+        values: Sequence[Any],
+        labels: Sequence[str | None] | None = None,
+        *,
+        name: str = "rows.csv",
+        label_names: list[str] | None = None,
+        channel_names: list[str] | None = None,
+        problems: Mapping[int, str] | None = None,
+        first_line: int | None = None,
+    ) -> None:
+        self.values = [
+            value if value is None or isinstance(value, str | np.ndarray) else np.array(value)
+            for value in values
+        ]
+        self.labels = list(labels) if labels is not None else ["a"] * len(values)
+        self.name = name
+        self.label_names = label_names
+        self.channel_names = channel_names
+        self.problems = problems or {}
+        self.first_line = first_line
+
+    def __iter__(self) -> Iterator[Row]:
+        for number, (value, label) in enumerate(zip(self.values, self.labels, strict=True)):
+            line = None if self.first_line is None else self.first_line + number
+            yield Row(self.name, number, value, label, self.problems.get(number), line)
+
+    def fingerprint(self) -> str:
+        content = [
+            (value.shape, value.tolist()) if isinstance(value, np.ndarray) else value
+            for value in self.values
+        ]
+        return hashlib.sha256(repr((content, self.labels)).encode()).hexdigest()
+
+
+MakeRows = Callable[..., RowSource]
 
 
 @pytest.fixture(scope="session")
 def make_rows() -> MakeRows:
-    """`make_rows(series, labels)`: series as nested lists [row][time][channel], labels as names."""
-
-    def make(series: list[Any], labels: list[Any], names: list[str] | None = None) -> Dataset:
-        names = names or sorted({label for label in labels if label is not None})
-        features = Features(
-            {"series": List(List(Value("float32"))), "label": ClassLabel(names=names)}
-        )
-        return Dataset.from_dict({"series": series, "label": labels}, features=features)
-
-    return make
+    """`make_rows(values, labels, name=..., ...)`: see `MemoryRows`."""
+    return MemoryRows

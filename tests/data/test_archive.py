@@ -5,7 +5,8 @@ import aeon.datasets
 import numpy as np
 import pytest
 
-from attnlstm.data import load_archive
+from attnlstm.data.archive import ArchiveRows
+from attnlstm.data.splits import sort_labels
 from attnlstm.errors import UserError
 
 BUNDLED = Path(aeon.datasets.__file__).parent / "data"
@@ -58,41 +59,47 @@ def write_set(cache, name, train, test=None, header="@univariate true\n@equalLen
         (cache / name / f"{name}_{split}.ts").write_text(text)
 
 
-def message_of(name):
+def series_of(source):
+    return [row.value.tolist() for row in source]
+
+
+def message_of(name, split="train"):
     with pytest.raises(UserError) as caught:
-        load_archive(name)
+        ArchiveRows(name, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION_SETS)
-def test_bundled_sets_are_what_their_files_say(name, network_uses):
-    loaded = load_archive(name)
-    assert list(loaded) == ["train", "test"]
-    for split, rows in loaded.items():
-        series, labels = read_ts(BUNDLED / name / f"{name}_{split.upper()}.ts")
-        assert [rows.features["label"].int2str(label) for label in rows["label"]] == labels
-        assert len(rows) == len(series)
-        for found, expected in zip(rows["series"], series, strict=True):
-            np.testing.assert_array_equal(np.float32(found), np.float32(expected))
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_bundled_sets_are_what_their_files_say(name, split, network_uses):
+    rows = list(ArchiveRows(name, split))
+    series, labels = read_ts(BUNDLED / name / f"{name}_{split.upper()}.ts")
+    assert [row.label for row in rows] == labels
+    assert [row.number for row in rows] == list(range(len(series)))
+    assert {row.file for row in rows} == {f"the {split} split of {name}"}
+    for row, expected in zip(rows, series, strict=True):
+        assert row.value.dtype == np.float32
+        assert row.problem is None
+        np.testing.assert_array_equal(row.value, np.float32(expected))
     assert not network_uses
 
 
 def test_unequal_lengths_stay():
-    lengths = [len(series) for series in load_archive("JapaneseVowels")["test"]["series"]]
+    lengths = [len(row.value) for row in ArchiveRows("JapaneseVowels", "test")]
     assert (len(lengths), min(lengths), max(lengths)) == (370, 7, 29)
 
 
 def test_labels_are_sorted_as_numbers_where_all_are_numbers():
-    numbers = load_archive("PickupGestureWiimoteZ")["train"].features["label"].names
-    assert numbers == [str(number) for number in range(1, 11)]
-    words = load_archive("BasicMotions")["train"].features["label"].names
-    assert words == ["badminton", "running", "standing", "walking"]
+    numbers = {row.label for row in ArchiveRows("PickupGestureWiimoteZ", "train")}
+    assert sort_labels(numbers) == [str(number) for number in range(1, 11)]
+    words = {row.label for row in ArchiveRows("BasicMotions", "train")}
+    assert sort_labels(words) == ["badminton", "running", "standing", "walking"]
 
 
 def test_no_folder_is_left_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    load_archive("UnitTest")
+    ArchiveRows("UnitTest", "train")
     assert not list(tmp_path.iterdir())
 
 
@@ -117,7 +124,7 @@ def test_a_downloaded_set_is_kept(cache, monkeypatch):
 
     monkeypatch.setattr(aeon.datasets, "load_classification", downloading)
     for _ in range(2):
-        assert load_archive("FordA")["train"]["series"][:] == [[[1], [2]], [[1], [2], [3]]]
+        assert series_of(ArchiveRows("FordA", "train")) == [[[1], [2]], [[1], [2], [3]]]
     assert downloads == ["FordA"]
     assert [path.name for path in cache.iterdir()] == ["FordA"]
 
@@ -155,10 +162,20 @@ def test_sets_without_classes_are_refused(name, kind, network_uses):
 
 def test_a_set_put_into_the_cache_by_hand(cache):
     write_set(cache, "Mine", train=["1,2,3:a", "4,5:b"], test=["6:b"])
-    loaded = load_archive("Mine")
-    assert loaded["train"]["series"][:] == [[[1], [2], [3]], [[4], [5]]]
-    assert loaded["test"]["series"][:] == [[[6]]]
-    assert loaded["test"]["label"][:] == [1]
+    train, test = (ArchiveRows("Mine", split) for split in ("train", "test"))
+    assert series_of(train) == [[[1], [2], [3]], [[4], [5]]]
+    assert series_of(test) == [[[6]]]
+    assert [row.label for row in (*train, *test)] == ["a", "b", "b"]
+
+
+def test_the_fingerprint_is_that_of_the_content(cache):
+    rows = ["1,2,3:a", "4,5:b"]
+    fingerprints = []
+    for number, content in enumerate((rows, rows, ["1,2,4:a", "4,5:b"], ["1,2,3:b", "4,5:b"])):
+        write_set(cache, f"Mine{number}", train=content)
+        fingerprints.append(ArchiveRows(f"Mine{number}", "train").fingerprint())
+    assert fingerprints[0] == fingerprints[1]
+    assert len(set(fingerprints)) == 3
 
 
 @pytest.mark.parametrize(
@@ -174,11 +191,12 @@ def test_a_set_put_into_the_cache_by_hand(cache):
 )
 def test_faulty_files_are_refused(cache, rows, header, fault):
     write_set(cache, "Mine", train=rows, header=header)
-    message = message_of("Mine")
-    assert fault in message
-    assert "the train file of data.name=Mine" in message
+    for split in ("train", "test"):
+        message = message_of("Mine", split)
+        assert fault in message
+        assert f"the {split} file of data.name=Mine" in message
 
 
 def test_a_file_without_rows_is_an_empty_split(cache):
     write_set(cache, "Mine", train=["1,2:a"], test=[])
-    assert len(load_archive("Mine")["test"]) == 0
+    assert list(ArchiveRows("Mine", "test")) == []

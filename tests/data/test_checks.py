@@ -1,134 +1,176 @@
+from collections import defaultdict
+
 import numpy as np
 import pytest
-from datasets import DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data import check_series
-from attnlstm.errors import UserError
-
-
-@pytest.fixture(scope="session")
-def make_splits(make_rows):
-    """`make_splits(train, test)`: series of two classes, in turn."""
-
-    def make(**splits):
-        names = ["first", "second"]
-        return DatasetDict(
-            {
-                split: make_rows(series, [names[i % 2] for i in range(len(series))], names)
-                for split, series in splits.items()
-            }
-        )
-
-    return make
-
-
-def message_of(dataset):
-    with pytest.raises(UserError) as caught:
-        check_series(dataset)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from attnlstm.data import Row
+from attnlstm.data.checks import find_problem, show_progress, survey
 
 
 def zeros(*lengths, channels=2):
-    return [np.zeros((length, channels)).tolist() for length in lengths]
+    return [np.zeros((length, channels)) for length in lengths]
 
 
-def test_sound_series_pass(make_splits):
-    check_series(make_splits(train=zeros(3, 1, 4), test=zeros(2)))
+def problems_of(source, **options):
+    return survey(source, **options).describe_problems()
+
+
+def problem_of(value, num_channels=1):
+    problem = find_problem(Row("file", 0, value), num_channels)
+    return None if problem is None else " ".join(filter(None, problem))
+
+
+def test_sound_rows_pass(make_rows):
+    found = survey(make_rows(zeros(3, 1, 4), ["b", "a", "b"]))
+    assert found.describe_problems() == []
+    assert found.usable.tolist() == [True] * 3
+    assert found.labels.tolist() == [0, 1, 0]
+    assert found.names == ["b", "a"]
+    assert found.num_channels == 2
+
+
+def test_texts_have_no_channels(make_rows):
+    found = survey(make_rows(["one", "two words"], ["b", "a"]))
+    assert found.describe_problems() == []
+    assert found.num_channels == 0
 
 
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),
     channels=st.integers(1, 3),
-    split=st.sampled_from(["train", "test"]),
     fault=st.sampled_from(
-        [(float("nan"), "missing"), (None, "missing"), (np.inf, "infinite"), (-np.inf, "infinite")]
+        [(np.nan, "missing values (NaN)"), (np.inf, "infinite"), (-np.inf, "infinite")]
     ),
     data=st.data(),
 )
-def test_one_bad_value_is_found(make_splits, lengths, channels, split, fault, data):
-    series = {
-        "train": zeros(*lengths, 1, 1, channels=channels),
-        "test": zeros(*lengths, channels=channels),
-    }
+def test_one_bad_value_is_found(make_rows, lengths, channels, fault, data):
+    series = zeros(*lengths, channels=channels)
     row = data.draw(st.integers(0, len(lengths) - 1))
     step = data.draw(st.integers(0, lengths[row] - 1))
     channel = data.draw(st.integers(0, channels - 1))
-    value, name = fault
-    series[split][row][step][channel] = value
-    message = message_of(make_splits(**series))
-    assert f"split '{split}' has {name} values" in message
-    assert f"in 1 row: row {row} (channel {channel}) (" in message
-    assert message.count("split '") == 1
+    value, what = fault
+    series[row][step, channel] = value
+    found = survey(make_rows(series, name="walks.ts"))
+    (message,) = found.describe_problems()
+    assert message.startswith(what)
+    assert message.endswith(f" in walks.ts, 1 row: row {row}, channel {channel}")
+    assert found.usable.tolist() == [number != row for number in range(len(lengths))]
 
 
-def test_values_beyond_float32_are_infinite(make_splits):
-    assert "infinite values in 1 row: row 1" in message_of(
-        make_splits(train=[[[0.0]], [[np.float64(1e39)]]])
-    )
+@pytest.mark.filterwarnings("error")
+def test_values_beyond_float32_are_infinite():
+    assert problem_of(np.array([[1e39]])) == "infinite values channel 0"
+    assert problem_of(np.array([[3e38]])) is None
 
 
-def test_every_problem_is_named(make_splits):
-    train, test = zeros(3, 3, 3), zeros(3, 3)
-    train[0][2][1] = train[2][0][0] = train[2][1][1] = np.nan
-    test[1][0][0] = np.inf
-    message = message_of(make_splits(train=train, test=test))
-    assert (
-        "split 'train' has missing values (NaN) in 2 rows: row 0 (channel 1), row 2 (channels 0, 1)"
-        in message
-    )
-    assert "split 'test' has infinite values in 1 row: row 1 (channel 0)" in message
+def test_bad_channels_are_listed():
+    value = np.zeros((4, 30))
+    value[1, [3, 5]] = np.nan
+    value[2, 7] = np.inf  # told once there is nothing missing
+    assert problem_of(value, 30) == "missing values (NaN) channels 3, 5"
+    value[0, :] = np.nan
+    assert problem_of(value, 30).endswith("channels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")
 
 
-def test_many_rows_are_counted(make_splits):
-    series = zeros(*[2] * 30)
-    for row in range(5, 20):
-        series[row][1][0] = np.nan
-    message = message_of(make_splits(train=series))
-    assert "in 15 rows: row 5 (channel 0), " in message
-    assert "row 14 (channel 0), ..." in message
-    assert "row 15" not in message
+def test_every_problem_is_named(make_rows):
+    series = zeros(3, 3, 3, 3)
+    series[0][2, 1] = series[2][0, 0] = series[2][1, 1] = np.nan
+    series[1][0, 0] = np.inf
+    assert problems_of(make_rows(series, ["a", "a", "a", None])) == [
+        "missing values (NaN) in rows.csv, 2 rows: row 0, channel 1; row 2, channels 0, 1",
+        "infinite values in rows.csv, 1 row: row 1, channel 0",
+        "no label in rows.csv, 1 row: row 3",
+    ]
 
 
-def test_empty_series_and_splits(make_splits):
-    message = message_of(make_splits(train=[*zeros(2, 2), [], None], test=[]))
-    assert "split 'train' has empty series in 2 rows: row 2, row 3" in message
-    assert "split 'test' has no rows" in message
+def test_every_file_is_named(make_rows):
+    class TwoFiles(type(make_rows([]))):
+        def __iter__(self):
+            for number, file in ((0, "b.csv"), (1, "b.csv"), (0, "a.csv")):
+                yield Row(file, number, " ", "label")
+
+    assert problems_of(TwoFiles([])) == [
+        "no text in b.csv, 2 rows: row 0; row 1",
+        "no text in a.csv, 1 row: row 0",
+    ]
 
 
-def test_wrong_channel_counts(make_splits):
-    train = zeros(2, 2, 2, channels=3)
-    train[1][1] = [0.0, 0.0]
-    message = message_of(make_splits(train=train, test=zeros(9, 9, 9, 9, channels=4)))
-    assert "'train' has steps with 2 instead of 3 channels in 1 row: row 1" in message
-    assert "'test' has steps with 4 instead of 3 channels in 4 rows: row 0, row 1" in message
+def test_many_rows_are_counted_and_the_first_ten_shown(make_rows):
+    texts = ["text"] * 5 + [""] * 1200
+    (message,) = problems_of(make_rows(texts, first_line=2))
+    shown = "; ".join(f"row {row} (line {row + 2})" for row in range(5, 15))
+    assert message == f"no text in rows.csv, 1,200 rows: {shown}, ..."
 
 
-def test_a_bad_value_after_a_ragged_step_is_located(make_splits):
-    train = zeros(2, 2, 2)
-    train[0][0] = [0.0]
-    train[2][0][1] = np.nan
-    assert "in 1 row: row 2 (channel 1)" in message_of(make_splits(train=train))
+def test_a_problem_that_the_source_has_found_comes_first(make_rows):
+    source = make_rows(["", None, "text"], ["a", None, None], problems={0: "not UTF-8"})
+    assert problems_of(source) == [
+        "not UTF-8 in rows.csv, 1 row: row 0",
+        "no value in rows.csv, 1 row: row 1",
+        "no label in rows.csv, 1 row: row 2",
+    ]
 
 
-def test_series_without_any_channel(make_splits):
-    assert "instead of 1 channels" in message_of(make_splits(train=[[[], []], [[]]]))
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000\xa0"])
+def test_a_blank_text_is_none(text):
+    assert problem_of(text) == "no text"
 
 
-def test_labels_that_training_has_not(make_rows):
-    names = ["cat", "dog", "owl"]
-    dataset = DatasetDict(
-        train=make_rows(zeros(1, 1), ["cat", "dog"], names),
-        test=make_rows(zeros(1, 1, 1), ["dog", "owl", "owl"], names),
-    )
-    assert (
-        "split 'test' has label 'owl', which no training row has, in 2 rows: row 1, row 2"
-        in message_of(dataset)
-    )
+@pytest.mark.parametrize("value", [np.zeros((0, 1)), np.zeros((0, 2)), np.zeros((3, 0))])
+def test_empty_series(value):
+    assert problem_of(value) == "empty series"
 
 
-def test_rows_without_a_label(make_rows):
-    dataset = DatasetDict(train=make_rows(zeros(1, 1), ["cat", None]))
-    assert "split 'train' has no label in 1 row: row 1" in message_of(dataset)
+def test_series_without_any_channel_are_empty(make_rows):
+    (message,) = problems_of(make_rows([np.zeros((3, 0)), np.zeros((1, 0))]))
+    assert message.startswith("empty series in rows.csv, 2 rows")
+
+
+def test_wrong_channel_counts(make_rows):
+    series = [*zeros(9, channels=2), *zeros(2, 2, 2, channels=3), np.zeros((0, 7))]
+    found = survey(make_rows(series))
+    assert found.num_channels == 3  # as most series have
+    assert found.describe_problems() == [
+        "2 instead of 3 channels in rows.csv, 1 row: row 0",
+        "empty series in rows.csv, 1 row: row 4",
+    ]
+    assert problems_of(make_rows(zeros(2, 2, channels=4)), num_channels=3) == [
+        "4 instead of 3 channels in rows.csv, 2 rows: row 0; row 1"
+    ]
+
+
+def test_labels_that_are_not_known(make_rows):
+    source = make_rows(["x", "y", "z"], ["dog", "owl", "w" * 100])
+    found = survey(source, known_labels=["cat", "dog"])
+    assert found.describe_problems() == [
+        "label 'owl', which no training row has, in rows.csv, 1 row: row 1",
+        f"label '{'w' * 57}...', which no training row has, in rows.csv, 1 row: row 2",
+    ]
+    assert found.labels.tolist() == [0, -1, -1]
+    assert found.names == ["dog"]
+
+
+TEXTS = st.text(st.sampled_from("aAbB \n"), max_size=5)
+
+
+@given(texts=st.lists(TEXTS, max_size=8))
+def test_texts_are_the_same_but_for_case_and_white_space(make_rows, texts):
+    groups = defaultdict(set)
+    for text, content in zip(texts, survey(make_rows(texts)).contents, strict=True):
+        groups[" ".join(text.lower().split())].add(int(content))
+    assert all(len(contents) == 1 for contents in groups.values())
+    assert len(set.union(set(), *groups.values())) == len(groups)
+
+
+def test_series_are_the_same_where_all_values_and_the_shape_are(make_rows):
+    series = [[[1.0], [2.0]], [[1.0], [2.0]], [[1.0, 2.0]], [[1.0], [2.5]], [[1.0]]]
+    contents = survey(make_rows(series)).contents.tolist()
+    assert contents[0] == contents[1]
+    assert len(set(contents)) == 4
+
+
+def test_progress_gives_the_rows_themselves(make_rows):
+    source = make_rows([str(number) for number in range(2500)])
+    assert [row.value for row in show_progress(source, "reading")] == source.values

@@ -1,3 +1,4 @@
+import datasets
 import lightning
 import pytest
 import torch
@@ -12,8 +13,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises on worker
 def encoded(rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 9, (rows,), generator=generator)
-    steps = torch.randn(int(lengths.sum()), 3, generator=generator)
-    return EncodedSplit(steps, lengths.cumsum(0) - lengths, lengths, torch.arange(rows) % 2)
+    steps = torch.randn(3 * int(lengths.sum()), generator=generator)
+    features = datasets.Features(
+        {"steps": datasets.List(datasets.Value("float32")), "target": datasets.Value("int64")}
+    )
+    columns = {
+        "steps": [row.numpy() for row in steps.split((3 * lengths).tolist())],
+        "target": [row % 2 if row < 18 else 0 for row in range(rows)],
+    }
+    return EncodedSplit(datasets.Dataset.from_dict(columns, features=features), step_size=3)
 
 
 def make_data(**options):
@@ -119,6 +127,16 @@ def test_a_resumed_run_goes_on_with_the_next_batch(hook, batches, options, tmp_p
     assert resumed.rows("train") == whole[batches:]
 
 
+@pytest.mark.parametrize("data_options", [{"batch_tokens": 20}, {"balanced": True}], ids=str)
+def test_other_batches_are_resumed_too(data_options, tmp_path):
+    path = tmp_path / "stopped.ckpt"
+    data = make_data(**data_options)
+    whole = fit(data, callbacks=SaveAt("batch", 8, path)).rows("train")
+    resumed = Recorder()
+    make_trainer().fit(resumed, make_data(**data_options), ckpt_path=path, weights_only=True)
+    assert resumed.rows("train") == whole[8:]
+
+
 def test_evaluation_sees_every_row_once_per_epoch():
     recorder = fit(make_data())
     make_trainer().test(recorder, make_data(), verbose=False)
@@ -130,6 +148,28 @@ def test_overfitting_repeats_the_same_batches():
     rows = fit(make_data(), overfit_batches=2).rows("train")
     assert len(rows) == 6
     assert rows[:2] == rows[2:4] == rows[4:]
+
+
+def test_batches_of_tokens_in_every_stage():
+    data = make_data(batch_tokens=20)
+    recorder = fit(data)
+    make_trainer().test(recorder, data, verbose=False)
+    for stage, epochs in (("train", 3), ("validation", 3), ("test", 1)):
+        assert sorted(flat(recorder.rows(stage))) == sorted(
+            [*range(len(data.splits[stage]))] * epochs
+        )
+        assert all(batch.inputs.shape[:2].numel() <= 20 for batch in recorder.batches[stage])
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_tokens": 20}], ids=str)
+def test_only_training_is_balanced(options):
+    data = make_data(balanced=True, **options)
+    recorder = fit(data, max_epochs=30)
+    targets = torch.cat([batch.targets for batch in recorder.batches["train"]])
+    assert abs(targets.double().mean() - 0.5) < 0.07  # of 22 rows 9 are of class 1
+    assert len(set(flat(recorder.rows("train")[:6]))) < 22  # drawn with replacement
+    assert sorted(flat(recorder.rows("validation"))) == sorted([*range(9)] * 30)
+    assert len(recorder.batches["train"]) == 30 * len(data.sampler("train", shuffle=True))
 
 
 def test_splits_may_be_missing():
@@ -170,8 +210,9 @@ def test_noise_is_for_training_inputs_only():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("batch_size", 0), ("num_workers", -1), ("noise", -0.1)]
+    ("option", "value"),
+    [("batch_size", 0), ("num_workers", -1), ("noise", -0.1), ("batch_tokens", 0)],
 )
 def test_options_out_of_range(option, value):
     with pytest.raises(UserError, match=f"data.{option}={value}"):
-        make_data(**{option: value})
+        make_data(**{option: value}).train_dataloader()

@@ -1,31 +1,31 @@
+import logging
 import math
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data import carve_validation
+from attnlstm.config import DataConfig, OnBadRow
+from attnlstm.data import LabelledParts, split_sources
+from attnlstm.data.splits import Part, sort_labels, stratified_choice
 from attnlstm.errors import UserError
 
-
-@pytest.fixture(scope="session")
-def numbered(make_rows):
-    """`numbered([3, 4])`: 3 rows of class `c0` and 4 of `c1`; the value of a row is its number."""
-
-    def make(counts):
-        labels = [f"c{label}" for label, count in enumerate(counts) for _ in range(count)]
-        return make_rows([[[row]] for row in range(len(labels))], labels)
-
-    return make
+# ----------------------------------------------------------------- a fraction of every class
 
 
-def numbers_of(rows):
-    return [int(series[0][0]) for series in rows["series"]]
+def choose(counts, fraction=0.25, seed=0):
+    """Rows are chosen out of 3 of class `c0` and 4 of `c1` with `choose([3, 4])`."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = [f"c{label}" for label in range(len(counts))]
+    return labels, stratified_choice(labels, names, "val_fraction", fraction, seed)
 
 
-def message_of(rows, fraction):
+def message_of(function, *arguments):
     with pytest.raises(UserError) as caught:
-        carve_validation(rows, fraction, seed=0)
+        function(*arguments)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -34,56 +34,313 @@ def message_of(rows, fraction):
     fraction=st.floats(0.2, 0.8),
     seed=st.integers(0, 3),
 )
-def test_every_class_is_shared_in_proportion(numbered, counts, fraction, seed):
-    parts = carve_validation(numbered(counts), fraction, seed)
-    assert list(parts) == ["train", "validation"]
-    train, validation = numbers_of(parts["train"]), numbers_of(parts["validation"])
-    assert sorted(train + validation) == list(range(sum(counts)))
-    assert len(validation) == math.ceil(fraction * sum(counts))
+def test_every_class_is_shared_in_proportion(counts, fraction, seed):
+    labels, chosen = choose(counts, fraction, seed)
+    assert chosen.sum() == math.ceil(fraction * sum(counts))
     for label, count in enumerate(counts):
-        carved = parts["validation"]["label"][:].count(label)
+        carved = int(chosen[labels == label].sum())
         assert abs(carved - fraction * count) <= 1.5
         assert 0 < carved < count
-        assert parts["train"]["label"][:].count(label) == count - carved
 
 
-def test_rows_keep_their_labels(numbered):
-    for rows in carve_validation(numbered([6, 6]), 0.5, seed=0).values():
-        assert rows["label"][:] == [number // 6 for number in numbers_of(rows)]
-
-
-def test_the_seed_decides(numbered):
-    def carved(seed):
-        return numbers_of(carve_validation(numbered([20, 20]), 0.25, seed)["validation"])
-
-    assert carved(3) == carved(3)
-    assert sorted(carved(3)) != sorted(carved(4))
+def test_the_seed_decides():
+    first, again, other = (choose([20, 20], seed=seed)[1].tolist() for seed in (3, 3, 4))
+    assert first == again != other
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 5, math.nan])
-def test_fractions_out_of_range(numbered, fraction):
-    message = message_of(numbered([5, 5]), fraction)
+def test_fractions_out_of_range(fraction):
+    message = message_of(choose, [5, 5], fraction)
     assert f"data.val_fraction={fraction}" in message
     assert "between 0 and 1" in message
 
 
-def test_a_class_of_one_row(numbered):
-    message = message_of(numbered([5, 1, 5]), 0.3)
-    assert "'c1'" in message
-    assert "one training row" in message
+def test_a_class_of_one_row_is_not_chosen_and_told(caplog):
+    labels, chosen = choose([5, 1, 5, 1], 0.3)
+    assert not chosen[(labels == 1) | (labels == 3)].any()
+    assert "only one training row has class 'c1', 'c3': it stays in training" in caplog.text
+    assert "two training rows" in message_of(choose, [1, 1])
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.05, 0.95, 0.99])
-def test_fractions_that_leave_a_class_out(numbered, fraction):
-    rows = numbered([60, 4, 60])
-    message = message_of(rows, fraction)
+def test_fractions_that_leave_a_class_out(fraction):
+    counts = [60, 4, 60]
+    message = message_of(choose, counts, fraction)
     assert f"data.val_fraction={fraction} leaves class 'c1' (4 rows)" in message
     assert "from 0.25 to 0.75" in message
     for mended in (0.25, 0.75):
-        parts = carve_validation(rows, mended, seed=0)
-        assert all(1 in part["label"] for part in parts.values())
+        labels, chosen = choose(counts, mended)
+        assert 0 < chosen[labels == 1].sum() < 4
 
 
-def test_declared_classes_without_rows_do_not_count(make_rows):
-    rows = make_rows([[[0.0]]] * 8, ["a", "b"] * 4, names=["a", "b", "unused"])
-    assert len(carve_validation(rows, 0.25, seed=0)["validation"]) == 2
+def test_declared_classes_without_rows_do_not_count():
+    labels = np.array([0, 1] * 4)
+    assert stratified_choice(labels, ["a", "b", "unused"], "val_fraction", 0.25, 0).sum() == 2
+
+
+# ------------------------------------------------------------------- what is trained on, ...
+
+
+def split(seed=0, label_names=None, **options) -> LabelledParts:
+    """Splits the sources among the options; the others are of the configuration."""
+    sources = {name: options.pop(name) for name in PARTS if name in options}
+    return split_sources(sources, DataConfig(**options), seed, label_names)
+
+
+PARTS = ("train", "validation", "test")
+
+
+def values_of(part):
+    return [row.value for row in part]
+
+
+def counted(make_rows, counts, name="train.csv"):
+    """`counted({"a": 3})`: texts of their own, 3 of them labelled a."""
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    return make_rows([f"{name} {row}" for row in range(len(labels))], labels, name=name)
+
+
+def test_what_there_is_no_source_for_is_carved(make_rows):
+    train = counted(make_rows, {"a": 40, "b": 60})
+    other = counted(make_rows, {"b": 3, "a": 2}, "other.csv")
+    for given_parts, sizes in (
+        ({}, (64, 16, 20)),
+        ({"test": other}, (80, 20, 5)),
+        ({"validation": other}, (80, 5, 20)),
+        ({"validation": other, "test": counted(make_rows, {"a": 1}, "test.csv")}, (100, 5, 1)),
+    ):
+        parts, label_names = split(train=train, **given_parts)
+        assert label_names == ["a", "b"]
+        assert tuple(parts) == PARTS
+        assert tuple(len(part) for part in parts.values()) == sizes
+        ours = [name for name in PARTS if name not in given_parts]
+        together = [text for name in ours for text in values_of(parts[name])]
+        assert sorted(together) == sorted(train.values)
+        for name, source in given_parts.items():
+            assert values_of(parts[name]) == source.values
+        for name, part in parts.items():
+            labels = [label_names[target] for target in part.targets]
+            assert labels == [row.label for row in part]
+            if name not in given_parts:
+                assert 0.37 < labels.count("a") / len(labels) < 0.43
+
+
+def test_the_fractions_are_those_of_the_configuration(make_rows):
+    train = counted(make_rows, {"a": 50, "b": 50})
+    parts, _ = split(train=train, test_fraction=0.5, val_fraction=0.1)
+    assert [len(parts[name]) for name in PARTS] == [45, 5, 50]
+    with pytest.raises(UserError, match=r"data\.test_fraction=0\.001 leaves class"):
+        split(train=train, test_fraction=0.001)
+
+
+def test_the_seed_decides_the_carving(make_rows):
+    train = counted(make_rows, {"a": 30, "b": 30})
+    first, again, other = (split(seed, train=train).parts for seed in (1, 1, 2))
+    for name in PARTS:
+        assert values_of(first[name]) == values_of(again[name]) != values_of(other[name])
+
+
+LABELLED_TEXTS = st.lists(
+    st.tuples(st.sampled_from(["x", "X ", "y", "z", "u", "v", "w"]), st.sampled_from("abc")),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(rows=LABELLED_TEXTS, seed=st.integers(0, 3), has_test=st.booleans(), data=st.data())
+def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_test, data):
+    texts, labels = zip(*rows, strict=True)
+    sources = {"train": make_rows(texts, labels)}
+    if has_test:
+        known = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=3))
+        sources["test"] = make_rows(["x", "q", "r"][: len(known)], known)
+    try:
+        parts, label_names = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
+    except UserError:
+        return  # too few rows of a class, or only one class
+    carved = [name for name in PARTS if name not in sources or name == "train"]
+    contents = [{text.strip().lower() for text in values_of(parts[name])} for name in carved]
+    assert all(not a & b for i, a in enumerate(contents) for b in contents[:i])
+    together = [text for name in carved for text in values_of(parts[name])]
+    assert Counter(together) == Counter(texts)
+    assert set(parts["train"].targets) == set(range(len(label_names)))
+
+
+def test_a_class_of_one_row_stays_in_training_and_is_told(make_rows, caplog):
+    for seed in range(5):
+        caplog.clear()
+        parts, label_names = split(seed, train=counted(make_rows, {"a": 10, "rare": 1, "b": 10}))
+        where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
+        assert where == ["train"]
+        assert "class 'rare': it stays in training" in caplog.text
+
+
+def test_a_rare_class_that_shares_a_text_stays_in_training(make_rows):
+    texts = [*"abcdefghij", "b"]
+    for seed in range(10):
+        parts, label_names = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
+        assert label_names.index("rare") in parts["train"].targets
+
+
+def test_training_rows_that_are_also_for_validation_are_left_out(make_rows, caplog):
+    train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
+    validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
+    test = make_rows(["six"], ["a"])
+    parts, _ = split(train=train, validation=validation, test=test)
+    assert values_of(parts["train"]) == ["three", "four"]
+    assert values_of(parts["validation"]) == validation.values
+    assert "2 rows of train.csv are left out, as validation.csv holds the same" in caplog.text
+
+
+def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
+    train = make_rows(["one", "two", "three"], ["a", "b", "a"], name="train.csv")
+    test = make_rows(["six"], ["a"])
+    for texts in (["one", "two", "three"], ["two"]):
+        same = make_rows(texts, [train.labels[train.values.index(text)] for text in texts])
+        with pytest.raises(UserError, match=r"train\.csv has no row to train on of class .*'b': "):
+            split(train=train, validation=same, test=test)
+
+
+def test_test_rows_that_are_also_training_rows_are_told_and_kept(make_rows, caplog):
+    train = counted(make_rows, {"a": 10, "b": 10})
+    test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
+    parts, _ = split(train=train, test=test)
+    assert values_of(parts["test"]) == test.values
+    assert "2 of 3 test rows are also training rows" in caplog.text
+    caplog.clear()
+    split(train=train, test=make_rows(["new"], ["a"]))
+    assert "also training rows" not in caplog.text
+
+
+# ---------------------------------------------------------------------------- ... and what cannot
+
+
+def test_bad_rows_of_all_sources_are_told_in_one_message(make_rows):
+    texts = [f"text {row}" for row in range(20)]
+    texts[3] = texts[7] = " "
+    train = make_rows(texts, ["a", "b"] * 10, name="train.csv", first_line=2)
+    test = make_rows(["fine", "x"], ["c", None], name="test.csv")
+    message = message_of(lambda: split(train=train, test=test))
+    assert message.startswith("no text in train.csv, 2 rows: row 3 (line 5); row 7 (line 9); ")
+    assert "label 'c', which no training row has, in test.csv, 1 row: row 0; " in message
+    assert "no label in test.csv, 1 row: row 1. " in message
+    assert "data.on_bad_row=drop" in message
+
+
+def test_bad_rows_can_be_dropped(make_rows, caplog):
+    caplog.set_level(logging.INFO)
+    texts = [f"text {row}" for row in range(20)]
+    texts[3] = texts[7] = " "
+    train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
+    test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
+    parts, label_names = split(train=train, test=test, on_bad_row=OnBadRow.drop)
+    assert label_names == ["a", "b"]
+    kept = values_of(parts["train"] + parts["validation"])
+    assert kept == [text for text in texts if text != " "]
+    assert values_of(parts["test"]) == ["x"]
+    assert parts["test"].targets.tolist() == [0]
+    assert "dropped 4 bad rows:" in caplog.text
+    assert "no text in train.csv, 2 rows: row 3; row 7" in caplog.text
+
+
+def test_sources_without_usable_rows(make_rows):
+    train = counted(make_rows, {"a": 5, "b": 5})
+    with pytest.raises(UserError, match=r"empty\.csv has no usable rows"):
+        split(train=make_rows([], name="empty.csv"))
+    blank = make_rows([" ", ""], name="blank.csv")
+    with pytest.raises(UserError, match=r"blank\.csv has no usable rows"):
+        split(train=train, test=blank, on_bad_row=OnBadRow.drop)
+
+
+def test_one_class_is_too_few(make_rows):
+    with pytest.raises(UserError, match=r"train\.csv has only one class, 'a': .*label_column"):
+        split(train=counted(make_rows, {"a": 5}))
+
+
+def test_series_must_have_the_channels_of_the_training_series(make_rows):
+    train = make_rows([[[float(row), 1.0]] for row in range(10)], ["a", "b"] * 5)
+    test = make_rows([[[1.0, 2.0, 3.0]]] * 3, ["a", "b", "a"], name="test.npz")
+    message = message_of(lambda: split(train=train, test=test))
+    assert message.startswith("3 instead of 2 channels in test.npz, 3 rows: row 0; row 1; row 2.")
+
+
+# ------------------------------------------------------------------ classes of a trained model
+
+
+def test_a_trained_model_decides_the_classes(make_rows):
+    test = make_rows(["x", "y"], ["b", "a"])
+    parts, label_names = split(test=test, label_names=["c", "b", "a"])
+    assert list(parts) == ["test"]
+    assert label_names == ["c", "b", "a"]
+    assert parts["test"].targets.tolist() == [1, 2]
+    with pytest.raises(UserError, match="label 'b', which no training row has"):
+        split(test=test, label_names=["a", "c"])
+
+
+def test_a_trained_model_gets_the_carving_of_its_training(make_rows):
+    train = counted(make_rows, {"a": 20, "b": 20, "c": 1})
+    first, label_names = split(3, train=train)
+    again, _ = split(3, train=train, label_names=label_names)
+    assert all(values_of(first[name]) == values_of(again[name]) for name in PARTS)
+
+
+def test_classes_are_in_the_order_in_which_they_are_declared(make_rows):
+    declared = ["unused", "b", "a"]
+    train = make_rows([f"{row}" for row in range(10)], ["a", "b"] * 5, label_names=declared)
+    assert split(train=train).label_names == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["10", "9", "-1.5"], ["-1.5", "9", "10"]),
+        (["b", "10", "9"], ["10", "9", "b"]),
+        (["1.0", "1", "01"], ["01", "1", "1.0"]),
+        (["b", "B", "ä"], ["B", "b", "ä"]),
+    ],
+)
+def test_classes_are_sorted_as_numbers_where_all_are_numbers(labels, expected):
+    assert sort_labels(labels) == expected
+
+
+@given(labels=st.permutations(["3", "1", "nan", "inf", "2"]))
+def test_the_order_of_classes_does_not_depend_on_that_of_the_rows(labels):
+    assert sort_labels(labels) == sort_labels(["nan", "1", "2", "3", "inf"])
+
+
+# --------------------------------------------------------------------------------------- a part
+
+
+def part_of(source, rows, targets):
+    return Part(((source, np.array(rows), np.array(targets)),))
+
+
+def test_parts_of_a_source_come_together_in_its_order(make_rows):
+    source, other = make_rows(list("abcdef")), make_rows(list("xyz"))
+    both = part_of(source, [1, 4], [0, 1]) + part_of(source, [0, 5], [2, 3])
+    assert values_of(both) == ["a", "b", "e", "f"]
+    assert both.targets.tolist() == [2, 0, 1, 3]
+    all_of_them = part_of(other, [2], [7]) + both
+    assert values_of(all_of_them) == ["z", "a", "b", "e", "f"]
+    assert all_of_them.targets.tolist() == [7, 2, 0, 1, 3]
+    assert len(all_of_them) == 5
+
+
+def test_a_part_is_read_anew_each_time(make_rows):
+    part = part_of(make_rows(list("abc")), [0, 2], [0, 0])
+    assert values_of(part) == values_of(part) == ["a", "c"]
+
+
+def test_the_fingerprint_is_of_the_rows_their_content_and_their_classes(make_rows):
+    source = make_rows(list("abc"))
+    original = part_of(source, [0, 2], [0, 1]).fingerprint()
+    assert part_of(make_rows(list("abc")), [0, 2], [0, 1]).fingerprint() == original
+    others = [
+        part_of(make_rows(list("abd")), [0, 2], [0, 1]),
+        part_of(source, [0, 1], [0, 1]),
+        part_of(source, [0, 2], [1, 0]),
+        part_of(source, [0], [0]),
+        part_of(source, [0, 2], [0, 1]) + part_of(make_rows(list("abc")), [1], [0]),
+    ]
+    assert original not in [part.fingerprint() for part in others]
+    assert len({part.fingerprint() for part in others}) == len(others)

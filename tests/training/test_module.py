@@ -9,12 +9,29 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from attnlstm.data import SequenceBatch
+from attnlstm.config import TrainConfig
+from attnlstm.config_checks import config_to_dict
+from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
+from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
-from attnlstm.training.module import balanced_class_weights, build_classifier
+from attnlstm.training.module import (
+    ClassificationModule,
+    balanced_class_weights,
+    build_classifier,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
 
 MODEL = {
+    "embedding": {
+        "size": 6,
+        "vectors": None,
+        "freeze": False,
+        "word_dropout": 0.1,
+        "embedding_dropout": 0.2,
+        "variational_dropout": 0.3,
+    },
     "lstm": {"hidden_size": 4, "backend": "auto"},
     "pooling": {"name": "hn_query", "scaled": None},
     "dropout": 0.0,
@@ -44,14 +61,103 @@ def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: 
     )
 
 
+FOCAL = "loss.focal_gamma=2"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [FOCAL],
+        ["loss.focal_gamma=0.5", "loss.label_smoothing=0"],
+        [FOCAL, "loss.label_smoothing=0", "loss.class_weights=balanced"],
+    ],
+    ids=str,
+)
+def test_the_focal_loss_is_that_of_its_formula(
+    focal_modules: Callable, overrides: list[str]
+) -> None:
+    module = focal_modules(*overrides)
+    loss = module.config["loss"]
+    torch.manual_seed(0)
+    logits, targets = torch.randn(6, 9, dtype=torch.float64), torch.tensor([0, 4, 8, 4, 1, 0])
+    p = (logits.exp() / logits.exp().sum(dim=1, keepdim=True)).numpy()
+    smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
+    rows = []
+    for row, target in enumerate(targets.tolist()):
+        wanted = np.full(9, smoothing / 9)
+        wanted[target] += 1 - smoothing
+        weights = np.ones(9) if module.class_weights is None else module.class_weights.numpy()
+        cross_entropy = -(weights * wanted * np.log(p[row])).sum()
+        rows.append((1 - p[row, target]) ** gamma * cross_entropy)
+    assert module.compute_loss(logits, targets).item() == pytest.approx(np.mean(rows))
+
+
+def test_without_a_gamma_the_focal_loss_is_cross_entropy(focal_modules: Callable) -> None:
+    logits, targets = torch.randn(6, 9), torch.tensor([0, 4, 8, 4, 1, 0])
+    module = focal_modules("loss.focal_gamma=0", "loss.label_smoothing=0")
+    torch.testing.assert_close(
+        module.compute_loss(logits, targets), F.cross_entropy(logits, targets)
+    )
+    slightly = focal_modules("loss.focal_gamma=1e-6", "loss.label_smoothing=0")
+    torch.testing.assert_close(
+        slightly.compute_loss(logits, targets), F.cross_entropy(logits, targets)
+    )
+
+
+@pytest.fixture
+def focal_modules() -> Callable[..., ClassificationModule]:
+    """An untrained module for 9 classes: `focal_modules("loss.focal_gamma=2")`."""
+
+    def make(*overrides: str) -> ClassificationModule:
+        config = compose_config(CONF, "train", TrainConfig, overrides)
+        encoder = SeriesEncoder.fit([np.zeros((1, 12))]).to_dict()
+        labels = [str(label) for label in range(9)]
+        return ClassificationModule(
+            config_to_dict(config), labels, list(range(3, 12)), encoder, ["train"]
+        )
+
+    return make
+
+
+def series_encoder(channels: int) -> SeriesEncoder:
+    return SeriesEncoder.fit([np.zeros((2, channels))])
+
+
+def text_encoder() -> TextEncoder:
+    return TextEncoder.fit(
+        ["one two three"],
+        tokenizer="word",
+        vocab_size=10,
+        min_frequency=1,
+        lowercase=True,
+        max_length=None,
+        truncation="head",
+    )
+
+
 def test_an_lstm_that_cannot_be_is_the_users_error() -> None:
     model = MODEL | {"lstm": {"hidden_size": 4, "backend": "torch", "layer_norm": True}}
     with pytest.raises(UserError, match=r"model\.lstm: backend='torch' cannot run"):
-        build_classifier(model, input_size=3, num_classes=2)
+        build_classifier(model, series_encoder(3), num_classes=2)
 
 
 def test_pooling_options_reach_the_pooling() -> None:
     model = MODEL | {"pooling": {"name": "hn_query", "scaled": True}}
-    classifier = build_classifier(model, input_size=3, num_classes=2)
+    classifier = build_classifier(model, series_encoder(3), num_classes=2)
     assert repr(classifier.pooling) == "HnQueryAttention(scaled=True)"
     assert isinstance(classifier.head, nn.Linear)
+
+
+def test_the_inputs_are_what_the_encoder_gives() -> None:
+    for encoder, input_size in ((series_encoder(3), 3), (None, 1), (text_encoder(), 6)):
+        classifier = build_classifier(MODEL, encoder, num_classes=2)
+        assert classifier.lstm.input_size == input_size
+        assert (classifier.embedding is None) == (input_size != 6)
+    embedding = classifier.embedding
+    assert embedding is not None
+    assert embedding.weight.shape == (4, 6)  # three words and the unknown one
+    assert embedding.unknown_id == 0
+    assert (embedding.word_dropout, embedding.embedding_dropout) == (0.1, 0.2)
+    assert embedding.variational_dropout == 0.3
+    assert MODEL["embedding"]["size"] == 6  # the configuration is left as it was
+    assert classifier(torch.tensor([[1, 2, 0]]), [2]).logits.shape == (1, 2)

@@ -1,22 +1,22 @@
 """Sets of the UCR and UEA time series classification archives, read by aeon."""
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from attnlstm.archive_names import cache_folder, list_bundled, locate_archive
+from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
 
-def load_archive(name: str) -> DatasetDict:
-    """The archive's own splits "train" and "test", with the columns `series` and `label`.
+class ArchiveRows(RowSource):
+    """A split of a set of the archives, "train" or "test": series float32 and their labels.
 
-    `series` is `[time, channel]` float32, of each row's own length. `label` is a `ClassLabel` of
-    the class values as strings (lower case, as aeon reads them), sorted, as numbers where all are.
+    Labels are lower case, as aeon reads them.
 
     The sets that come with aeon need no network. Any other is downloaded once into
     `attnlstm/archive` in the user's cache folder, where it can also be put by hand.
@@ -25,16 +25,21 @@ def load_archive(name: str) -> DatasetDict:
         UserError: there is no such classification set, it cannot be downloaded, or its files
             cannot be read.
     """
-    folder = _find(name)
-    splits = {split: _read(name, split, folder) for split in ("train", "test")}
-    names = _sort({label for _, labels in splits.values() for label in labels})
-    features = Features({"series": List(List(Value("float32"))), "label": ClassLabel(names=names)})
-    return DatasetDict(
-        {
-            split: Dataset.from_dict({"series": series, "label": labels}, features=features)
-            for split, (series, labels) in splits.items()
-        }
-    )
+
+    def __init__(self, set_name: str, split: str) -> None:
+        self.name = f"the {split} split of {set_name}"
+        self.series, self.labels = _read(set_name, split, _find(set_name))
+
+    def __iter__(self) -> Iterator[Row]:
+        for number, (steps, label) in enumerate(zip(self.series, self.labels, strict=True)):
+            yield Row(self.name, number, steps, label)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for steps, label in zip(self.series, self.labels, strict=True):
+            digest.update(repr((steps.shape, label)).encode())
+            digest.update(np.ascontiguousarray(steps).tobytes())
+        return digest.hexdigest()
 
 
 def _find(name: str) -> Path:
@@ -86,16 +91,9 @@ def _read(name: str, split: str, folder: Path) -> tuple[list[np.ndarray], list[s
     if undeclared := set(labels) - set(header["class_values"]):
         raise UserError(
             f"{where} has labels that its @classLabel line does not declare "
-            f"({', '.join(_sort(undeclared))}): mend the labels or the line"
+            f"({', '.join(sorted(undeclared))}): mend the labels or the line"
         )
     return [row.T.astype(np.float32) for row in series], labels
-
-
-def _sort(labels: Iterable[str]) -> list[str]:
-    try:
-        return sorted(labels, key=lambda label: (float(label), label))
-    except ValueError:
-        return sorted(labels)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""From one split held in memory to padded batches, cut so that little is padded."""
+"""From one encoded split to padded batches, cut so that little is padded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,20 +17,31 @@ POOL_BATCHES = 16  # batches shuffled together before sorting: more pads less, f
 class SequenceBatch(NamedTuple):
     """Rows of one split, right padded with 0 to the longest of them."""
 
-    inputs: Tensor  # [batch, time, feature] float32
+    inputs: Tensor  # [batch, time] int64 token ids, or [batch, time, feature] float32
     lengths: Tensor  # [batch] int64, the real steps of each row
     targets: Tensor  # [batch] int64, the class numbers
     rows: Tensor  # [batch] int64, the row numbers within the split
 
 
-@dataclass(frozen=True, eq=False)
 class EncodedSplit(Dataset[int]):
-    """One split as tensors; row `i` is `steps[offsets[i] : offsets[i] + lengths[i]]`."""
+    """One split, of which only the rows of a batch are ever copied into memory.
 
-    steps: Tensor  # [total_time, feature] float32, all rows one after the other
-    offsets: Tensor  # [row] int64, where each row begins in steps
-    lengths: Tensor  # [row] int64
-    targets: Tensor  # [row] int64
+    Args:
+        rows: the columns `steps`, a flat list of numbers for each row, and `target`.
+        step_size: numbers of a step, that is the channels of a series; None for token ids.
+    """
+
+    def __init__(self, rows: datasets.Dataset, step_size: int | None) -> None:
+        self.step_size = step_size
+        chunks = rows.data.column("steps").chunks
+        # Views of the Arrow buffers: [total] numbers, and where each row begins [row + 1].
+        self.values = [chunk.values.to_numpy() for chunk in chunks]
+        self.offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        sizes = [len(offsets) - 1 for offsets in self.offsets]
+        self.first_rows = np.cumsum([0, *sizes])  # of each chunk
+        counts = np.concatenate([np.diff(offsets) for offsets in self.offsets])
+        self.lengths = torch.from_numpy(counts.astype(np.int64) // (step_size or 1))  # [row]
+        self.targets = torch.from_numpy(rows.data.column("target").to_numpy().copy())  # [row]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -39,28 +50,63 @@ class EncodedSplit(Dataset[int]):
         """The row number itself: a DataLoader hands a list of them to `collate`."""
         return range(len(self))[row]
 
+    def steps(self, row: int) -> np.ndarray:
+        """Token ids [time], or [time, feature]; a view that is not to be written to."""
+        chunk = int(np.searchsorted(self.first_rows, row, side="right")) - 1
+        start, stop = self.offsets[chunk][row - self.first_rows[chunk] :][:2]
+        values = self.values[chunk][start:stop]
+        return values if self.step_size is None else values.reshape(-1, self.step_size)
+
     def collate(self, rows: Sequence[int]) -> SequenceBatch:
         """The batch that holds `rows`, in this order."""
         numbers = torch.as_tensor(rows, dtype=torch.int64)
-        lengths = self.lengths[numbers]
-        time = torch.arange(int(lengths.max()))
-        places = self.offsets[numbers].unsqueeze(1) + time  # [batch, time], too far where padded
-        inputs = self.steps[places.clamp(max=len(self.steps) - 1)]  # [batch, time, feature]
-        inputs[time >= lengths.unsqueeze(1)] = 0
-        return SequenceBatch(inputs, lengths, self.targets[numbers], numbers)
+        return SequenceBatch(
+            pad([self.steps(row) for row in numbers.tolist()]),
+            self.lengths[numbers],
+            self.targets[numbers],
+            numbers,
+        )
+
+
+def pad(sequences: Sequence[np.ndarray]) -> Tensor:
+    """Right pads with 0 to the longest: [batch, time] int64, or [batch, time, feature] float32."""
+    first = sequences[0]
+    longest = max(map(len, sequences))
+    kind = np.float32 if first.ndim == 2 else np.int64
+    padded = np.zeros((len(sequences), longest, *first.shape[1:]), kind)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = sequence
+    return torch.from_numpy(padded)
 
 
 class BucketedBatchSampler(Sampler[list[int]]):
     """Batches of rows of similar length; every row exactly once per epoch, over all ranks.
 
     With `shuffle`, each epoch draws a fresh order from (seed, epoch) alone, whatever else used a
-    random number: the rows are permuted, cut into pools of 16 batches, sorted by length within
-    each pool, cut into batches, and the batches are permuted. Without `shuffle`, all rows are
-    sorted by length.
+    random number; without, the rows are sorted by length.
 
-    With several processes, `num_replicas` times `batch_size` rows are drawn at a time and dealt
-    out, so that every rank yields the same number of batches, none of them empty. The last batch
-    may hold fewer rows than `batch_size`, or one more where otherwise a rank would go without.
+    By `batch_size`, the permuted rows are cut into pools of 16 batches, sorted by length within
+    each pool and cut into batches, which are permuted.
+
+    By `batch_tokens`, a batch is as many rows as fit in when all are padded to the longest. Lengths
+    are rounded up by at most a tenth, and the rows sorted by that, the permutation decides among
+    equals; then they are cut into batches, which are permuted. So the number of batches is the same
+    in every epoch. A row that is longer than the budget makes a batch of its own.
+
+    With several processes, batches for all of them are drawn at a time and dealt out, so that every
+    rank yields the same number of batches, none of them empty. The last batch may hold fewer rows
+    than the others, or one more where otherwise a rank would go without.
+
+    Args:
+        lengths: [row], the steps of each row.
+        batch_size: rows of a batch.
+        shuffle: whether every epoch has an order of its own.
+        seed: decides, with the epoch, the order.
+        rank: the process that the batches are for.
+        num_replicas: the number of processes.
+        batch_tokens: steps of a batch, padding included; takes the place of `batch_size`.
+        balanced: [row], the class numbers. Each epoch then draws as many rows as there are, with
+            replacement: a class at random, and one of its rows.
     """
 
     def __init__(
@@ -72,51 +118,106 @@ class BucketedBatchSampler(Sampler[list[int]]):
         seed: int,
         rank: int = 0,
         num_replicas: int = 1,
+        batch_tokens: int | None = None,
+        balanced: Tensor | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size} must be at least 1")
+        for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
+            if value is not None and value < 1:
+                raise UserError(f"data.{name}={value} must be at least 1")
         if len(lengths) < num_replicas:
             raise UserError(
                 f"{len(lengths)} rows are too few for {num_replicas} processes, each needs one: "
                 "add rows or lower trainer.devices"
             )
         self.lengths = lengths
-        self.global_batch_size = batch_size * num_replicas
+        self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
+        self.balanced = balanced
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
         self.num_replicas = num_replicas
         self.epoch = 0
+        self.bounds = _round_up(lengths)  # [row]
+        self.num_batches = len(self._cut(self._sort(torch.arange(len(lengths)))))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the epoch that the next iteration goes through."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.lengths), self.global_batch_size)
-        return whole + (rest >= self.num_replicas)
+        return self.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._global_batches():
             yield batch[self.rank :: self.num_replicas].tolist()
 
+    def padding_share(self) -> float:
+        """Which part of the steps in this epoch's batches is padding, between 0 and 1."""
+        real = padded = 0
+        for batch in self:
+            lengths = self.lengths[batch]
+            real += int(lengths.sum())
+            padded += len(batch) * int(lengths.max())
+        return 1 - real / padded
+
     def _global_batches(self) -> list[Tensor]:
         """The batches of all ranks together, in the order of this epoch."""
         if not self.shuffle:
-            return self._cut(torch.argsort(self.lengths, stable=True))
+            return self._cut(torch.argsort(self.lengths, stable=True, descending=self._by_tokens))
         # SeedSequence mixes the two numbers, so that (seed 0, epoch 1) is not (seed 1, epoch 0)
         mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(mixed[0]))
-        permutation = torch.randperm(len(self.lengths), generator=generator)
-        pools = permutation.split(POOL_BATCHES * self.global_batch_size)
-        batches = self._cut(
-            torch.cat([pool[torch.argsort(self.lengths[pool], stable=True)] for pool in pools])
-        )
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        batches: list[Tensor] = []
+        while len(batches) < self.num_batches:  # once, unless rows are drawn with replacement
+            batches += self._cut(self._sort(self._draw(generator)))
+        order = torch.randperm(len(batches), generator=generator)[: self.num_batches]
+        return [batches[i] for i in order.tolist()]
+
+    @property
+    def _by_tokens(self) -> bool:
+        return self.batch_tokens is not None
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        """All rows in random order, or as many with replacement, every class equally often."""
+        num_rows = len(self.lengths)
+        if self.balanced is None:
+            return torch.randperm(num_rows, generator=generator)
+        by_class = torch.argsort(self.balanced, stable=True)
+        _, counts = torch.unique(self.balanced, return_counts=True)  # of the classes with rows
+        classes = torch.randint(len(counts), (num_rows,), generator=generator)
+        share = torch.rand(num_rows, generator=generator, dtype=torch.float64)
+        within = (share * counts[classes]).long()
+        return by_class[(counts.cumsum(0) - counts)[classes] + within]
+
+    def _sort(self, rows: Tensor) -> Tensor:
+        """Rows of similar length beside each other, otherwise in the order in which they come."""
+        if self._by_tokens:
+            return rows[torch.argsort(self.bounds[rows], stable=True, descending=True)]
+        pools = rows.split(POOL_BATCHES * self.batch_size * self.num_replicas)
+        return torch.cat([pool[torch.argsort(self.lengths[pool], stable=True)] for pool in pools])
 
     def _cut(self, rows: Tensor) -> list[Tensor]:
         """Consecutive global batches; a last one too small for all ranks joins the one before."""
-        batches = list(rows.split(self.global_batch_size))
+        if self.batch_tokens is None:
+            batches = list(rows.split(self.batch_size * self.num_replicas))
+        else:
+            batches, start = [], 0
+            while start < len(rows):
+                longest = int(self.bounds[rows[start]])
+                size = max(1, self.batch_tokens // longest) * self.num_replicas
+                batches.append(rows[start : start + size])
+                start += size
         if len(batches) > 1 and len(batches[-1]) < self.num_replicas:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
+
+
+def _round_up(lengths: Tensor) -> Tensor:
+    """Each length, or one of a few numbers above it by at most a tenth."""
+    steps, longest = [1], int(lengths.max())
+    while steps[-1] < longest:
+        steps.append(max(steps[-1] + 1, int(steps[-1] * 1.1)))
+    steps[-1] = longest
+    numbers = torch.tensor(steps)
+    return numbers[torch.searchsorted(numbers, lengths)]

@@ -1,85 +1,180 @@
-"""What must hold before anything is trained: equal channels, finite values, known labels."""
+"""One pass over a source before anything is trained: what is in it, and which rows are bad."""
+
+import sys
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from attnlstm.data.series import class_numbers, flatten_series
-from attnlstm.errors import UserError
+from attnlstm.data.rows import Row, RowSource
 
 SHOWN = 10  # rows, and channels of a row, that a message names; of the others it gives the count
 
 
-def check_series(dataset: DatasetDict) -> None:
-    """Looks at every value of every split.
+class Problem(NamedTuple):
+    """What is wrong with a row: the same words for all such rows, and what is particular to it."""
 
-    Raises:
-        UserError: a split or a series is empty, steps differ in their number of channels, a value
-            is missing or infinite, a row has no label, or a label is not among those of "train".
-            The message names every split, row and channel at fault, counted from 0.
+    what: str
+    detail: str = ""
+
+
+def find_problem(row: Row, num_channels: int) -> Problem | None:
+    """What makes the row's value unusable; None for a sound one. Labels are not looked at.
+
+    Args:
+        row: any.
+        num_channels: what a series has to have; texts have none.
     """
-    problems = [f"split '{name}' has no rows" for name, rows in dataset.items() if not len(rows)]
-    splits = {name: rows for name, rows in dataset.items() if len(rows)}
-    reference = splits.get("train", next(iter(splits.values()), None))
-    for name, rows in splits.items():
-        problems += [f"split '{name}' has {problem}" for problem in _problems(rows, reference)]
-    if problems:
-        raise UserError(
-            f"{'; '.join(problems)} (rows and channels count from 0): mend or remove these rows"
-        )
+    if row.problem is not None:
+        return Problem(row.problem)
+    if row.value is None:
+        return Problem("no value")
+    if isinstance(row.value, str):
+        return None if row.value.strip() else Problem("no text")
+    if not row.value.size:  # no steps, or no channels
+        return Problem("empty series")
+    if row.value.shape[1] != num_channels:
+        return Problem(f"{row.value.shape[1]} instead of {num_channels} channels")
+    with np.errstate(over="ignore"):
+        values = row.value.astype(np.float32)  # what the model computes with
+    if np.isfinite(values).all():
+        return None
+    is_missing = np.isnan(values)
+    bad = is_missing if is_missing.any() else np.isinf(values)
+    channels = np.flatnonzero(bad.any(axis=0))
+    listed = ", ".join(map(str, channels[:SHOWN])) + ", ..." * (len(channels) > SHOWN)
+    return Problem(
+        "missing values (NaN)" if is_missing.any() else "infinite values",
+        f"channel{'s' * (len(channels) > 1)} {listed}",
+    )
 
 
-def _problems(rows: Dataset, reference: Dataset) -> list[str]:
-    values, widths, lengths = flatten_series(rows)
-    labels = class_numbers(rows)
-    row_of_step = np.repeat(np.arange(len(lengths)), lengths)
-    num_channels = _usual_channels(reference)
-    problems = []
-    if (empty := np.flatnonzero(lengths == 0)).size:
-        problems.append(f"empty series in {_name_rows(empty)}")
-    if (odd := widths != num_channels).any():
-        found = _enumerate(np.unique(widths[odd]))
-        where = _name_rows(row_of_step[odd])
-        problems.append(f"steps with {found} instead of {num_channels} channels in {where}")
-    ends = np.cumsum(widths)  # a value belongs to the first step that ends after it
-    for what, bad in (
-        ("missing values (NaN)", np.isnan(values)),
-        ("infinite values", np.isinf(values)),
-    ):
-        if (positions := np.flatnonzero(bad)).size:
-            steps = np.searchsorted(ends, positions, side="right")
-            channels = positions - (ends - widths)[steps]
-            problems.append(f"{what} in {_name_rows(row_of_step[steps], channels)}")
-    if (unlabelled := np.flatnonzero(labels < 0)).size:
-        problems.append(f"no label in {_name_rows(unlabelled)}")
-    # a class without a training row could never be predicted
-    for label in np.setdiff1d(labels[labels >= 0], class_numbers(reference)).tolist():
-        name = rows.features["label"].int2str(label)
-        problems.append(
-            f"label '{name}', which no training row has, in "
-            f"{_name_rows(np.flatnonzero(labels == label))}"
-        )
-    return problems
+@dataclass
+class BadRows:
+    """The rows of one file that share a problem: how many, and where the first of them are."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def add(self, row: Row, detail: str = "") -> None:
+        """Count one more; `detail` is what is particular to it."""
+        self.count += 1
+        if len(self.places) < SHOWN:
+            self.places.append(f"{row.place}, {detail}" if detail else row.place)
+
+    def __str__(self) -> str:
+        """Such as "12 rows: row 3 (line 5), row 8 (line 10), ..."."""
+        more = ", ..." * (self.count > len(self.places))
+        return f"{self.count:,} row{'s' * (self.count > 1)}: {'; '.join(self.places)}{more}"
 
 
-def _usual_channels(rows: Dataset) -> int:
-    """The number of channels that most steps have."""
-    _, widths, _ = flatten_series(rows)
-    return int(np.bincount(widths, minlength=2)[1:].argmax()) + 1
+@dataclass
+class Survey:
+    """What one pass over a source has found.
+
+    labels: [row] int32, the place of each row's label in `names`; -1 where it has none.
+    names: the labels, in the order of their first appearance.
+    contents: [row] int64, equal for rows with equal values (texts: but for case and white space).
+    usable: [row] bool, neither a problem nor a missing label.
+    problems: what is wrong -> the file -> the rows.
+    num_channels: of the series; 0 for texts.
+    """
+
+    labels: np.ndarray
+    names: list[str]
+    contents: np.ndarray
+    usable: np.ndarray
+    problems: dict[str, dict[str, BadRows]]
+    num_channels: int
+
+    def describe_problems(self) -> list[str]:
+        """A part of a sentence for each problem and file."""
+        return [
+            f"{what} in {file}, {bad_rows}"
+            for what, files in self.problems.items()
+            for file, bad_rows in files.items()
+        ]
 
 
-def _name_rows(rows: np.ndarray, channels: np.ndarray | None = None) -> str:
-    """Such as `12 rows: row 3 (channel 1), row 5 (channels 0, 2), ...`; a row may recur."""
-    numbers = np.unique(rows)
-    names = []
-    for row in numbers[:SHOWN]:
-        name = f"row {row}"
-        if channels is not None:
-            at_fault = np.unique(channels[rows == row])
-            name += f" (channel{'s' * (len(at_fault) > 1)} {_enumerate(at_fault)})"
-        names.append(name)
-    more = ", ..." * (len(numbers) > SHOWN)
-    return f"{len(numbers)} row{'s' * (len(numbers) > 1)}: {', '.join(names)}{more}"
+def survey(
+    source: RowSource,
+    known_labels: Iterable[str] | None = None,
+    num_channels: int | None = None,
+) -> Survey:
+    """Go through all rows of a source.
+
+    Args:
+        source: what to go through.
+        known_labels: the classes that there are; a row with another label is bad. None: any label
+            will do.
+        num_channels: what every series has to have. None: what most of the first series have.
+    """
+    known = None if known_labels is None else set(known_labels)
+    num_channels = num_channels or _usual_channels(source)
+    numbers: dict[str, int] = {}
+    labels, contents, usable = array("i"), array("q"), array("b")
+    problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
+    for row in show_progress(source, f"checking {source.name}"):
+        problem = find_problem(row, num_channels)
+        if problem is None and row.label is None:
+            problem = Problem("no label")
+        if problem is None and known is not None and row.label not in known:
+            problem = Problem(f"label {shorten(str(row.label))!r}, which no training row has,")
+        if problem is not None:
+            problems[problem.what][row.file].add(row, problem.detail)
+        labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
+        contents.append(_digest(row.value))
+        usable.append(problem is None)
+    return Survey(
+        np.array(labels, np.int32),
+        list(numbers),
+        np.array(contents, np.int64),
+        np.array(usable, np.bool_),
+        problems,
+        num_channels,
+    )
 
 
-def _enumerate(numbers: np.ndarray) -> str:
-    return ", ".join(map(str, numbers[:SHOWN])) + ", ..." * (len(numbers) > SHOWN)
+def shorten(text: str) -> str:
+    """At most 60 characters of a text from a file, for a message."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
+    """The rows themselves, with a progress line in a terminal."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} rows"),
+        TimeElapsedColumn(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        console=Console(stderr=True),
+    ) as progress:
+        task = progress.add_task(description, total=None)
+        for number, row in enumerate(rows, start=1):
+            yield row
+            if number % 1000 == 0:
+                progress.update(task, completed=number)
+
+
+def _usual_channels(source: RowSource) -> int:
+    """What most of the first hundred series have; 0 for texts."""
+    values = (row.value for row in islice(source, 100))
+    counts = Counter(
+        value.shape[1] for value in values if isinstance(value, np.ndarray) and value.size
+    )
+    return max(counts, key=lambda channels: counts[channels], default=0)
+
+
+def _digest(value: str | np.ndarray | None) -> int:
+    """Equal for equal values of the same process; a 64-bit number, so that others differ."""
+    if isinstance(value, str):
+        return hash(" ".join(value.lower().split()))
+    return 0 if value is None else hash((value.shape, value.tobytes()))

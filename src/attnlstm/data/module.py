@@ -45,7 +45,9 @@ class SequenceDataModule(lightning.LightningDataModule):
     """Batches of the splits "train", "validation" and "test", of which any may be missing.
 
     Args:
-        noise: standard deviation of the Gaussian noise that is added to training inputs.
+        batch_tokens: steps of a batch, padding included, instead of `batch_size`.
+        balanced: whether training rows are drawn so that every class comes equally often.
+        noise: standard deviation of the Gaussian noise that is added to training series.
         seed: with the epoch it decides the order of the training batches.
 
     Under several processes, `Trainer(use_distributed_sampler=False)` is needed: the batches are
@@ -57,6 +59,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         splits: dict[str, EncodedSplit],
         batch_size: int,
         num_workers: int = 0,
+        batch_tokens: int | None = None,
+        balanced: bool = False,
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -71,6 +75,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         self.splits = splits
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.batch_tokens = batch_tokens
+        self.balanced = balanced
         self.noise = noise
         self.seed = seed
 
@@ -94,6 +100,20 @@ class SequenceDataModule(lightning.LightningDataModule):
         noise = self.noise * torch.randn_like(batch.inputs) * real.unsqueeze(2)
         return batch._replace(inputs=batch.inputs + noise)
 
+    def sampler(self, name: str, shuffle: bool) -> BucketedBatchSampler:
+        """What the batches of a split are, for this process."""
+        split, trainer = self.splits[name], self.trainer
+        return BucketedBatchSampler(
+            split.lengths,
+            self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            num_replicas=trainer.world_size if trainer else 1,
+            batch_tokens=self.batch_tokens,
+            balanced=split.targets if self.balanced and name == "train" else None,
+        )
+
     def _loader(self, name: str, shuffle: bool) -> DataLoader[int] | list[Any]:
         """No loader, for Lightning an empty list, where there is no such split."""
         if name not in self.splits:
@@ -101,14 +121,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         split, trainer = self.splits[name], self.trainer
         return ResumableLoader(
             split,
-            batch_sampler=BucketedBatchSampler(
-                split.lengths,
-                self.batch_size,
-                shuffle=shuffle,
-                seed=self.seed,
-                rank=trainer.global_rank if trainer else 0,
-                num_replicas=trainer.world_size if trainer else 1,
-            ),
+            batch_sampler=self.sampler(name, shuffle),
             collate_fn=split.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -1,94 +1,93 @@
-"""Time series to tensors: every channel z-normalised with the training part's statistics."""
+"""Time series to steps: every channel z-normalised with the training part's statistics."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
-from datasets import Dataset
 from torch import Tensor
 
-from attnlstm.data.batches import EncodedSplit
 from attnlstm.errors import UserError
 
 
-def flatten_series(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `series` column without its nesting, read once as Arrow columns and not row by row.
-
-    Returns the values, one after the other (float32, a null is NaN), the number of values of each
-    step [total_time], and the number of steps of each row [row].
-    """
-    rows = dataset.with_format("arrow")["series"][:]
-    lengths = pc.fill_null(pc.list_value_length(rows), 0).to_numpy()
-    steps = pc.list_flatten(rows)
-    widths = pc.fill_null(pc.list_value_length(steps), 0).to_numpy()
-    values = pc.list_flatten(steps).to_numpy().astype(np.float32, copy=False)
-    return values, widths, lengths
-
-
-def class_numbers(dataset: Dataset) -> np.ndarray:
-    """The `label` column, [row] int64; -1 where a row has none."""
-    return pc.fill_null(dataset.with_format("arrow")["label"][:], -1).to_numpy()
-
-
 class SeriesEncoder:
-    """Turns rows of numbers into `EncodedSplit`s: (value - mean) / std, channel by channel.
+    """Normalises series: (value - mean) / std, channel by channel.
 
     The statistics are float64, so that a channel with a large offset keeps its small changes.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, mean: Tensor, std: Tensor, channel_names: Sequence[str] | None = None
+    ) -> None:
         self.mean = mean  # [channel] float64
         self.std = std  # [channel] float64
+        self.channel_names = None if channel_names is None else list(channel_names)
 
     @classmethod
-    def fit(cls, train: Dataset, normalize: bool = True) -> Self:
-        """The encoder of `train`'s channels; without `normalize` it leaves values as they are.
+    def fit(
+        cls,
+        series: Iterable[np.ndarray],
+        normalize: bool = True,
+        channel_names: Sequence[str] | None = None,
+    ) -> Self:
+        """The encoder of the channels of `[time, channel]` series, gone through once.
 
-        Mean and (population) standard deviation are over all real steps of all rows. A channel
-        that never changes gets the standard deviation 1.
+        Mean and (population) standard deviation are over all steps of all series. A channel that
+        never changes gets the standard deviation 1. Without `normalize`, values stay as they are.
+
+        The means and sums of squared deviations of the parts seen so far are merged as in Chan,
+        Golub and LeVeque (1983), which loses no digits to large offsets.
         """
-        values, widths, _ = flatten_series(train)
-        num_channels = int(widths[0])
+        count = 0
+        mean = deviations = lowest = highest = np.zeros(0)
+        for steps in series:
+            steps = steps.astype(np.float64)  # [time, channel]
+            if not count:
+                mean, deviations = np.zeros_like(steps[0]), np.zeros_like(steps[0])
+                lowest, highest = steps[0], steps[0]
+            own_mean = steps.mean(axis=0)
+            change, total = own_mean - mean, count + len(steps)
+            deviations = deviations + ((steps - own_mean) ** 2).sum(axis=0)
+            deviations += change**2 * count * len(steps) / total
+            mean, count = mean + change * len(steps) / total, total
+            lowest = np.minimum(lowest, steps.min(axis=0))
+            highest = np.maximum(highest, steps.max(axis=0))
         if not normalize:
-            ones = torch.ones(num_channels, dtype=torch.float64)
-            return cls(torch.zeros_like(ones), ones)
-        steps = values.reshape(-1, num_channels).astype(np.float64)  # [total_time, channel]
-        # std == 0 would miss a constant channel whose mean is off by a rounding error
-        constant = steps.min(axis=0) == steps.max(axis=0)
-        mean = np.where(constant, steps[0], steps.mean(axis=0))
-        std = np.where(constant, 1.0, steps.std(axis=0))
-        return cls(torch.from_numpy(mean), torch.from_numpy(std))
+            zeros = torch.zeros(len(mean), dtype=torch.float64)
+            return cls(zeros, torch.ones_like(zeros), channel_names)
+        # a standard deviation of 0 would miss a constant channel whose mean is off by a rounding
+        constant = lowest == highest
+        mean = np.where(constant, lowest, mean)
+        std = np.where(constant, 1.0, np.sqrt(deviations / max(count, 1)))
+        return cls(torch.from_numpy(mean), torch.from_numpy(std), channel_names)
 
     @property
     def num_channels(self) -> int:
         return len(self.mean)
 
-    def encode(self, dataset: Dataset) -> EncodedSplit:
-        """Every row of `dataset`, in order.
+    def encode(self, series: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Each of the `[time, channel]` series, normalised, float32.
 
         Raises:
             UserError: the series do not have the channels that the encoder was fitted on.
         """
-        values, widths, lengths = flatten_series(dataset)
-        if (widths != self.num_channels).any():
-            found = int(widths[widths != self.num_channels][0])
-            raise UserError(
-                f"the data has {found} channels, the model was trained on {self.num_channels}: "
-                "choose data with the same channels"
-            )
-        steps = values.reshape(-1, self.num_channels)  # [total_time, channel]
-        normalised = ((steps - self.mean.numpy()) / self.std.numpy()).astype(np.float32)
-        return EncodedSplit(
-            steps=torch.from_numpy(normalised),
-            offsets=torch.from_numpy(np.cumsum(lengths, dtype=np.int64) - lengths),
-            lengths=torch.from_numpy(lengths.astype(np.int64)),
-            targets=torch.tensor(class_numbers(dataset)),
-        )
+        for steps in series:
+            if steps.shape[1] != self.num_channels:
+                raise UserError(
+                    f"the data has {steps.shape[1]} channels, the model was trained on "
+                    f"{self.num_channels}: choose data with the same channels"
+                )
+        mean, std = self.mean.numpy(), self.std.numpy()
+        return [((steps - mean) / std).astype(np.float32) for steps in series]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for a checkpoint; `from_dict` gives the same encoder back."""
-        return {"kind": "series", "mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {
+            "kind": "series",
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "channel_names": self.channel_names,
+        }
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
@@ -96,4 +95,5 @@ class SeriesEncoder:
         return cls(
             torch.tensor(state["mean"], dtype=torch.float64),
             torch.tensor(state["std"], dtype=torch.float64),
+            state["channel_names"],
         )

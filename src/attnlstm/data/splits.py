@@ -1,47 +1,290 @@
-"""A validation part, carved out of the training part."""
+"""Which rows are trained on, which are for validation and which for the test."""
 
+import hashlib
+import logging
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, Features, Value
 
-from attnlstm.data.series import class_numbers
+from attnlstm.config import DataConfig, OnBadRow
+from attnlstm.data.checks import Survey, survey
+from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
+logger = logging.getLogger(__name__)
 
-def carve_validation(train: Dataset, fraction: float, seed: int) -> DatasetDict:
-    """Splits `train` by label into "train" and "validation", the same way for the same seed.
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of one or more sources, and their class numbers.
+
+    pieces: for each source its usable rows [row] in ascending order, and their classes [row].
+    """
+
+    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows, _ in self.pieces)
+
+    def __add__(self, other: "Part") -> "Part":
+        """The rows of both; those of one source stay in its order."""
+        pieces = list(self.pieces)
+        for source, rows, targets in other.pieces:
+            same = next((i for i, piece in enumerate(pieces) if piece[0] is source), None)
+            if same is None:
+                pieces.append((source, rows, targets))
+                continue
+            rows = np.concatenate([pieces[same][1], rows])
+            targets = np.concatenate([pieces[same][2], targets])
+            order = np.argsort(rows, kind="stable")
+            pieces[same] = (source, rows[order], targets[order])
+        return Part(tuple(pieces))
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The class numbers, [row]."""
+        return np.concatenate([targets for _, _, targets in self.pieces])
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows, read anew from their sources."""
+        for source, rows, _ in self.pieces:
+            wanted = iter(rows.tolist())
+            next_wanted = next(wanted, None)
+            for number, row in enumerate(source):
+                if next_wanted is None:
+                    break
+                if number == next_wanted:
+                    yield row
+                    next_wanted = next(wanted, None)
+
+    def fingerprint(self) -> str:
+        """A digest of which rows these are, of their content and of their classes."""
+        digest = hashlib.sha256()
+        for source, rows, targets in self.pieces:
+            digest.update(_fingerprint(source).encode())
+            digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+            digest.update(np.ascontiguousarray(targets, dtype=np.int64).tobytes())
+        return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(source: RowSource) -> str:
+    """Computed once for each source: it reads all of its files."""
+    return source.fingerprint()
+
+
+class LabelledParts(NamedTuple):
+    """parts: "train", "validation" and "test", or fewer; label_names: in the classes' order."""
+
+    parts: dict[str, Part]
+    label_names: list[str]
+
+
+def split_sources(
+    sources: Mapping[str, RowSource],
+    config: DataConfig,
+    seed: int,
+    label_names: list[str] | None = None,
+) -> LabelledParts:
+    """Check all rows, and carve out of "train" what there is no source for.
+
+    Both carvings are stratified by class and decided by the seed; rows with the same content stay
+    together. A training row whose content is also in the validation source is left out.
+
+    Args:
+        sources: "train", and where there are any "validation" and "test"; without "train" nothing
+            is carved.
+        config: the fractions to carve, and what to do about bad rows.
+        seed: decides the carving.
+        label_names: the classes of a trained model; None: those of the training rows.
 
     Raises:
-        UserError: `fraction` is not between 0 and 1, a class has only one row, or a class would
-            get no row in one of the two parts.
+        UserError: there are bad rows, or none at all, or a part would lack a class.
+    """
+    surveys: dict[str, Survey] = {}
+    known, num_channels = label_names, None
+    for name, source in sources.items():  # "train" first
+        surveys[name] = survey(source, known, num_channels)
+        if name == "train" and known is None:
+            known = order_labels(source, surveys[name].names)
+        num_channels = surveys[name].num_channels
+    assert known is not None
+    handle_bad_rows(surveys, config.on_bad_row)
+    for name, found in surveys.items():
+        if not found.usable.any():
+            raise UserError(f"{sources[name].name} has no usable rows: give a file with rows")
+    if label_names is None and len(known) < 2:
+        raise UserError(
+            f"{sources['train'].name} has only one class, {known[0]!r}: there is nothing to tell "
+            "apart; check data.label_column"
+        )
+
+    chosen = {name: found.usable.copy() for name, found in surveys.items()}
+    if "train" in surveys:
+        _keep_apart(sources, surveys, chosen)
+    origin = {name: name for name in surveys}
+    for name, key, fraction in (
+        ("test", "test_fraction", config.test_fraction),
+        ("validation", "val_fraction", config.val_fraction),
+    ):
+        if "train" in surveys and name not in surveys:
+            carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
+            chosen[name], origin[name] = carved, "train"
+            chosen["train"] = chosen["train"] & ~carved
+    if label_names is None:
+        train = surveys["train"]
+        left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
+        if lost := [repr(name) for name in known if name not in left]:
+            raise UserError(
+                f"{sources['train'].name} has no row to train on of class {', '.join(lost)}: all "
+                "of them are also in other parts of the data; add rows or correct the labels"
+            )
+    parts = {}
+    for name in ("train", "validation", "test"):
+        if name in chosen:
+            found = surveys[origin[name]]
+            rows = np.flatnonzero(chosen[name])
+            numbers = np.array([known.index(label) for label in found.names], dtype=np.int64)
+            targets = numbers[found.labels[rows]]
+            parts[name] = Part(((sources[origin[name]], rows, targets),))
+    return LabelledParts(parts, known)
+
+
+def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:
+    """The classes that training rows have: as declared, or sorted, as numbers where all are."""
+    found = set(found)
+    if source.label_names is not None:
+        return [name for name in source.label_names if name in found]
+    return sort_labels(found)
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """In the order of the numbers where all labels are numbers, otherwise of the letters."""
+    labels = sorted(labels)  # the order of "nan" among numbers depends on where it stands
+    try:
+        return sorted(labels, key=lambda label: (float(label), label))
+    except ValueError:
+        return sorted(labels)
+
+
+def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None:
+    """Stop, or say how many rows are left out.
+
+    Raises:
+        UserError: there are bad rows, and `on_bad_row` is stop; it names where the first ones are.
+    """
+    problems = [text for found in surveys.values() for text in found.describe_problems()]
+    if not problems:
+        return
+    if on_bad_row is OnBadRow.stop:
+        raise UserError(
+            f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Mend or remove "
+            "these rows, or set data.on_bad_row=drop to go on without them"
+        )
+    count = sum(int((~found.usable).sum()) for found in surveys.values())
+    logger.warning("dropped %d bad row%s:", count, "s" * (count > 1))
+    for text in problems:
+        logger.warning("  %s", text)
+
+
+def _keep_apart(
+    sources: Mapping[str, RowSource],
+    surveys: Mapping[str, Survey],
+    chosen: Mapping[str, np.ndarray],
+) -> None:
+    """No training row also for validation; what the test shares with training is told."""
+    train = surveys["train"].contents
+    if "validation" in surveys:
+        held_out = surveys["validation"].contents[chosen["validation"]]
+        shared = chosen["train"] & np.isin(train, held_out)
+        if shared.any():
+            logger.warning(
+                "%d rows of %s are left out, as %s holds the same",
+                shared.sum(),
+                sources["train"].name,
+                sources["validation"].name,
+            )
+            chosen["train"][shared] = False
+    if "test" in surveys:
+        test = surveys["test"].contents[chosen["test"]]
+        known = np.isin(test, train[chosen["train"]]).sum()
+        if known:
+            logger.warning(
+                "%d of %d test rows are also training rows: they make the test look easier",
+                known,
+                len(test),
+            )
+
+
+def _carve(
+    found: Survey, available: np.ndarray, key: str, fraction: float, seed: int
+) -> np.ndarray:
+    """Which of the available rows to set apart, [row] bool."""
+    rows = np.flatnonzero(available)
+    labels = found.labels[rows]
+    _, first, group = np.unique(found.contents[rows], return_index=True, return_inverse=True)
+    order = np.argsort(first)  # groups in the order of their first rows, whatever the digests
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    group = rank[group]
+    # Of a group whose labels differ, the rarest one, so that no class is lost to the others'.
+    rarest_first = np.lexsort((np.bincount(labels)[labels], group))
+    _, rarest = np.unique(group[rarest_first], return_index=True)
+    carved = stratified_choice(labels[rarest_first[rarest]], found.names, key, fraction, seed)
+    mask = np.zeros_like(available)
+    mask[rows[carved[group]]] = True
+    return mask
+
+
+def stratified_choice(
+    labels: np.ndarray, names: list[str], key: str, fraction: float, seed: int
+) -> np.ndarray:
+    """Choose a fraction of every class, the same for the same seed; [row] bool.
+
+    A class of a single row cannot be shared: it is not chosen, and that is told.
+
+    Raises:
+        UserError: `fraction` is not between 0 and 1, or a class would get no row on one of the two
+            sides; it names `data.<key>` and the values that fit.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1, such as 0.2")
-    names = train.features["label"].names
-    counts = _count_classes(train)
-    if single := [names[label] for label in np.flatnonzero(counts == 1)]:
-        raise UserError(
-            f"only one training row has class {', '.join(map(repr, single))}, too few to share "
-            "with a validation part: add rows or remove the class"
+        raise UserError(f"data.{key}={fraction} must lie between 0 and 1, such as 0.2")
+    counts = np.bincount(labels, minlength=len(names))
+    if single := [repr(names[label]) for label in np.flatnonzero(counts == 1)]:
+        logger.warning(
+            "only one training row has class %s: it stays in training, so that no other part has "
+            "this class",
+            ", ".join(single),
         )
-    smallest = np.where(counts > 0, counts, len(train) + 1).argmin()
+    shared = np.flatnonzero(counts[labels] > 1)
+    chosen = np.zeros(len(labels), dtype=bool)
+    if not len(shared):
+        raise UserError("no class has two training rows to share with another part: add rows")
+    counts[counts == 1] = 0
+    present = np.flatnonzero(counts)
+    smallest = present[counts[present].argmin()]
+    features = Features({"label": ClassLabel(names=names), "row": Value("int64")})
+    table = Dataset.from_dict({"label": labels[shared], "row": shared}, features=features)
     try:
-        parts = train.train_test_split(fraction, stratify_by_column="label", seed=seed)
-        fewest = np.minimum(_count_classes(parts["train"]), _count_classes(parts["test"]))
-        without = np.flatnonzero((counts > 0) & (fewest == 0))
+        parts = table.train_test_split(fraction, stratify_by_column="label", seed=seed)
+        chosen[parts["test"]["row"][:]] = True
+        sides = [
+            np.bincount(labels[shared][side], minlength=len(names))
+            for side in (chosen[shared], ~chosen[shared])
+        ]
+        without = present[np.minimum(*sides)[present] == 0]
     except ValueError:  # datasets refuses a part with fewer rows than there are classes
         without = np.array([smallest])
     if without.size:
         label = without[0]
         lowest = math.ceil(1000 / counts[smallest]) / 1000
         raise UserError(
-            f"data.val_fraction={fraction} leaves class {names[label]!r} ({counts[label]} rows) "
-            f"without a training or a validation row: use a value from {lowest:g} to {1 - lowest:g}"
+            f"data.{key}={fraction} leaves class {names[label]!r} ({counts[label]} rows) without "
+            f"a row on one side: use a value from {lowest:g} to {1 - lowest:g}"
         )
-    return DatasetDict(train=parts["train"], validation=parts["test"])
-
-
-def _count_classes(rows: Dataset) -> np.ndarray:
-    """Rows of each class, [class]."""
-    return np.bincount(class_numbers(rows), minlength=rows.features["label"].num_classes)
+    return chosen

@@ -7,7 +7,7 @@ import torch
 
 from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_from_dict
-from attnlstm.data import SeriesEncoder
+from attnlstm.data import Encoder
 from attnlstm.errors import UserError
 from attnlstm.training.module import ClassificationModule, build_classifier
 
@@ -16,7 +16,7 @@ class TrainedModel(NamedTuple):
     """Everything that a checkpoint holds."""
 
     module: ClassificationModule
-    encoder: SeriesEncoder
+    encoder: Encoder
     config: TrainConfig
     label_names: list[str]
     trained_on: list[str]
@@ -41,7 +41,6 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         config = config_from_dict(arguments["config"], TrainConfig)
         module = ClassificationModule(**arguments)
         module.load_state_dict(checkpoint["state_dict"])
-        encoder = SeriesEncoder.from_dict(arguments["encoder"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
@@ -49,9 +48,13 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         ) from error
     if backend is not None:
         model = arguments["config"]["model"]
-        build_classifier(model | {"lstm": model["lstm"] | {"backend": backend}}, 1, 2)  # or refuse
+        build_classifier(
+            model | {"lstm": model["lstm"] | {"backend": backend}}, None, 2
+        )  # or refuse
         module.classifier.lstm.backend = backend
-    return TrainedModel(module, encoder, config, arguments["label_names"], arguments["trained_on"])
+    return TrainedModel(
+        module, module.encoder, config, arguments["label_names"], arguments["trained_on"]
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 import torch
-from datasets import ClassLabel, Dataset
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.classification import (
@@ -18,10 +18,19 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from attnlstm.config import EvaluateConfig, Split
-from attnlstm.data import SequenceBatch, SequenceDataModule, load_splits
-from attnlstm.errors import UserError
+from attnlstm.config import DataConfig, EvaluateConfig, EvaluateDataConfig, Split
+from attnlstm.config_checks import check_data_options
+from attnlstm.data import (
+    SequenceBatch,
+    SequenceDataModule,
+    SeriesEncoder,
+    encode_part,
+    open_sources,
+    split_sources,
+)
+from attnlstm.data.encoding import encoder_folder, is_text
 from attnlstm.inference.checkpoint import load_checkpoint
+from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar
 from attnlstm.training.figures import draw_confusion_matrix
@@ -54,27 +63,32 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     backend = config.model.lstm.backend
     trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
     limit_threads(trained.config.num_threads)
-    data_config = trained.config.data
-    name = config.data.name or data_config.name
     split = config.data.split
-    # The seed and fraction of training, so that "validation" is what training validated on.
-    splits = load_splits(
-        data_config.source.value, name, data_config.val_fraction, trained.config.seed
-    )
-    rows = match_labels(splits[split.value], trained.label_names, name)
-    num_workers = config.data.num_workers
-    if name == data_config.name and split.value in trained.trained_on:
+    data_config = override_data(trained.config.data, config.data)
+    if isinstance(trained.encoder, SeriesEncoder) and data_config.channel_columns is None:
+        data_config = replace(data_config, channel_columns=trained.encoder.channel_names)
+    sources = open_sources(data_config, split.value)
+    # The seed of training, so that "validation" is what training validated on.
+    rows = split_sources(sources, data_config, trained.config.seed, trained.label_names)
+    part = rows.parts[split.value]
+    is_same = sources_of(data_config) == sources_of(trained.config.data)
+    if is_same and split.value in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "
             "on other rows",
             split.value,
         )
+    encoded, counts = encode_part(
+        trained.encoder, encoder_folder(trained.encoder), part, split.value
+    )
+    logger.info("%s", counts.describe(split.value, data_config))
+    num_workers = config.data.num_workers
     data = SequenceDataModule(
-        {"test": trained.encoder.encode(rows)},
+        {"test": encoded},
         batch_size=config.data.batch_size or data_config.batch_size,
         num_workers=data_config.num_workers if num_workers is None else num_workers,
     )
-    collector = PredictionCollector(len(rows), len(trained.label_names))
+    collector = PredictionCollector(len(part), len(trained.label_names))
     precision = config.trainer.precision or trained.config.trainer.precision
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
@@ -91,7 +105,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         for metric, value in trainer.callback_metrics.items()
     }
     targets = data.splits["test"].targets
-    title = f"{name}, {split.value} split ({len(rows)} series)"
+    kind = "texts" if is_text(data_config) else "series"
+    title = f"{data_config.name}, {split.value} split ({len(part)} {kind})"
     print_metrics(title, metrics)
     per_class = describe_classes(collector.probabilities, targets, trained.label_names)
     print_table("per class", list(PER_CLASS_COLUMNS), per_class)
@@ -129,26 +144,26 @@ class PredictionCollector(Callback):
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
-def match_labels(rows: Dataset, label_names: list[str], name: str) -> Dataset:
-    """Number the rows' labels as the checkpoint numbers them.
+def sources_of(config: DataConfig) -> tuple[Any, ...]:
+    """What decides which rows the parts of a data set are."""
+    return config.name, config.path, config.subset, config.train, config.validation, config.test
+
+
+def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> DataConfig:
+    """What was trained on, with the keys that were given for the evaluation.
 
     Raises:
-        UserError: a label that the model has not been trained on.
+        UserError: a key means nothing to the source that was trained on.
     """
-    names = rows.features["label"].names
-    unknown = [label for label in names if label not in label_names]
-    if unknown:
-        raise UserError(
-            f"{name} has labels that the model was not trained on: {', '.join(unknown)}; "
-            f"it knows {', '.join(label_names)}"
-        )
-    if names == label_names:
-        return rows
-    numbers = [label_names.index(label) for label in names]
-    labels = [numbers[number] for number in rows["label"]]
-    return rows.remove_columns("label").add_column(
-        "label", labels, feature=ClassLabel(names=label_names)
-    )
+    given = {
+        name: getattr(wanted, name)
+        for name in ("name", "train", "validation", "test", "text_column", "label_column")
+        if getattr(wanted, name) is not None
+    }
+    check_data_options(replace(DataConfig(source=trained.source), **given))
+    if wanted.on_bad_row is not None:
+        given["on_bad_row"] = wanted.on_bad_row
+    return replace(trained, **given)
 
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
@@ -174,7 +189,7 @@ def _write_predictions(
     path: Path, probabilities: Tensor, targets: Tensor, label_names: list[str]
 ) -> None:
     predictions = probabilities.argmax(dim=1).tolist()
-    columns = ["row", "label", "prediction", *(f"probability of {name}" for name in label_names)]
+    columns = ["row", "true_label", "label", *map(name_probability, label_names)]
     rows = [
         [str(row), label_names[target], label_names[prediction], *(f"{p:.6f}" for p in values)]
         for row, (target, prediction, values) in enumerate(

@@ -1,6 +1,7 @@
 """Plain PyTorch modules: the LSTM, poolings from a sequence to a vector, and the classifier."""
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
+from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import (
     HnQueryAttention,
@@ -22,5 +23,6 @@ __all__ = [
     "MeanPooling",
     "Pooling",
     "SequenceClassifier",
+    "TokenEmbedding",
     "build_pooling",
 ]

@@ -15,9 +15,15 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from attnlstm.data import SequenceBatch
+from attnlstm.data import Encoder, SequenceBatch, TextEncoder, encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.nn import LSTM, Classification, SequenceClassifier, build_pooling
+from attnlstm.nn import (
+    LSTM,
+    Classification,
+    SequenceClassifier,
+    TokenEmbedding,
+    build_pooling,
+)
 from attnlstm.training.optimization import configure
 
 
@@ -29,7 +35,6 @@ class ClassificationModule(lightning.LightningModule):
         label_names: the classes' names, in the order of their numbers.
         class_counts: the number of training rows of each class.
         encoder: what turned rows into inputs, as its `to_dict` gives it.
-        input_size: number of features of a step.
         trained_on: the parts of the data that it is trained on: "train", and "validation" too.
 
     Raises:
@@ -42,14 +47,14 @@ class ClassificationModule(lightning.LightningModule):
         label_names: list[str],
         class_counts: list[int],
         encoder: dict[str, Any],
-        input_size: int,
         trained_on: list[str],
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.config = config
         self.label_names = label_names
-        self.classifier = build_classifier(config["model"], input_size, len(label_names))
+        self.encoder = encoder_from_dict(encoder)
+        self.classifier = build_classifier(config["model"], self.encoder, len(label_names))
         is_balanced = config["loss"]["class_weights"] == "balanced"
         class_weights = balanced_class_weights(class_counts) if is_balanced else None
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -58,7 +63,7 @@ class ClassificationModule(lightning.LightningModule):
         self.test_metrics = metrics.clone(prefix="test/")
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
-        """Classify `[batch, time, feature]`; see `SequenceClassifier.forward`."""
+        """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier."""
         return self.classifier(inputs, lengths)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
@@ -102,15 +107,25 @@ class ClassificationModule(lightning.LightningModule):
         return classification._asdict()
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with the configured label smoothing and class weights."""
+        """Cross-entropy with the configured label smoothing and class weights.
+
+        With a gamma above 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
+        (1 - p)^gamma, p the probability of its class, so that rows that are easy count less.
+        """
         logits = at_least_float32(logits)
         weights = self.class_weights
-        return F.cross_entropy(
+        gamma = self.config["loss"]["focal_gamma"]
+        loss = F.cross_entropy(
             logits,
             targets,
             weight=weights.to(logits.dtype) if isinstance(weights, Tensor) else None,
             label_smoothing=self.config["loss"]["label_smoothing"],
+            reduction="none" if gamma else "mean",
         )
+        if not gamma:
+            return loss
+        p = logits.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
+        return ((1 - p) ** gamma * loss).mean()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(
@@ -127,20 +142,35 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def build_classifier(
-    model: dict[str, Any], input_size: int, num_classes: int
+    model: dict[str, Any], encoder: Encoder | None, num_classes: int
 ) -> SequenceClassifier:
     """The classifier that the `model` part of the configuration describes.
+
+    Args:
+        model: the `model` section as plain containers.
+        encoder: of texts or of series; None: of series with one channel.
+        num_classes: number of classes.
 
     Raises:
         UserError: the LSTM does not exist with these options.
     """
+    embedding = None
+    if isinstance(encoder, TextEncoder):
+        options = dict(model["embedding"])
+        input_size = options.pop("size")
+        del options["vectors"], options["freeze"]  # what becomes of the weights, not of the module
+        embedding = TokenEmbedding(
+            encoder.vocab_size, input_size, unknown_id=encoder.unknown_id, **options
+        )
+    else:
+        input_size = 1 if encoder is None else encoder.num_channels
     try:
         lstm = LSTM(input_size, **model["lstm"], batch_first=True)
     except ValueError as error:
         raise UserError(f"model.lstm: {error}") from error
     options = {name: value for name, value in model["pooling"].items() if value is not None}
     pooling = build_pooling(feature_size=lstm.feature_size, **options)
-    return SequenceClassifier(lstm, pooling, num_classes, model["dropout"])
+    return SequenceClassifier(lstm, pooling, num_classes, model["dropout"], embedding)
 
 
 def balanced_class_weights(class_counts: list[int]) -> Tensor:

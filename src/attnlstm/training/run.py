@@ -10,12 +10,21 @@ from typing import NamedTuple
 
 import lightning
 import yaml
-from datasets import DatasetDict, concatenate_datasets
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import TrainConfig
+from attnlstm.config import OnBadRow, SamplerName, TrainConfig
 from attnlstm.config_checks import config_to_dict
-from attnlstm.data import SequenceDataModule, SeriesEncoder, load_splits
+from attnlstm.data import (
+    LabelledParts,
+    SequenceDataModule,
+    TextEncoder,
+    encode_part,
+    fit_encoder,
+    open_sources,
+    split_sources,
+)
+from attnlstm.data.encoding import is_text
+from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.module import ClassificationModule, build_classifier
@@ -61,21 +70,19 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     limit_threads(config.num_threads)
     trainer = build_trainer(config, run_dir)
     # Before any data is loaded, an LSTM that cannot be is refused.
-    build_classifier(plain_config["model"], input_size=1, num_classes=2)
+    build_classifier(plain_config["model"], encoder=None, num_classes=2)
 
-    splits = load_splits(
-        config.data.source.value, config.data.name, config.data.val_fraction, config.seed
-    )
-    sizes = ", ".join(f"{rows.num_rows} {name}" for name, rows in splits.items())
-    num_classes = splits["train"].features["label"].num_classes
-    logger.info("%s: %s series, %d classes", config.data.name, sizes, num_classes)
-    module, data = prepare(config, splits)
+    rows = split_sources(open_sources(config.data), config.data, config.seed)
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
+    kind = "texts" if is_text(config.data) else "series"
+    logger.info("%s: %s %s, %d classes", config.data.name, sizes, kind, len(rows.label_names))
+    module, data = prepare(config, rows)
     started = time.monotonic()
     fit(trainer, module, data)
     logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
     best = find_best_checkpoint(trainer)
     if can_refit(config):
-        module, data = refit(config, run_dir, splits, trainer.current_epoch, best)
+        module, data = refit(config, run_dir, rows, trainer.current_epoch, best)
 
     ckpt_path = None if best is None else str(best)
     trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
@@ -103,35 +110,72 @@ def fit(trainer: lightning.Trainer, module: ClassificationModule, data: Sequence
 
 
 def prepare(
-    config: TrainConfig, splits: DatasetDict, trained_on: tuple[str, ...] = ("train",)
+    config: TrainConfig, rows: LabelledParts, trained_on: tuple[str, ...] = ("train",)
 ) -> tuple[ClassificationModule, SequenceDataModule]:
     """The encoded splits and a new model, both as the seed has it.
 
     Args:
         config: of the run.
-        splits: "train", on which the encoder is fitted, and any others.
-        trained_on: which of `load_splits`'s parts "train" consists of.
+        rows: "train", on which the encoder is fitted, and any others.
+        trained_on: which parts of the data "train" consists of.
     """
-    encoder = SeriesEncoder.fit(splits["train"], config.data.normalize)
+    encoder, folder = fit_encoder(config.data, rows.parts["train"])
+    splits = {}
+    for name, part in rows.parts.items():
+        splits[name], counts = encode_part(encoder, folder, part, name)
+        logger.info("%s", counts.describe(name, config.data))
     data = SequenceDataModule(
-        {name: encoder.encode(rows) for name, rows in splits.items()},
+        splits,
         batch_size=config.data.batch_size,
         num_workers=config.data.num_workers,
+        batch_tokens=config.data.batch_tokens,
+        balanced=config.data.sampler is SamplerName.balanced,
         noise=config.data.noise,
         seed=config.seed,
     )
-    label_names = splits["train"].features["label"].names
-    class_counts = data.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
+    sampler = data.sampler("train", shuffle=True)
+    logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
+    class_counts = splits["train"].targets.bincount(minlength=len(rows.label_names)).tolist()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = ClassificationModule(
         config_to_dict(config),
-        label_names,
+        rows.label_names,
         class_counts,
         encoder.to_dict(),
-        encoder.num_channels,
         list(trained_on),
     )
+    if config.model.embedding.vectors is not None:
+        use_vectors(config, module)
     return module, data
+
+
+def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
+    """Put the vectors of `model.embedding.vectors` into the embedding, and say how many there are.
+
+    Raises:
+        UserError: the file cannot be read, has malformed lines, or vectors of another size.
+    """
+    options, encoder = config.model.embedding, module.encoder
+    assert isinstance(encoder, TextEncoder)
+    path = Path(str(options.vectors))
+    drop = config.data.on_bad_row is OnBadRow.drop
+    found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
+    if found.size != options.size:
+        raise UserError(
+            f"{path} has vectors of {found.size} numbers: set model.embedding.size={found.size}"
+        )
+    if found.num_malformed:
+        logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
+    logger.info(
+        "%s has vectors for %d of %d tokens (%.1f %%)",
+        path,
+        len(found.ids),
+        encoder.vocab_size,
+        100 * len(found.ids) / encoder.vocab_size,
+    )
+    embedding = module.classifier.embedding
+    assert embedding is not None
+    embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
 
 
 def can_refit(config: TrainConfig) -> bool:
@@ -149,17 +193,19 @@ def can_refit(config: TrainConfig) -> bool:
 
 
 def refit(
-    config: TrainConfig, run_dir: Path, splits: DatasetDict, epochs: int, best: Path | None
+    config: TrainConfig, run_dir: Path, rows: LabelledParts, epochs: int, best: Path | None
 ) -> tuple[ClassificationModule, SequenceDataModule]:
     """Train anew on training and validation rows together, for as many epochs as with validation.
 
     The new model takes the place of the checkpoint `best`, which becomes validated.ckpt.
     """
-    rows = concatenate_datasets([splits["train"], splits["validation"]])
-    logger.info("refit on %d series, training and validation, for %d epochs", len(rows), epochs)
+    train = rows.parts["train"] + rows.parts["validation"]
+    logger.info("refit on %d rows, training and validation, for %d epochs", len(train), epochs)
     config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
     module, data = prepare(
-        config, DatasetDict(train=rows, test=splits["test"]), ("train", "validation")
+        config,
+        LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names),
+        ("train", "validation"),
     )
     trainer = build_refit_trainer(config, run_dir)
     fit(trainer, module, data)

@@ -1,0 +1,1 @@
+"""Claims about accuracy, memory and speed, measured: `python -m benchmarks.accuracy`."""

@@ -1,0 +1,98 @@
+"""Peak memory of a training run on a text file that is larger than that.
+
+    python -m benchmarks.memory
+    python -m benchmarks.memory --gigabytes 0.1
+
+Writes a CSV file of made-up sentences of the given size, trains on it with `python train.py`, and
+on a small file with the same vocabulary and model. The difference between the two peaks of the
+processes' resident memory is what the data costs.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from attnlstm.tables import print_table
+
+ROOT = Path(__file__).parents[1]
+GIGABYTE = 10**9
+
+OVERRIDES = [
+    "data=text_files",
+    "model.lstm.hidden_size=64",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=200",
+    "trainer.limit_val_batches=20",
+    "trainer.limit_test_batches=20",
+    "refit=false",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("overrides", nargs="*", help="of the configuration")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = []
+        for gigabytes in (0.002, options.gigabytes):
+            path = Path(folder) / "texts.csv"
+            texts = write_texts(path, round(gigabytes * GIGABYTE))
+            started = time.monotonic()
+            peak = measure(path, Path(folder), options.overrides)
+            seconds = time.monotonic() - started
+            rows.append(
+                [
+                    f"{path.stat().st_size / GIGABYTE:.3f} GB",
+                    f"{texts:,}",
+                    f"{peak / GIGABYTE:.2f} GB",
+                    f"{seconds:.0f}",
+                ]
+            )
+    print_table("peak resident memory", ["file", "texts", "peak", "seconds"], rows)
+
+
+def write_texts(path: Path, size: int) -> int:
+    """Write texts of 5 to 200 words of a vocabulary with Zipf's frequencies; returns how many."""
+    generator = random.Random(0)
+    words = [f"word{number}" for number in range(200_000)]
+    frequencies = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
+    written = texts = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write("text,label\n")
+        while written < size:
+            drawn = generator.choices(words, cum_weights=frequencies, k=100_000)
+            place = 0
+            while place < len(drawn) and written < size:
+                length = generator.randint(5, 200)
+                line = f"{' '.join(drawn[place : place + length])},{texts % 4}\n"
+                written += file.write(line)
+                texts += 1
+                place += length
+    return texts
+
+
+def measure(path: Path, folder: Path, overrides: Sequence[str]) -> int:
+    """The peak resident memory of a run in bytes, of all its processes' largest."""
+    command = [sys.executable, str(ROOT / "train.py"), *OVERRIDES, f"data.train={path}"]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache")}
+    process = subprocess.Popen(
+        [*command, f"runs_dir={folder}/runs", *overrides], env=environment, cwd=folder
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the run failed with {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss * 1024  # Linux counts in KiB
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How many texts a second `python predict.py` takes from file to file, its start-up included.
+
+    python -m benchmarks.prediction
+    python -m benchmarks.prediction --ckpt runs/bbc_news/.../best.ckpt --texts 50000
+
+The texts are the bundled BBC News articles, over and over, cut to their first 64 words. Without a
+checkpoint, the model is that of `python train.py experiment=bbc_news data.max_length=64`, trained
+for one epoch: how well it does makes it no faster.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+from attnlstm.data.bbc_news import BBCNews
+from attnlstm.tables import print_table
+
+ROOT = Path(__file__).parents[1]
+TOKENS = 64
+
+TRAINING = [
+    "experiment=bbc_news",
+    f"data.max_length={TOKENS}",
+    "trainer.max_epochs=1",
+    "refit=false",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--ckpt", type=Path)
+    parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("overrides", nargs="*", help="of predict.py's configuration")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = options.ckpt
+        if checkpoint is None:
+            run("train.py", [*TRAINING, f"hydra.run.dir={folder}/run"], folder)
+            checkpoint = folder / "run" / "checkpoints" / "best.ckpt"
+        rows = []
+        for texts in (1, options.texts):
+            write_texts(folder / "texts.csv", texts)
+            arguments = [
+                f"ckpt={checkpoint.resolve()}",
+                f"input={folder}/texts.csv",
+                f"output={folder}/predictions.csv",
+                f"runs_dir={folder}/runs",
+                *options.overrides,
+            ]
+            seconds = [run("predict.py", arguments, folder) for _ in range(options.repeats)]
+            rows.append([f"{texts:,}", f"{median(seconds):.2f}", f"{texts / median(seconds):,.0f}"])
+        print_table("prediction", ["texts", "seconds", "texts a second"], rows)
+
+
+def write_texts(path: Path, count: int) -> None:
+    """A CSV file of short texts."""
+    articles = [" ".join(str(row.value).split()[:TOKENS]) for row in BBCNews("test")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text"])
+        writer.writerows([text] for text in islice(cycle(articles), count))
+
+
+def run(script: str, arguments: Sequence[str], folder: Path) -> float:
+    """The seconds that a command takes."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=folder, check=True)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()

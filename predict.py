@@ -1,0 +1,18 @@
+"""Predict with a checkpoint: `python predict.py --help`."""
+
+from pathlib import Path
+
+from attnlstm.config import PredictConfig
+from attnlstm.entry_point import entry_point
+
+
+@entry_point("predict", PredictConfig)
+def main(config: PredictConfig, run_dir: Path) -> dict[str, float]:
+    """Predict; imports late, so that a mistyped command line is answered at once."""
+    from attnlstm.inference.prediction import predict
+
+    return predict(config, run_dir)
+
+
+if __name__ == "__main__":
+    main()

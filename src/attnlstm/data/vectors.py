@@ -1,0 +1,191 @@
+"""Pretrained word vectors from text files: GloVe's, and word2vec's with their first line "N D"."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attnlstm.errors import UserError
+
+SHOWN = 10  # malformed lines that a message names; of the others it gives the count
+SNIFFED_LINES = 100  # in which the size of the vectors is looked for
+SNIFFED_BYTES = 1 << 16  # in which a binary file betrays itself
+LONGEST_LINE = 1 << 20  # bytes; more than that are never held at a time
+LARGEST = float(np.finfo(np.float32).max)
+HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
+
+
+class WordVectors(NamedTuple):
+    """The vectors of those words of a vocabulary that a file has.
+
+    vectors: [found, size] float32, in the order of the file.
+    ids: [found] int64, the numbers of their words in the vocabulary.
+    size: of each vector.
+    num_lines: how many vectors the file has, of whatever word.
+    num_malformed: how many lines could not be used.
+    """
+
+    vectors: Tensor
+    ids: Tensor
+    size: int
+    num_lines: int
+    num_malformed: int
+
+
+def load_vectors(path: Path, vocabulary: Mapping[str, int], *, skip_malformed: bool) -> WordVectors:
+    """Read a file of `word value value ...` lines, holding only the words of the vocabulary.
+
+    Words are compared as they are: nothing is lower-cased. A word may contain spaces, as some of
+    GloVe's do; of a word that occurs twice the first vector counts. Blank lines mean nothing. Every
+    line is checked, also those of words that are not wanted.
+
+    Args:
+        path: a text file in UTF-8, the values separated by single spaces or tabs.
+        vocabulary: the number of each word.
+        skip_malformed: leave malformed lines out, and count them, instead of raising.
+
+    Raises:
+        UserError: the file cannot be read, is packed, binary or empty or holds no vectors, has
+            malformed lines (not UTF-8, another number of values than most, a value that is not a
+            number or is not finite in float32, or a first line that announces another number or
+            size of vectors), or has none of the words.
+    """
+    _check_is_text(path)
+    size, announced = _sniff(path)
+    vectors: dict[int, np.ndarray] = {}
+    malformed: list[str] = []
+    num_malformed = num_lines = 0
+    for number, line in _lines(path):
+        if announced is not None and number == 1:
+            continue  # the header
+        try:
+            word, values = _parse(line, size)
+        except ValueError as error:
+            num_malformed += 1
+            if num_malformed <= SHOWN:
+                malformed.append(f"line {number} ({error})")
+            continue
+        num_lines += 1
+        word_id = vocabulary.get(word)
+        if word_id is not None and word_id not in vectors:
+            vectors[word_id] = np.array(values, dtype=np.float32)
+    found = (num_lines + num_malformed, size)
+    if announced is not None and announced != found:
+        num_malformed += 1
+        says = "line 1 ({} vectors of {} values announced, {} of {} found)"
+        malformed = [says.format(*announced, *found), *malformed][:SHOWN]
+    if num_malformed and not skip_malformed:
+        more = ", ..." * (num_malformed > SHOWN)
+        raise UserError(
+            f"{path} has {num_malformed} malformed line{'s' * (num_malformed > 1)}: "
+            f"{', '.join(malformed)}{more}: mend or remove them, or set data.on_bad_row=drop"
+        )
+    if not vectors:
+        raise UserError(
+            f"model.embedding.vectors={path} has none of the {len(vocabulary)} tokens of the "
+            "vocabulary: choose vectors of the same language, data.tokenizer.kind=word, and "
+            "data.tokenizer.lowercase as in the file"
+        )
+    return WordVectors(
+        torch.from_numpy(np.stack(list(vectors.values()))),
+        torch.tensor(list(vectors)),
+        size,
+        num_lines,
+        num_malformed,
+    )
+
+
+def _check_is_text(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(SNIFFED_BYTES)
+    except OSError as error:
+        raise UserError(f"model.embedding.vectors={path}: {error.strerror}") from error
+    for magic, name in PACKED.items():
+        if start.startswith(magic):
+            raise UserError(f"model.embedding.vectors={path} is packed ({name}): unpack it first")
+    if b"\0" in start or path.suffix == ".bin":
+        raise UserError(
+            f"model.embedding.vectors={path} is a binary file: choose vectors as text, such as "
+            "GloVe's .txt or word2vec's .vec"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers; of a very long line the beginning."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            rest = line
+            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+                rest = file.readline(LONGEST_LINE)
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            line = line.replace(b"\t", b" ").rstrip(b" \r\n")
+            if line:
+                yield number, line
+
+
+def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
+    """The size of the vectors, and how many of which size a word2vec file announces, if it does.
+
+    The size is the most common one: any line can be malformed, also the first.
+    """
+    first, *others = [line for _, line in islice(_lines(path), SNIFFED_LINES)] or [b""]
+    sizes = Counter(map(_count_values, [*others, first]))  # a tie is decided against a header
+    del sizes[0]
+    if not sizes:
+        raise UserError(
+            f"model.embedding.vectors={path} holds no vectors: choose a text file with a word and "
+            "its values in each line, such as GloVe's"
+        )
+    size = sizes.most_common(1)[0][0]
+    if size > 1 and (header := HEADER.fullmatch(first)):
+        return size, (int(header[1]), int(header[2]))
+    return size, None
+
+
+def _count_values(line: bytes) -> int:
+    """How many numbers stand at the end of a line, behind its first word."""
+    return sum(1 for _ in takewhile(_is_number, reversed(line.split(b" ")[1:])))
+
+
+def _parse(line: bytes, size: int) -> tuple[str, list[float]]:
+    """The word and its `size` values, or a ValueError that says in a few words what is wrong."""
+    word, *parts = line.rsplit(b" ", size)  # from the right: the word may contain spaces
+    try:
+        values = list(map(float, parts))
+    except ValueError:
+        values = []
+    # The first of too many values would pass for the end of a word.
+    if len(values) != size or (b" " in word and _is_number(word.rsplit(b" ", 1)[1])):
+        count = _count_values(line)
+        if count < size <= line.count(b" "):
+            raise ValueError("a value is not a number")
+        raise ValueError(f"{count} values instead of {size}")
+    if not math.isfinite(sum(values)) or max(values) > LARGEST or min(values) < -LARGEST:
+        raise ValueError("a value is not finite")
+    if not word:
+        raise ValueError("no word")
+    try:
+        return word.decode(), values
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+
+
+def _is_number(part: bytes) -> bool:
+    try:
+        float(part)
+    except ValueError:
+        return False
+    return True

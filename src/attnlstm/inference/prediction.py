@@ -1,0 +1,265 @@
+"""Predictions for a text, a file of any size or a stream, from a checkpoint alone."""
+
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from lightning.fabric import Fabric
+from rich.console import Console
+from rich.text import Text
+
+from attnlstm.config import DATA_OPTIONS, DataConfig, PredictConfig
+from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
+from attnlstm.data.checks import BadRows, show_progress
+from attnlstm.data.encoding import batches_of
+from attnlstm.data.sources import open_series
+from attnlstm.data.tables import find_files
+from attnlstm.data.texts import TextFiles, TextLines
+from attnlstm.errors import UserError
+from attnlstm.inference.checkpoint import TrainedModel, load_checkpoint
+from attnlstm.inference.predictor import PROBABILITY_DECIMALS, Prediction, Predictor
+from attnlstm.inference.report import Example, Report
+from attnlstm.inference.writers import name_probability, open_writer
+from attnlstm.tables import print_table
+from attnlstm.training.trainer import limit_threads, silence_known_warnings
+
+logger = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 2048
+"""Read, predicted and written together: what is in memory at a time."""
+
+
+def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
+    """Predict `config.text` or the rows of `config.input`; returns the accuracy on labelled rows.
+
+    A text's prediction is shown; a file's are written to `config.output` or, without that, to
+    predictions.csv in `run_dir`. A report is written to `config.report`.
+
+    Raises:
+        UserError: no such checkpoint or input, or an output that cannot be written.
+    """
+    silence_known_warnings()
+    if (config.text is None) == (config.input is None):
+        raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
+    backend = config.model.lstm.backend
+    trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
+    limit_threads(config.num_threads)
+    fabric = Fabric(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision or trained.config.trainer.precision,  # type: ignore[arg-type]
+    )
+    predictor = Predictor(trained, fabric, config.data.batch_size)
+    if config.text is not None:
+        if not isinstance(trained.encoder, TextEncoder):
+            raise UserError(
+                "text=... is for a model of texts, and this one reads series: give input"
+            )
+        source: Iterable[Row] = [Row("text", 0, config.text)]
+    else:
+        source = open_input(config, trained)
+    output = config.output
+    if output is None and config.text is None and config.report is None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        output = str(run_dir / "predictions.csv")
+    if config.report is not None and not Path(config.report).parent.is_dir():
+        raise UserError(f"report={config.report} cannot be written: there is no such folder")
+    report = Report(trained.label_names, max_examples=config.report_examples)
+    counters = _Counters()
+    with ExitStack() as files:
+        writer = None
+        if output is not None:
+            columns = list_columns(config, trained)
+            writer = files.enter_context(open_writer(output, columns))
+        start = 0
+        rows = show_progress(source, "predicting") if config.text is None else source
+        for batch in batches_of(rows, ROWS_AT_ONCE):
+            predictions = predictor.predict(batch)
+            if writer is not None:
+                numbered = enumerate(predictions, start)
+                writer.write([to_columns(config, trained, *item) for item in numbered])
+            start += len(batch)
+            for prediction in predictions:
+                counters.add(prediction)
+                if config.report is not None:
+                    add_to_report(report, prediction, predictor)
+        if start == 0:
+            raise UserError(
+                f"{getattr(source, 'name', 'the input')} has no rows: nothing to predict"
+            )
+    if config.report is not None:
+        name = getattr(source, "name", "text")
+        report.write(Path(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
+    if config.text is not None:
+        show(predictions[0], trained)
+    else:
+        counters.log()
+        if predictor.counts.truncated:
+            logger.info("%s", predictor.counts.describe("read", trained.config.data))
+    for name, path in (("predictions", output), ("report", config.report)):
+        if path not in (None, "-"):
+            logger.info("%s: %s", name, path)
+    return counters.metrics()
+
+
+def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
+    """The rows to predict: of the kind that the model was trained on, labels or none.
+
+    Raises:
+        UserError: no such file, or one of another kind.
+    """
+    is_text = isinstance(trained.encoder, TextEncoder)
+    if config.input == "-":
+        if not is_text:
+            raise UserError("input=- reads lines of text, and this model reads series: give a file")
+        return TextLines(sys.stdin.buffer)
+    files = find_files(config.input, "input")
+    if config.output is not None and any(
+        Path(config.output).resolve() == file.resolve() for file in files
+    ):
+        raise UserError(f"output={config.output} is the input: give another file")
+    lines = [file for file in files if file.suffix.lower() == ".txt"]
+    if is_text and lines:
+        if len(files) > 1:
+            raise UserError("input: give one .txt file at a time")
+        return TextLines(files[0])
+    data = override_data(trained, config)
+    if isinstance(trained.encoder, SeriesEncoder):
+        names = data.channel_columns or trained.encoder.channel_names
+        return open_series(data, files, "input", names, needs_labels=False)
+    return TextFiles(
+        files,
+        key="input",
+        text_column=data.text_column,
+        label_column=data.label_column,
+        delimiter=data.delimiter,
+        needs_labels=False,
+    )
+
+
+def override_data(trained: TrainedModel, config: PredictConfig) -> DataConfig:
+    """How the model's training rows were read, with the keys that were given for the input."""
+    given = {
+        name: value
+        for name, value in vars(config.data).items()
+        if name != "batch_size" and value is not None
+    }
+    kind = "text_files" if isinstance(trained.encoder, TextEncoder) else "series_files"
+    for name in given:
+        if kind not in DATA_OPTIONS[name]:
+            what = "texts" if kind == "text_files" else "series"
+            raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
+    return replace(trained.config.data, **given)
+
+
+def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.DataType]:
+    """The columns of the output and their types."""
+    columns: dict[str, pa.DataType] = {"row": pa.int64(), "file": pa.string()}
+    if isinstance(trained.encoder, SeriesEncoder):
+        columns["id"] = pa.string()
+    columns |= {"true_label": pa.string(), "label": pa.string()}
+    columns |= {name_probability(label): pa.float64() for label in trained.label_names}
+    if config.attention:
+        if isinstance(trained.encoder, TextEncoder):
+            columns["tokens"] = pa.list_(pa.string())
+        columns["attention"] = pa.list_(pa.float32())
+    return columns | {"error": pa.string()}
+
+
+def to_columns(
+    config: PredictConfig, trained: TrainedModel, number: int, prediction: Prediction
+) -> dict[str, Any]:
+    """A prediction's values in the columns of the output."""
+    row, encoder = prediction.row, trained.encoder
+    found = prediction.probabilities
+    probabilities = [None] * len(trained.label_names) if found is None else found.tolist()
+    values = {
+        "row": number,
+        "file": row.file,
+        "id": row.name,
+        "true_label": row.label,
+        "label": prediction.label,
+        "error": prediction.error,
+        "tokens": None,
+        "attention": None,
+    }
+    for label, probability in zip(trained.label_names, probabilities, strict=True):
+        values[name_probability(label)] = probability
+    if config.attention and prediction.attention is not None:
+        values["attention"] = prediction.attention.round(PROBABILITY_DECIMALS).tolist()
+        if isinstance(encoder, TextEncoder):
+            values["tokens"] = encoder.tokens(str(row.value))
+    return values
+
+
+def add_to_report(report: Report, prediction: Prediction, predictor: Predictor) -> None:
+    """Count a prediction, and hand over what the page draws if it would draw it."""
+    row, encoder, probabilities = prediction.row, predictor.encoder, prediction.probabilities
+    if prediction.label is None or probabilities is None:
+        report.count_bad(1)
+        return
+    example = Example(row.place, prediction.label, probabilities.tolist(), row.label)
+    if report.wants(example.prediction, example.probabilities, example.label):
+        attention = None if prediction.attention is None else prediction.attention.tolist()
+        example = replace(example, attention=attention)
+        if isinstance(encoder, TextEncoder):
+            text = str(row.value)
+            example = replace(example, text=text, spans=encoder.spans(text))
+        elif isinstance(row.value, np.ndarray):
+            example = replace(example, series=row.value)
+    report.add(example)
+
+
+def show(prediction: Prediction, trained: TrainedModel) -> None:
+    """The classes of one text from the most probable on, and what was attended to."""
+    if prediction.probabilities is None:
+        raise UserError(f"text: {prediction.error}")
+    order = (-prediction.probabilities).argsort(kind="stable")
+    rows = [[trained.label_names[i], f"{prediction.probabilities[i]:.4f}"] for i in order]
+    print_table("prediction", ["class", "probability"], rows)
+    if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
+        return
+    text = str(prediction.row.value)
+    shaded = Text(text)
+    strongest = prediction.attention.max()
+    for (start, end), weight in zip(trained.encoder.spans(text), prediction.attention, strict=True):
+        blue = round(160 * float(weight / strongest))
+        shaded.stylize(f"on rgb(0,{blue // 2},{blue})" if blue > 16 else "", start, end)
+    Console(highlight=False).print(Text("attended to: ") + shaded)
+
+
+class _Counters:
+    """What a run over many rows is summed up by."""
+
+    def __init__(self) -> None:
+        self.rows = self.labelled = self.right = 0
+        self.bad: dict[str, BadRows] = defaultdict(BadRows)
+
+    def add(self, prediction: Prediction) -> None:
+        self.rows += 1
+        if prediction.error is not None:
+            self.bad[prediction.error].add(prediction.row)
+        elif prediction.row.label is not None:
+            self.labelled += 1
+            self.right += prediction.row.label == prediction.label
+
+    def metrics(self) -> dict[str, float]:
+        return {"accuracy": self.right / self.labelled} if self.labelled else {}
+
+    def log(self) -> None:
+        for problem, bad_rows in self.bad.items():
+            logger.warning("not predicted: %s, %s", problem, bad_rows)
+        logger.info("%d rows predicted", self.rows - sum(b.count for b in self.bad.values()))
+        if self.labelled:
+            logger.info(
+                "accuracy %.4f on the %d that have a label",
+                self.right / self.labelled,
+                self.labelled,
+            )

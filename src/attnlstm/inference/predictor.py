@@ -1,0 +1,91 @@
+"""A trained model applied to rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from attnlstm.data import Row, SeriesEncoder, pad
+from attnlstm.data.checks import find_problem
+from attnlstm.data.encoding import Counts, encode_values
+from attnlstm.inference.checkpoint import TrainedModel
+from attnlstm.training.module import at_least_float32
+
+PROBABILITY_DECIMALS = 6
+"""Fewer than float32 has: what the backends' last digits differ in does not show."""
+
+
+class Prediction(NamedTuple):
+    """What the model says of a row.
+
+    error: why it says nothing: what is wrong with the row; None if nothing is.
+    label: the most probable class; None for a bad row, as are the next two.
+    probabilities: [class], rounded.
+    attention: [time], one weight for each step that the model has read; None too where the pooling
+        has no attention.
+    """
+
+    row: Row
+    error: str | None = None
+    label: str | None = None
+    probabilities: np.ndarray | None = None
+    attention: np.ndarray | None = None
+
+
+class Predictor:
+    """Predicts in batches of rows of similar length.
+
+    Args:
+        trained: the model.
+        fabric: the device and the precision to compute with.
+        batch_size: rows of a batch.
+    """
+
+    def __init__(self, trained: TrainedModel, fabric: Fabric, batch_size: int) -> None:
+        self.encoder = trained.encoder
+        self.label_names = trained.label_names
+        self.batch_size = batch_size
+        self.counts = Counts()  # of what has been encoded so far
+        self._fabric = fabric
+        self._classifier = fabric.setup_module(trained.module.classifier.eval())
+        self._num_channels = (
+            self.encoder.num_channels if isinstance(self.encoder, SeriesEncoder) else 0
+        )
+
+    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
+        """A prediction for each row, in their order; a bad row's says what is wrong with it."""
+        problems = [find_problem(row, self._num_channels) for row in rows]
+        sound = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
+        steps = encode_values(self.encoder, [row.value for row in sound], self.counts)
+        order = sorted(range(len(sound)), key=lambda number: len(steps[number]))
+        predictions: dict[int, Prediction] = {}
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            results = self._predict_batch([steps[number] for number in batch])
+            for number, (probabilities, attention) in zip(batch, results, strict=True):
+                label = self.label_names[int(probabilities.argmax())]
+                predictions[number] = Prediction(
+                    sound[number], None, label, probabilities, attention
+                )
+        in_order = (predictions[number] for number in range(len(sound)))
+        return [
+            next(in_order) if problem is None else Prediction(row, " ".join(problem).strip())
+            for row, problem in zip(rows, problems, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """The probabilities [class] and the attention [time] of each row."""
+        lengths = [len(row) for row in steps]
+        inputs = self._fabric.to_device(pad(steps))
+        logits, attention = self._classifier(inputs, torch.tensor(lengths))
+        softmax = at_least_float32(logits).softmax(dim=1).double().cpu()
+        probabilities = softmax.round(decimals=PROBABILITY_DECIMALS).numpy()
+        if attention is None:
+            return [(row, None) for row in probabilities]
+        weights = at_least_float32(attention).cpu().numpy()  # [batch, time]
+        return [
+            (row, weights[number, : lengths[number]]) for number, row in enumerate(probabilities)
+        ]

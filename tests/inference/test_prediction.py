@@ -1,0 +1,376 @@
+"""predict.py: the same answers in every format, and a line for every row."""
+
+import csv
+import html
+import io
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from attnlstm.config import PredictConfig
+from attnlstm.entry_point import compose_config
+from attnlstm.errors import UserError
+from attnlstm.inference.checkpoint import load_checkpoint
+from attnlstm.inference.prediction import predict
+from attnlstm.nn.backends import BACKENDS
+
+ROOT = Path(__file__).parents[2]
+
+TOPICS = {
+    "sport": ["match", "goal", "team", "coach", "season", "striker"],
+    "money": ["market", "shares", "profit", "bank", "merger", "investor"],
+    "film": ["actor", "scene", "director", "cinema", "premiere", "script"],
+}
+FILLERS = ["the", "a", "was", "of", "said", "and", "on", "after", "new", "in"]
+
+
+def make_texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts in which a few words give the topic away, and the topics in turn."""
+    generator = random.Random(seed)
+    rows = []
+    for number in range(count):
+        topic = list(TOPICS)[number % len(TOPICS)]
+        words = generator.choices(FILLERS, k=generator.randint(2, 12))
+        words += generator.choices(TOPICS[topic], k=generator.randint(1, 3))
+        generator.shuffle(words)
+        rows.append((" ".join(words), topic))
+    return rows
+
+
+def write_csv(path: Path, header: list[str], rows: list) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a model of texts that knows its three topics."""
+    folder = tmp_path_factory.mktemp("texts")
+    train = write_csv(folder / "train.csv", ["text", "label"], make_texts(150, seed=0))
+    test = write_csv(folder / "test.csv", ["text", "label"], make_texts(30, seed=1))
+    result = run_train(
+        folder / "run",
+        "data=text_files",
+        f"data.train={train}",
+        f"data.test={test}",
+        "data.max_length=10",
+        "trainer.max_epochs=10",
+        "data.batch_size=8",
+        "model.lstm.hidden_size=16",
+        "model.embedding.size=16",
+        "model.embedding.variational_dropout=0",
+        "model.dropout=0",
+        "optimizer.lr=2e-2",
+    )
+    assert result.metrics["test/accuracy"] > 0.9
+    return folder / "run" / "checkpoints" / "best.ckpt"
+
+
+def make_series(count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
+    """Noisy lines that rise or fall, of 5 to 12 steps, in two channels."""
+    generator = np.random.default_rng(seed)
+    series, labels = [], []
+    for number in range(count):
+        steps = np.arange(generator.integers(5, 13))
+        slope = 1 if number % 2 else -1
+        rising = slope * steps + generator.normal(size=len(steps))
+        series.append(np.stack([rising, generator.normal(size=len(steps))], axis=1))
+        labels.append("up" if number % 2 else "down")
+    return series, labels
+
+
+def write_long_table(path: Path, series: list[np.ndarray], labels: list[str]) -> Path:
+    rows = [
+        [f"s{number}", step, values[0], values[1], label]
+        for number, (steps, label) in enumerate(zip(series, labels, strict=True))
+        for step, values in enumerate(steps)
+    ]
+    return write_csv(path, ["id", "time", "height", "noise", "label"], rows)
+
+
+@pytest.fixture(scope="session")
+def series_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a model of the series of a long table."""
+    folder = tmp_path_factory.mktemp("series")
+    train = write_long_table(folder / "train.csv", *make_series(60, seed=0))
+    result = run_train(
+        folder / "run",
+        "data=series_files",
+        f"data.train={train}",
+        "trainer.max_epochs=10",
+        "model.lstm.dropout=0",
+        "model.dropout=0",
+        "optimizer.lr=1e-2",
+    )
+    assert result.metrics["test/accuracy"] > 0.8
+    return folder / "run" / "checkpoints" / "best.ckpt"
+
+
+def run(tmp_path, *overrides):
+    config = compose_config(
+        ROOT / "conf", "predict", PredictConfig, ["trainer.accelerator=cpu", *overrides]
+    )
+    return predict(config, tmp_path / "run")
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Texts with labels, of which two cannot be read."""
+    rows = make_texts(40, seed=2)
+    rows.insert(3, ("", "film"))
+    path = write_csv(tmp_path / "new.csv", ["text", "label"], rows)
+    with path.open("ab") as file:
+        file.write(b"broken \xff encoding,film\n")
+    return path
+
+
+def test_a_line_for_every_row(text_checkpoint, texts, tmp_path):
+    output = tmp_path / "out.csv"
+    metrics = run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
+    rows = read_csv(output)
+    assert [int(row["row"]) for row in rows] == list(range(42))
+    assert [row["error"] for row in rows if row["error"]] == ["no text", "not UTF-8"]
+    for row, number in ((rows[3], 3), (rows[41], 41)):
+        assert row["row"] == str(number)
+        assert row["label"] == ""
+        assert row["probability of film"] == ""
+    sound = [row for row in rows if not row["error"]]
+    right = sum(row["label"] == row["true_label"] for row in sound)
+    assert metrics["accuracy"] == pytest.approx(right / 40)
+    assert metrics["accuracy"] > 0.9
+    for row in sound:
+        probabilities = {k: float(v) for k, v in row.items() if k.startswith("probability of ")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert f"probability of {row['label']}" == max(probabilities, key=probabilities.get)
+
+
+def test_the_formats_agree(text_checkpoint, texts, tmp_path):
+    for ending in ("csv", "jsonl", "parquet"):
+        output = tmp_path / f"out.{ending}"
+        run(
+            tmp_path,
+            f"ckpt={text_checkpoint}",
+            f"input={texts}",
+            f"output={output}",
+            "attention=true",
+        )
+    from_json = [json.loads(line) for line in (tmp_path / "out.jsonl").open(encoding="utf-8")]
+    from_parquet = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    from_csv = read_csv(tmp_path / "out.csv")
+    for a, b, c in zip(from_csv, from_json, from_parquet, strict=True):
+        assert list(a) == list(b) == list(c)
+        assert b["label"] == c["label"] == (a["label"] or None)
+        assert b["tokens"] == c["tokens"] == (json.loads(a["tokens"]) if a["tokens"] else None)
+        if b["attention"] is not None:
+            assert json.loads(a["attention"]) == b["attention"]
+            assert c["attention"] == pytest.approx(b["attention"], abs=1e-6)
+            assert len(b["attention"]) == len(b["tokens"]) <= 10  # data.max_length
+            assert sum(b["attention"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_every_backend_says_the_same(text_checkpoint, texts, tmp_path):
+    results = {}
+    for backend in BACKENDS:
+        output = tmp_path / f"{backend}.csv"
+        run(
+            tmp_path,
+            f"ckpt={text_checkpoint}",
+            f"input={texts}",
+            f"output={output}",
+            f"model.lstm.backend={backend}",
+            f"data.batch_size={3 + len(results)}",
+        )
+        results[backend] = read_csv(output)
+    for rows in results.values():
+        for row, expected in zip(rows, results["naive"], strict=True):
+            assert row["label"] == expected["label"]
+            for name in row:
+                if name.startswith("probability") and row[name]:
+                    assert float(row[name]) == pytest.approx(float(expected[name]), abs=1e-5)
+
+
+def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
+    """Against the classifier called on one text at a time."""
+    rows = make_texts(5, seed=3)
+    path = write_csv(tmp_path / "new.csv", ["text"], [[text] for text, _ in rows])
+    run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.csv")
+    trained = load_checkpoint(text_checkpoint)
+    classifier = trained.module.classifier.eval()
+    for row, (text, _) in zip(read_csv(tmp_path / "out.csv"), rows, strict=True):
+        ids = torch.from_numpy(trained.encoder.encode([text]).ids[0]).long().unsqueeze(0)
+        probabilities = classifier(ids, [ids.size(1)]).logits.softmax(dim=1)[0]
+        for label, probability in zip(trained.label_names, probabilities.tolist(), strict=True):
+            assert float(row[f"probability of {label}"]) == pytest.approx(probability, abs=2e-6)
+
+
+def test_a_text_on_the_command_line_is_taken_to_the_letter(text_checkpoint, tmp_path):
+    text = "the \"team\" said: 'goal' [a, b] {c} ${d} \\ = é (1) striker"
+    completed = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "predict.py",
+            f"ckpt={text_checkpoint}",
+            f"text={text}",
+            f"runs_dir={tmp_path}/runs",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert "sport" in completed.stdout
+    assert text in completed.stdout.replace("\n", "")
+
+
+def test_from_standard_input_to_standard_output(text_checkpoint, tmp_path):
+    completed = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "predict.py",
+            f"ckpt={text_checkpoint}",
+            "input=-",
+            "output=-",
+            f"runs_dir={tmp_path}/runs",
+        ],
+        input=b"the team said goal\r\n\nshares of the bank" + b"\n\xff\n",
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    assert completed.returncode == 0, completed.stderr
+    rows = list(csv.DictReader(io.StringIO(completed.stdout.decode(), newline="")))
+    assert [row["label"] for row in rows] == ["sport", "", "money", ""]
+    assert [row["error"] for row in rows] == ["", "no text", "", "not UTF-8"]
+
+
+def test_plain_lines(text_checkpoint, tmp_path):
+    path = tmp_path / "new.txt"
+    path.write_text("the actor and the director\nprofit, after the merger\n")
+    run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
+    assert [line["label"] for line in lines] == ["film", "money"]
+    assert [line["true_label"] for line in lines] == [None, None]
+
+
+def test_without_an_output_it_goes_to_the_run_folder(text_checkpoint, texts, tmp_path):
+    run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}")
+    assert len(read_csv(tmp_path / "run" / "predictions.csv")) == 42
+
+
+def test_series_of_a_long_table(series_checkpoint, tmp_path):
+    """Channels are found by name, whatever the order of the columns."""
+    series, labels = make_series(20, seed=5)
+    path = write_long_table(tmp_path / "new.csv", series, labels)
+    outputs = []
+    for source in (path, tmp_path / "turned.csv"):
+        if source != path:
+            rows = read_csv(path)
+            names = list(reversed(rows[0]))
+            write_csv(source, names, [[row[name] for name in names] for row in rows])
+        output = tmp_path / f"{source.stem}.jsonl"
+        metrics = run(
+            tmp_path,
+            f"ckpt={series_checkpoint}",
+            f"input={source}",
+            f"output={output}",
+            "attention=true",
+        )
+        assert metrics["accuracy"] > 0.8
+        outputs.append([json.loads(line) for line in output.open()])
+    first, turned = outputs
+    assert [row["id"] for row in first] == [f"s{number}" for number in range(20)]
+    assert [row["true_label"] for row in first] == labels
+    assert [len(row["attention"]) for row in first] == [len(steps) for steps in series]
+    for a, b in zip(first, turned, strict=True):
+        assert {k: v for k, v in a.items() if k != "file"} == {
+            k: v for k, v in b.items() if k != "file"
+        }
+
+
+def test_series_of_an_npz_file(series_checkpoint, tmp_path):
+    series, labels = make_series(6, seed=6)
+    longest = max(map(len, series))
+    padded = np.zeros((6, longest, 2))
+    for row, steps in zip(padded, series, strict=True):
+        row[: len(steps)] = steps
+    padded[2, 1, 0] = np.nan
+    np.savez(tmp_path / "new.npz", X=padded, y=labels, lengths=[len(steps) for steps in series])
+    run(
+        tmp_path,
+        f"ckpt={series_checkpoint}",
+        f"input={tmp_path}/new.npz",
+        f"output={tmp_path}/out.csv",
+    )
+    rows = read_csv(tmp_path / "out.csv")
+    assert len(rows) == 6
+    assert [bool(row["error"]) for row in rows] == [False, False, True, False, False, False]
+    assert "missing" in rows[2]["error"]
+
+
+def test_the_report_shows_the_worst_first(text_checkpoint, tmp_path):
+    rows = [*make_texts(20, seed=7), ("the goal of the team <b>coach</b> & striker", "film")]
+    path = write_csv(tmp_path / "new.csv", ["text", "label"], rows)
+    run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"report={tmp_path}/report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "run" / "predictions.csv").exists()
+    assert "<b>coach" not in page
+    position = page.index("row 20 (line 22)")
+    assert position < page.index("row 0 (line 2)")
+    assert html.escape("&") in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        ([], "give either text=... or input=FILE"),
+        (["text=a", "input=b.csv"], "give either text=... or input=FILE"),
+        (["input=missing.csv"], "input=missing.csv does not exist"),
+        (["input={texts}", "output={folder}/out.xlsx"], "end it in .csv, .jsonl, .parquet"),
+        (["input={texts}", "output={folder}/missing/out.csv"], "cannot be written"),
+        (["input={texts}", "output={texts}"], "is the input"),
+        (["input={texts}", "report={folder}/missing/r.html"], "cannot be written"),
+        (["input={texts}", "data.text_column=body"], "body"),
+        (["input={texts}", "data.time_column=t"], "means nothing to a model of texts"),
+    ],
+)
+def test_what_a_user_can_mend(text_checkpoint, texts, tmp_path, overrides, fault):
+    before = texts.read_bytes()
+    filled = [text.format(texts=texts, folder=tmp_path) for text in overrides]
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, f"ckpt={text_checkpoint}", *filled)
+    assert fault in str(caught.value)
+    assert texts.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "run") == ["new.csv"]
+
+
+def test_a_model_of_series_reads_no_text(series_checkpoint, tmp_path):
+    for override in ("text=word", "input=-"):
+        with pytest.raises(UserError, match="reads series"):
+            run(tmp_path, f"ckpt={series_checkpoint}", override)
+
+
+def test_an_interrupted_run_leaves_no_half_output(text_checkpoint, texts, tmp_path, monkeypatch):
+    output = tmp_path / "out.csv"
+    output.write_text("precious")
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attnlstm.inference.predictor.Predictor.predict", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
+    assert output.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
