@@ -5,7 +5,8 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 from typing import Any, get_args
@@ -14,21 +15,32 @@ import pytest
 
 from attnlstm.config import (
     ACCELERATORS,
+    DATA_OPTIONS,
     PRECISIONS,
     STRATEGIES,
     Activation,
     Backend,
     CheckpointConfig,
     ClassWeights,
+    DataConfig,
+    DataSource,
     EarlyStoppingConfig,
+    EmbeddingConfig,
     EvaluateConfig,
     MLFlowConfig,
     PoolingName,
+    PredictConfig,
     TrainConfig,
     TrainerConfig,
+    Truncation,
     WandbConfig,
 )
-from attnlstm.config_checks import config_from_dict, config_to_dict, list_settings
+from attnlstm.config_checks import (
+    check_data_options,
+    config_from_dict,
+    config_to_dict,
+    list_settings,
+)
 from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.training.optimization import check_optimization
@@ -40,17 +52,22 @@ FREE = re.compile(r"(optimizer|scheduler)\.")
 KEYS = [key for key in SETTINGS if key and not FREE.match(key)]
 
 
+@cache
 def compose(*overrides: str) -> TrainConfig:
     return compose_config(CONF, "train", TrainConfig, overrides)
 
 
+NEEDS = {"data=hub_text": ("data.path=user/name",)}
+"""What a choice is nothing without."""
+
+
 def choices() -> list[str]:
-    """Every choice of every group, as an override."""
+    """Every choice of every group, as an override; data/text is what others build on."""
     files = [path.relative_to(CONF).with_suffix("") for path in FILES]
     return [
         f"{path.parent}={path.name}"
         for path in files
-        if path.parent.name and path.parts[0] != "hydra"
+        if path.parent.name and path.parts[0] != "hydra" and path != Path("data/text")
     ]
 
 
@@ -68,7 +85,7 @@ def test_every_file_opens_with_the_command_that_uses_it(path: Path) -> None:
     lines = path.read_text().splitlines()
     # Hydra reads its header from the first lines only.
     command = lines[1] if lines[0] == "# @package _global_" else lines[0]
-    assert re.match(r"# python (train|evaluate)\.py", command)
+    assert re.match(r"# python (train|evaluate|predict)\.py", command)
     group, choice = path.parent.relative_to(CONF), path.stem
     if group.parts and group.parts[0] != "hydra" and choice != "default":
         assert f"{group}={choice}" in command
@@ -76,11 +93,14 @@ def test_every_file_opens_with_the_command_that_uses_it(path: Path) -> None:
 
 @pytest.mark.parametrize("choice", choices())
 def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
-    config = compose(choice)
+    config = compose(choice, *NEEDS.get(choice, ()))
     check_optimization(config.optimizer, config.scheduler)
     others = ("experiment=basic_motions", "debug=overfit", "optimizer=sgd", "scheduler=one_cycle")
     group = choice.split("=")[0]
-    config = compose(choice, *(other for other in others if not other.startswith(group)))
+    if choice.startswith("data="):  # an experiment is one on data of its own
+        others = others[1:]
+    combined = [other for other in others if not other.startswith(group)]
+    config = compose(choice, *NEEDS.get(choice, ()), *combined)
     check_optimization(config.optimizer, config.scheduler)
 
 
@@ -208,6 +228,13 @@ def test_mistakes_in_a_file_are_told_too(
         ("trainer.deterministic=wran", "did you mean warn"),
         ("trainer.max_time=1h", "expected DD:HH:MM:SS"),
         ("trainer.devices=all", "trainer.devices=all: expected auto"),
+        ("data=texts", "data=texts: did you mean text"),
+        ("data.source=text_file", "one of archive, .*; did you mean text_files"),
+        ("data.on_bad_row=skip", "data.on_bad_row=skip: expected one of stop, drop"),
+        ("data.sampler=balance", "did you mean balanced"),
+        ("data.truncation=end", "data.truncation=end: expected one of head, tail"),
+        ("data.tokenizer.kind=words", "did you mean word"),
+        ("data.train=3", r"data.train=3: expected str or list\[str\] or null"),
         # ranges
         ("data.val_fraction=1.5", r"data.val_fraction=1.5 is out of range: .* in \(0, 1\)"),
         ("++data.val_fraction=0", "out of range"),
@@ -215,6 +242,14 @@ def test_mistakes_in_a_file_are_told_too(
         ("data.num_workers=-1", "data.num_workers=-1 is out of range"),
         ("data.noise=-0.1", "data.noise=-0.1 is out of range"),
         ("data.noise=nan", "data.noise=NaN is out of range"),
+        ("data.test_fraction=1", r"data.test_fraction=1.0 is out of range: .* in \(0, 1\)"),
+        ("data.batch_tokens=0", "data.batch_tokens=0 is out of range"),
+        ("data.tokenizer.vocab_size=1", "data.tokenizer.vocab_size=1 is out of range"),
+        ("data.tokenizer.min_frequency=0", "data.tokenizer.min_frequency=0 is out of range"),
+        ("data.max_length=0", "data.max_length=0 is out of range"),
+        ("model.embedding.size=0", "model.embedding.size=0 is out of range"),
+        ("model.embedding.word_dropout=1", r"word_dropout=1.0 is out of range: .* in \[0, 1\)"),
+        ("loss.focal_gamma=-1", "loss.focal_gamma=-1.0 is out of range"),
         ("model.dropout=2", "model.dropout=2.0 is out of range"),
         ("model.lstm.hidden_size=0", "model.lstm.hidden_size=0 is out of range"),
         ("model.lstm.proj_size=128", "model.lstm.proj_size=128 must be smaller than model.lstm.h"),
@@ -223,6 +258,13 @@ def test_mistakes_in_a_file_are_told_too(
         ("trainer.limit_val_batches=1.5", r"in \[0, 1\]"),
         # combinations and grammar
         ("logger.wandb.offline=true", "logger.wandb.offline=true: the section is null"),
+        (
+            "data.train=a.csv",
+            r"data.train=a.csv means nothing to data=archive: choose data=text_files or "
+            "data=series_files, or leave data.train out",
+        ),
+        ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
+        ("model.embedding.vectors=a.txt", "model.embedding.vectors are for texts: choose data="),
         ("model.pooling.name=mean", "choose model/pooling=mean"),
         ("seed=0,1", "sweep, with -m"),
         ("seed", "cannot read .*seed': write key=value"),
@@ -237,6 +279,54 @@ def test_mistyped_overrides(override: str, message: str) -> None:
         compose(override)
 
 
+NOT_EMPTY = {
+    "train": ["a.csv", "b.csv"],
+    "channel_columns": ["x"],
+    "delimiter": ";",
+    "max_length": 5,
+    "noise": 0.5,
+}
+
+
+@pytest.mark.parametrize("source", DataSource)
+@pytest.mark.parametrize("name", DATA_OPTIONS)
+def test_data_options_that_mean_nothing_to_a_source(source: DataSource, name: str) -> None:
+    check_data_options(DataConfig(source=source))
+    config = replace(DataConfig(source=source), **{name: NOT_EMPTY.get(name, "something")})
+    if source.value in DATA_OPTIONS[name]:
+        check_data_options(config)
+        return
+    with pytest.raises(
+        UserError, match=f"^data.{name}=.* means nothing to data={source}: "
+    ) as told:
+        check_data_options(config)
+    for choice in DATA_OPTIONS[name]:
+        assert f"data={choice}" in str(told.value)
+
+
+def test_data_of_texts_brings_a_model_of_texts() -> None:
+    config = compose("data=text_files", "data.train=[a.csv,'b c.csv']", "data.delimiter=';'")
+    assert config.data.train == ["a.csv", "b c.csv"]
+    assert config.data.delimiter == ";"
+    assert (config.data.source, config.data.name) == (DataSource.text_files, "text_files")
+    assert config.data.noise == 0
+    assert config.model.embedding != EmbeddingConfig()
+    assert compose().model.embedding == EmbeddingConfig()
+    same = compose("data=bbc_news").data
+    assert (same.tokenizer, same.max_length) == (config.data.tokenizer, config.data.max_length)
+    given = compose("data=text_files", "model.embedding.size=7", "data.tokenizer.kind=bpe")
+    assert given.model.embedding.size == 7
+    assert given.data.tokenizer == replace(config.data.tokenizer, kind=given.data.tokenizer.kind)
+    assert given.data.tokenizer.kind.value == "bpe"
+
+
+def test_paths_and_columns_need_no_quotes_on_top_of_the_shells() -> None:
+    path = "my files/it's a=b (1).csv"
+    config = compose("data=text_files", f"data.train={path}", "data.text_column=what was said?")
+    assert config.data.train == path
+    assert config.data.text_column == "what was said?"
+
+
 def test_evaluate_knows_only_its_own_keys() -> None:
     assert compose_config(CONF, "evaluate", EvaluateConfig, ["ckpt=a"]).ckpt == "a"
     for override, message in (
@@ -249,6 +339,20 @@ def test_evaluate_knows_only_its_own_keys() -> None:
             compose_config(CONF, "evaluate", EvaluateConfig, ["ckpt=a", override])
     with pytest.raises(UserError, match="ckpt must be given"):
         compose_config(CONF, "evaluate", EvaluateConfig)
+
+
+def test_predict_knows_only_its_own_keys() -> None:
+    config = compose_config(CONF, "predict", PredictConfig, ["ckpt=a", "input=[a.csv,b.csv]"])
+    assert (config.ckpt, config.input) == ("a", ["a.csv", "b.csv"])
+    for override, message in (
+        ("data.noise=1", "unknown key data.noise"),
+        ("outptu=a.csv", "did you mean output"),
+        ("data.batch_size=0", "out of range"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compose_config(CONF, "predict", PredictConfig, ["ckpt=a", override])
+    with pytest.raises(UserError, match="ckpt must be given"):
+        compose_config(CONF, "predict", PredictConfig)
 
 
 # ------------------------------------------------------------------------------ plain dictionaries
@@ -272,7 +376,7 @@ def test_every_key_refuses_what_is_not_its_type(key: str) -> None:
 
 @pytest.mark.parametrize("choice", ["seed=3", *choices()])
 def test_a_config_survives_the_way_to_plain_values_and_back(choice: str) -> None:
-    config = compose(choice)
+    config = compose(choice, *NEEDS.get(choice, ()))
     values = config_to_dict(config)
     assert json.loads(json.dumps(values)) == values
     assert config_from_dict(values, TrainConfig) == config
@@ -334,6 +438,8 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
     from lightning.pytorch.strategies import StrategyRegistry
 
+    from attnlstm.data import SOURCES
+    from attnlstm.data.text_encoder import TRUNCATIONS
     from attnlstm.nn.backends import BACKENDS
     from attnlstm.nn.cell import ACTIVATIONS
     from attnlstm.nn.pooling import POOLINGS
@@ -345,6 +451,10 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     assert set(Backend) == {"auto", *BACKENDS}
     assert set(Activation) == set(ACTIVATIONS)
     assert set(PoolingName) == set(POOLINGS)
+    assert set(DataSource) == set(SOURCES)
+    assert {source for sources in DATA_OPTIONS.values() for source in sources} <= set(SOURCES)
+    assert set(DATA_OPTIONS) <= {field.name for field in fields(DataConfig)}
+    assert set(Truncation) == set(TRUNCATIONS)
 
 
 def test_checking_a_config_imports_no_heavy_library() -> None:

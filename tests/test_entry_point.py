@@ -194,6 +194,12 @@ def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
         (["--config-name", "trian"], "Cannot find primary config 'trian'"),
         (["--experimental-rerun", "file"], "--experimental-rerun reads a pickle"),
         (["optimizer.lr=-1"], "AdamW refuses optimizer.lr=-1"),
+        (
+            ["data.train=a.csv"],
+            "data.train=a.csv means nothing to data=archive: choose data=text_f",
+        ),
+        (["data=text_files", "data.noise=1"], "data.noise=1.0 means nothing to data=text_files"),
+        (["data=text_fils", "data.train=a.csv"], "data=text_fils: did you mean text_files?"),
         (["-m", "optimizer.lr=1e-3,abc"], "optimizer.lr=abc: expected float"),
     ],
 )
@@ -205,6 +211,18 @@ def test_mistakes_end_train_in_one_line_before_anything_is_written(
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_in_the_data_end_train_in_one_line(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "it's mine.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
+    for path, message in (
+        ("gone.csv", "data.train=gone.csv does not exist"),
+        ("it's mine.csv", "no text in it's mine.csv, 1 row: row 1 (line 3). "),
+    ):
+        result = train("data=text_files", f"data.train={path}", "trainer=cpu")
+        assert result.returncode == 2
+        assert result.stderr.splitlines()[-1].startswith(f"error: {message}")
+        assert "Traceback" not in result.stderr
 
 
 def test_help_shows_commands_groups_and_keys(train: Run, tmp_path: Path) -> None:

@@ -64,17 +64,17 @@ def test_what_is_written(small_checkpoint: Path, tmp_path: Path) -> None:
     evaluation = run_evaluate(tmp_path, small_checkpoint, "data.batch_size=7")
     predictions = read_csv(tmp_path / "predictions.csv")
     assert [int(row["row"]) for row in predictions] == list(range(370))
-    right = [row["label"] == row["prediction"] for row in predictions]
+    right = [row["label"] == row["true_label"] for row in predictions]
     assert sum(right) / len(right) == pytest.approx(evaluation.metrics["test/accuracy"], abs=1e-6)
     for row in predictions[:20]:
         probabilities = {n: float(row[f"probability of {n}"]) for n in "123456789"}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
-        assert max(probabilities, key=probabilities.__getitem__) == row["prediction"]
+        assert max(probabilities, key=probabilities.__getitem__) == row["label"]
     classes = read_csv(tmp_path / "per_class.csv")
     assert [row["class"] for row in classes] == list("123456789")
     for row in classes:
-        mine = [p for p in predictions if p["label"] == row["class"]]
-        hits = sum(p["prediction"] == row["class"] for p in mine)
+        mine = [p for p in predictions if p["true_label"] == row["class"]]
+        hits = sum(p["label"] == row["class"] for p in mine)
         assert len(mine) == int(row["rows"])
         assert hits / len(mine) == pytest.approx(float(row["recall"]), abs=1e-4)
     assert (tmp_path / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
@@ -83,14 +83,16 @@ def test_what_is_written(small_checkpoint: Path, tmp_path: Path) -> None:
 def test_other_data_must_have_the_channels_and_labels(
     small_checkpoint: Path, run_train: Callable, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"BasicMotions .* badminton, running, .* it knows 1, 2"):
+    with pytest.raises(
+        UserError,
+        match=r"label 'standing', which no training row has, in the test split of BasicMotions, 10 "
+        r"rows: row 0; .* label 'badminton', which",
+    ):
         run_evaluate(tmp_path, small_checkpoint, "data.name=BasicMotions")
     with pytest.raises(UserError, match="has 1 channels, the model was trained on 12"):
         run_evaluate(tmp_path, small_checkpoint, "data.name=GunPoint")
     univariate = run_train(tmp_path / "gunpoint", "data.name=GunPoint").checkpoint
-    with pytest.raises(
-        UserError, match=r"ArrowHead has labels .* not trained on: 0; it knows 1, 2"
-    ):
+    with pytest.raises(UserError, match=r"label '0', which no training row has, in .* ArrowHead"):
         run_evaluate(tmp_path, univariate, "data.name=ArrowHead")
 
 
@@ -112,6 +114,64 @@ def test_class_weights_and_precisions_go_together(
     )
     evaluation = run_evaluate(tmp_path, result.checkpoint)
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)
+
+
+def test_a_part_that_was_trained_on_is_told(
+    small_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_evaluate(tmp_path, small_checkpoint, "data.split=validation")
+    assert "was trained on" not in caplog.text
+    run_evaluate(tmp_path, small_checkpoint, "data.split=train")
+    assert "this checkpoint was trained on the train split" in caplog.text
+
+
+@pytest.fixture(scope="session")
+def text_run(
+    run_train: Callable, text_files: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "text"
+    run_train(run_dir, *text_files, "trainer.max_epochs=3", "optimizer.lr=0.05")
+    return run_dir
+
+
+@pytest.mark.parametrize("batch_size", [1, 20])
+def test_texts_have_the_metrics_that_training_reported(
+    text_run: Path, tmp_path: Path, batch_size: int
+) -> None:
+    checkpoint = text_run / "checkpoints" / "best.ckpt"
+    evaluation = run_evaluate(tmp_path, checkpoint, f"data.batch_size={batch_size}")
+    reported = json.loads((text_run / "metrics.json").read_text())
+    assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
+    assert [row["true_label"] for row in read_csv(tmp_path / "predictions.csv")] == [
+        "good",
+        "bad",
+    ] * 10
+
+
+def test_texts_of_other_files(text_run: Path, text_files: list[str], tmp_path: Path) -> None:
+    checkpoint = text_run / "checkpoints" / "best.ckpt"
+    (test,) = (Path(text.partition("=")[2]) for text in text_files if "data.test=" in text)
+    lines = [line.split(",")[::-1] for line in test.read_text().splitlines()]
+    lines[0] = ["mood", "said"]
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(map(",".join, lines)))
+    overrides = [f"data.test={other}", "data.text_column=said", "data.label_column=mood"]
+    evaluation = run_evaluate(tmp_path / "out", checkpoint, *overrides)
+    reported = json.loads((text_run / "metrics.json").read_text())
+    assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
+
+    other.write_text(other.read_text() + "\nangry,a new mood\ngood, ")
+    with pytest.raises(UserError, match=r"label 'angry', which no .* in other\.csv, 1 row: row 20"):
+        run_evaluate(tmp_path / "out", checkpoint, *overrides)
+    evaluation = run_evaluate(tmp_path / "out", checkpoint, *overrides, "data.on_bad_row=drop")
+    assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
+
+
+def test_options_that_mean_nothing_to_the_source_are_refused(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"data\.test=a\.csv means nothing to data=archive"):
+        run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
 
 
 class Bomb:

@@ -28,10 +28,10 @@ def test_it_is_a_table():
     assert embedding(IDS[:, :0]).shape == (2, 0, 5)
 
 
-def test_it_starts_as_nn_embedding():
+def test_it_starts_as_a_tenth_of_nn_embedding():
     torch.manual_seed(0)
     expected = nn.Embedding(8, 5).weight / 10
-    assert torch.equal(build().weight, expected)
+    torch.testing.assert_close(build().weight, expected)
 
 
 @pytest.mark.parametrize("unknown_id", [0, None])

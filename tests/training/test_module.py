@@ -61,6 +61,21 @@ def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: 
     )
 
 
+@pytest.fixture
+def make_module() -> Callable[..., ClassificationModule]:
+    """An untrained module for 9 classes: `make_module("loss.focal_gamma=2")`."""
+
+    def make(*overrides: str) -> ClassificationModule:
+        config = compose_config(CONF, "train", TrainConfig, overrides)
+        encoder = SeriesEncoder.fit([np.zeros((1, 12))]).to_dict()
+        labels = [str(label) for label in range(9)]
+        return ClassificationModule(
+            config_to_dict(config), labels, list(range(3, 12)), encoder, ["train"]
+        )
+
+    return make
+
+
 FOCAL = "loss.focal_gamma=2"
 
 
@@ -73,10 +88,8 @@ FOCAL = "loss.focal_gamma=2"
     ],
     ids=str,
 )
-def test_the_focal_loss_is_that_of_its_formula(
-    focal_modules: Callable, overrides: list[str]
-) -> None:
-    module = focal_modules(*overrides)
+def test_the_focal_loss_is_that_of_its_formula(make_module: Callable, overrides: list[str]) -> None:
+    module = make_module(*overrides)
     loss = module.config["loss"]
     torch.manual_seed(0)
     logits, targets = torch.randn(6, 9, dtype=torch.float64), torch.tensor([0, 4, 8, 4, 1, 0])
@@ -92,31 +105,16 @@ def test_the_focal_loss_is_that_of_its_formula(
     assert module.compute_loss(logits, targets).item() == pytest.approx(np.mean(rows))
 
 
-def test_without_a_gamma_the_focal_loss_is_cross_entropy(focal_modules: Callable) -> None:
+def test_without_a_gamma_the_focal_loss_is_cross_entropy(make_module: Callable) -> None:
     logits, targets = torch.randn(6, 9), torch.tensor([0, 4, 8, 4, 1, 0])
-    module = focal_modules("loss.focal_gamma=0", "loss.label_smoothing=0")
+    module = make_module("loss.focal_gamma=0", "loss.label_smoothing=0")
     torch.testing.assert_close(
         module.compute_loss(logits, targets), F.cross_entropy(logits, targets)
     )
-    slightly = focal_modules("loss.focal_gamma=1e-6", "loss.label_smoothing=0")
+    slightly = make_module("loss.focal_gamma=1e-6", "loss.label_smoothing=0")
     torch.testing.assert_close(
         slightly.compute_loss(logits, targets), F.cross_entropy(logits, targets)
     )
-
-
-@pytest.fixture
-def focal_modules() -> Callable[..., ClassificationModule]:
-    """An untrained module for 9 classes: `focal_modules("loss.focal_gamma=2")`."""
-
-    def make(*overrides: str) -> ClassificationModule:
-        config = compose_config(CONF, "train", TrainConfig, overrides)
-        encoder = SeriesEncoder.fit([np.zeros((1, 12))]).to_dict()
-        labels = [str(label) for label in range(9)]
-        return ClassificationModule(
-            config_to_dict(config), labels, list(range(3, 12)), encoder, ["train"]
-        )
-
-    return make
 
 
 def series_encoder(channels: int) -> SeriesEncoder:
