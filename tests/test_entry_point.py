@@ -215,14 +215,11 @@ def test_mistakes_end_train_in_one_line_before_anything_is_written(
 
 def test_mistakes_in_the_data_end_train_in_one_line(train: Run, tmp_path: Path) -> None:
     (tmp_path / "it's mine.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
-    for path, message in (
-        ("gone.csv", "data.train=gone.csv does not exist"),
-        ("it's mine.csv", "no text in it's mine.csv, 1 row: row 1 (line 3). "),
-    ):
-        result = train("data=text_files", f"data.train={path}", "trainer=cpu")
-        assert result.returncode == 2
-        assert result.stderr.splitlines()[-1].startswith(f"error: {message}")
-        assert "Traceback" not in result.stderr
+    result = train("data=text_files", "data.train=it's mine.csv", "trainer=cpu")
+    assert result.returncode == 2
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("error: no text in it's mine.csv, 1 row: row 1 (line 3). ")
+    assert "Traceback" not in result.stderr
 
 
 def test_help_shows_commands_groups_and_keys(train: Run, tmp_path: Path) -> None:

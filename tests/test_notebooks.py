@@ -133,7 +133,8 @@ def test_text(workplace: Path) -> None:
         " 'shaded': shade(texts[3], above_even(new[3].attention), '').data,"
         " 'effect': float(effects.max()), 'remaining': list(remaining.values()),"
         " 'correlations': correlations.tolist(), 'same_word': same_word,"
-        " 'backend_differences': backend_differences, 'folder': str(folder.resolve())}",
+        " 'same_answer': same_answer, 'backend_differences': backend_differences,"
+        " 'folder': str(folder.resolve())}",
     )
     folder = Path(results["folder"])
     assert (workplace / "runs") in folder.parents  # not in the repository
@@ -163,9 +164,10 @@ def test_text(workplace: Path) -> None:
     assert best + 0.1 < most < random - 0.1
     assert random < nothing < least + 0.02
     correlations = results["correlations"]
-    assert 0.1 < sum(correlations) / len(correlations) < 0.6
+    assert 0.1 < sum(correlations) / len(correlations) < 0.8
     assert min(correlations) < 0
     assert results["same_word"] < 0.5
+    assert results["same_answer"] > 350
 
     marked_up = results["texts"][3]
     assert "<b>film</b>" in marked_up
