@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import datasets
 import numpy as np
@@ -24,6 +23,7 @@ from filelock import FileLock
 from attnlstm.config import TEXT_SOURCES, DataConfig
 from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.checks import show_progress
+from attnlstm.data.rows import Row
 from attnlstm.data.series import SeriesEncoder
 from attnlstm.data.splits import Part
 from attnlstm.data.text_encoder import TextEncoder
@@ -32,12 +32,11 @@ from attnlstm.errors import UserError
 Encoder = TextEncoder | SeriesEncoder
 
 ROWS_AT_ONCE = 1000
-"""Encoded and written together: what is in memory at a time."""
+SIZE_AT_ONCE = 2**24
+"""Rows, and characters of texts or numbers of series, that are in memory at a time."""
 
-LAYOUT = f"1, tokenizers {tokenizers.__version__}"
+LAYOUT = f"2, tokenizers {tokenizers.__version__}"
 """Changes with what the same settings and rows are encoded to."""
-
-Item = TypeVar("Item")
 
 
 @dataclass
@@ -177,10 +176,20 @@ def encode_values(encoder: Encoder, values: list[Any], counts: Counts) -> list[n
     return steps
 
 
-def batches_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of up to `size` items (itertools.batched is not in Python 3.11)."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+def batches_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Consecutive rows that fit into memory together, at least one at a time."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        if isinstance(row.value, str):
+            size += len(row.value)
+        elif row.value is not None:
+            size += row.value.size
+        if len(batch) >= ROWS_AT_ONCE or size >= SIZE_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 
@@ -189,17 +198,19 @@ def _encode(encoder: Encoder, part: Part, name: str, counts: Counts, path: Path)
         number: pa.DataType = pa.float32()
     else:  # half the disk and memory where it suffices
         number = pa.uint16() if encoder.vocab_size <= 2**16 else pa.int32()
-    schema = pa.schema([("steps", pa.list_(number)), ("target", pa.int64())])
+    schema = pa.schema([("steps", pa.large_list(number)), ("target", pa.int64())])
     rows = show_progress(part, f"encoding {name}")
-    targets = iter(batches_of(part.targets.tolist(), ROWS_AT_ONCE))
+    targets, start = part.targets, 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for batch in batches_of(rows, ROWS_AT_ONCE):
+        for batch in batches_of(rows):
             steps = encode_values(encoder, [row.value for row in batch], counts)
-            offsets = np.cumsum([0, *(array.size for array in steps)], dtype=np.int32)
+            offsets = np.cumsum([0, *(array.size for array in steps)], dtype=np.int64)
             flat = np.concatenate([array.reshape(-1) for array in steps])
             values = pa.array(flat.astype(number.to_pandas_dtype(), copy=False))
-            lists = pa.ListArray.from_arrays(pa.array(offsets), values)
-            writer.write_batch(pa.record_batch([lists, pa.array(next(targets))], schema=schema))
+            lists = pa.LargeListArray.from_arrays(pa.array(offsets), values)
+            classes = pa.array(targets[start : start + len(batch)])
+            writer.write_batch(pa.record_batch([lists, classes], schema=schema))
+            start += len(batch)
 
 
 def _cache() -> Path:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
 
 from attnlstm.config import DataConfig, OnBadRow
 from attnlstm.data.checks import Survey, survey
@@ -212,7 +211,10 @@ def _keep_apart(
             chosen["train"][shared] = False
     if "test" in surveys:
         test = surveys["test"].contents[chosen["test"]]
-        known = np.isin(test, train[chosen["train"]]).sum()
+        learnt = train[chosen["train"]]
+        if "validation" in surveys:  # a refit trains on it too
+            learnt = np.concatenate([learnt, held_out])
+        known = np.isin(test, learnt).sum()
         if known:
             logger.warning(
                 "%d of %d test rows are also training rows: they make the test look easier",
@@ -246,45 +248,34 @@ def stratified_choice(
 ) -> np.ndarray:
     """Choose a fraction of every class, the same for the same seed; [row] bool.
 
-    A class of a single row cannot be shared: it is not chosen, and that is told.
+    Of each class it is the fraction of its rows, rounded up or down so that the whole comes out
+    right, and at least one row is left. Which classes get no row at all is told: libraries refuse
+    to split rows with such rare classes, which real data have.
 
     Raises:
-        UserError: `fraction` is not between 0 and 1, or a class would get no row on one of the two
-            sides; it names `data.<key>` and the values that fit.
+        UserError: `fraction` is not between 0 and 1, or each class has only one row.
     """
     if not 0 < fraction < 1:
         raise UserError(f"data.{key}={fraction} must lie between 0 and 1, such as 0.2")
-    counts = np.bincount(labels, minlength=len(names))
-    if single := [repr(names[label]) for label in np.flatnonzero(counts == 1)]:
-        logger.warning(
-            "only one training row has class %s: it stays in training, so that no other part has "
-            "this class",
-            ", ".join(single),
-        )
-    shared = np.flatnonzero(counts[labels] > 1)
+    generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), dtype=bool)
-    if not len(shared):
-        raise UserError("no class has two training rows to share with another part: add rows")
-    counts[counts == 1] = 0
-    present = np.flatnonzero(counts)
-    smallest = present[counts[present].argmin()]
-    features = Features({"label": ClassLabel(names=names), "row": Value("int64")})
-    table = Dataset.from_dict({"label": labels[shared], "row": shared}, features=features)
-    try:
-        parts = table.train_test_split(fraction, stratify_by_column="label", seed=seed)
-        chosen[parts["test"]["row"][:]] = True
-        sides = [
-            np.bincount(labels[shared][side], minlength=len(names))
-            for side in (chosen[shared], ~chosen[shared])
-        ]
-        without = present[np.minimum(*sides)[present] == 0]
-    except ValueError:  # datasets refuses a part with fewer rows than there are classes
-        without = np.array([smallest])
+    expected, shared_out = 0.0, 0
+    for label in generator.permutation(np.unique(labels)):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        expected += fraction * len(rows)
+        share = math.ceil(expected - 1e-9) - shared_out  # not up for a rounding error
+        shared_out += share
+        chosen[rows[: min(share, len(rows) - 1)]] = True
+    if not chosen.any():
+        raise UserError(f"data.{key}={fraction}: no class has a row to spare: add rows")
+    without = np.setdiff1d(labels, labels[chosen])
     if without.size:
-        label = without[0]
-        lowest = math.ceil(1000 / counts[smallest]) / 1000
-        raise UserError(
-            f"data.{key}={fraction} leaves class {names[label]!r} ({counts[label]} rows) without "
-            f"a row on one side: use a value from {lowest:g} to {1 - lowest:g}"
+        rare = sorted(names[label] for label in without)
+        logger.warning(
+            "data.%s=%s takes no row of the rare class%s %s",
+            key,
+            fraction,
+            "es" * (len(rare) > 1),
+            ", ".join(map(repr, rare)),
         )
     return chosen

@@ -32,9 +32,6 @@ from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
 
-ROWS_AT_ONCE = 2048
-"""Read, predicted and written together: what is in memory at a time."""
-
 
 def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
     """Predict `config.text` or the rows of `config.input`; returns the accuracy on labelled rows.
@@ -80,7 +77,7 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
             writer = files.enter_context(open_writer(output, columns))
         start = 0
         rows = show_progress(source, "predicting") if config.text is None else source
-        for batch in batches_of(rows, ROWS_AT_ONCE):
+        for batch in batches_of(rows):
             predictions = predictor.predict(batch)
             if writer is not None:
                 numbered = enumerate(predictions, start)

@@ -113,19 +113,22 @@ class ClassificationModule(lightning.LightningModule):
         (1 - p)^gamma, p the probability of its class, so that rows that are easy count less.
         """
         logits = at_least_float32(logits)
-        weights = self.class_weights
+        weights = None
+        if isinstance(self.class_weights, Tensor):
+            weights = self.class_weights.to(logits.dtype)
         gamma = self.config["loss"]["focal_gamma"]
         loss = F.cross_entropy(
             logits,
             targets,
-            weight=weights.to(logits.dtype) if isinstance(weights, Tensor) else None,
+            weight=weights,
             label_smoothing=self.config["loss"]["label_smoothing"],
             reduction="none" if gamma else "mean",
         )
         if not gamma:
             return loss
         p = logits.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
-        return ((1 - p) ** gamma * loss).mean()
+        total = len(targets) if weights is None else weights[targets].sum()
+        return ((1 - p) ** gamma * loss).sum() / total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(
