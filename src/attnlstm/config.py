@@ -254,12 +254,13 @@ class EmbeddingConfig:
 
 @dataclass
 class ModelConfig:
-    """Embedding (of texts), LSTM, pooling and the dropout before the head."""
+    """Embedding (of texts), LSTM, pooling and the dropout before the head, of each member."""
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     lstm: LSTMConfig = field(default_factory=LSTMConfig)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     dropout: float = within("[0, 1]", 0.0)
+    ensemble_size: int = within("[1, inf)", 1)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from attnlstm.config import MONITORED, EvaluateConfig
 from attnlstm.errors import UserError
+from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.evaluation import evaluate
 
 
@@ -361,3 +362,18 @@ def test_data_that_cannot_be_is_refused(run_train: Callable, tmp_path: Path) -> 
     ):
         with pytest.raises(UserError, match=message):
             run_train(tmp_path, *overrides)
+
+
+def test_an_ensemble_trains_each_member_and_is_loaded_with_any_backend(
+    run_train: Callable, tmp_path: Path
+) -> None:
+    result = run_train(tmp_path, "model.ensemble_size=2", "data.name=UnitTest")
+    first, second = result.module.members
+    assert not torch.equal(first.head.weight, second.head.weight)
+    assert result.checkpoint is not None
+    loaded = load_checkpoint(result.checkpoint, "naive").module
+    assert [member.lstm.backend for member in loaded.members] == ["naive", "naive"]
+    inputs, lengths = torch.randn(3, 5, 1), torch.tensor([5, 2, 4])
+    with torch.no_grad():
+        ours = result.module.eval()(inputs, lengths).logits
+        torch.testing.assert_close(loaded.eval()(inputs, lengths).logits, ours, atol=1e-5, rtol=0)

@@ -51,7 +51,8 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         build_classifier(
             model | {"lstm": model["lstm"] | {"backend": backend}}, None, 2
         )  # or refuse
-        module.classifier.lstm.backend = backend
+        for member in module.members:
+            member.lstm.backend = backend
     return TrainedModel(
         module, module.encoder, config, arguments["label_names"], arguments["trained_on"]
     )

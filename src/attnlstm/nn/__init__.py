@@ -2,6 +2,7 @@
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding
+from attnlstm.nn.ensemble import ClassifierEnsemble
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import (
     HnQueryAttention,
@@ -16,6 +17,7 @@ from attnlstm.nn.pooling import (
 __all__ = [
     "LSTM",
     "Classification",
+    "ClassifierEnsemble",
     "HnQueryAttention",
     "LastState",
     "LearnedQueryAttention",

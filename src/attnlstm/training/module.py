@@ -20,6 +20,7 @@ from attnlstm.errors import UserError
 from attnlstm.nn import (
     LSTM,
     Classification,
+    ClassifierEnsemble,
     SequenceClassifier,
     TokenEmbedding,
     build_pooling,
@@ -62,13 +63,24 @@ class ClassificationModule(lightning.LightningModule):
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
 
+    @property
+    def members(self) -> list[SequenceClassifier]:
+        """The classifiers of the ensemble; without one, the classifier alone."""
+        classifier = self.classifier
+        if isinstance(classifier, ClassifierEnsemble):
+            return [*classifier.members]
+        return [classifier]
+
     def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
         """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier."""
         return self.classifier(inputs, lengths)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        logits, _ = self(batch.inputs, batch.lengths)
-        loss = self.compute_loss(logits, batch.targets)
+        losses = [
+            self.compute_loss(member(batch.inputs, batch.lengths).logits, batch.targets)
+            for member in self.members
+        ]
+        loss = torch.stack(losses).mean()
         self.log(
             "train/loss",
             loss,
@@ -146,8 +158,8 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 def build_classifier(
     model: dict[str, Any], encoder: Encoder | None, num_classes: int
-) -> SequenceClassifier:
-    """The classifier that the `model` part of the configuration describes.
+) -> SequenceClassifier | ClassifierEnsemble:
+    """The classifier, or the ensemble, that the `model` part of the configuration describes.
 
     Args:
         model: the `model` section as plain containers.
@@ -157,6 +169,15 @@ def build_classifier(
     Raises:
         UserError: the LSTM does not exist with these options.
     """
+    size = model["ensemble_size"]
+    members = [build_member(model, encoder, num_classes) for _ in range(size)]
+    return members[0] if size == 1 else ClassifierEnsemble(members)
+
+
+def build_member(
+    model: dict[str, Any], encoder: Encoder | None, num_classes: int
+) -> SequenceClassifier:
+    """One classifier; see `build_classifier`."""
     embedding = None
     if isinstance(encoder, TextEncoder):
         options = dict(model["embedding"])

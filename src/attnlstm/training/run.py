@@ -173,9 +173,9 @@ def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
         encoder.vocab_size,
         100 * len(found.ids) / encoder.vocab_size,
     )
-    embedding = module.classifier.embedding
-    assert embedding is not None
-    embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
+    for member in module.members:
+        assert member.embedding is not None
+        member.embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
 
 
 def can_refit(config: TrainConfig) -> bool:
