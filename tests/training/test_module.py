@@ -35,6 +35,7 @@ MODEL = {
     "lstm": {"hidden_size": 4, "backend": "auto"},
     "pooling": {"name": "hn_query", "scaled": None},
     "dropout": 0.0,
+    "ensemble_size": 1,
 }
 
 
@@ -161,3 +162,13 @@ def test_the_inputs_are_what_the_encoder_gives() -> None:
     assert embedding.variational_dropout == 0.3
     assert MODEL["embedding"]["size"] == 6  # the configuration is left as it was
     assert classifier(torch.tensor([[1, 2, 0]]), [2]).logits.shape == (1, 2)
+
+
+def test_the_focal_loss_of_a_certain_row_has_a_gradient(make_module: Callable) -> None:
+    module = make_module("loss.focal_gamma=0.5", "loss.label_smoothing=0")
+    logits = torch.zeros(1, 9)
+    logits[0, 0] = 40.0  # p rounds to 1
+    logits.requires_grad_()
+    module.compute_loss(logits, torch.tensor([0])).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

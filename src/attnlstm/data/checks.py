@@ -177,4 +177,4 @@ def _digest(value: str | np.ndarray | None) -> int:
     """Equal for equal values of the same process; a 64-bit number, so that others differ."""
     if isinstance(value, str):
         return hash(" ".join(value.lower().split()))
-    return 0 if value is None else hash((value.shape, value.tobytes()))
+    return 0 if value is None else hash((value.shape, value.astype(np.float32).tobytes()))

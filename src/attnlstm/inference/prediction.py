@@ -190,7 +190,8 @@ def to_columns(
     for label, probability in zip(trained.label_names, probabilities, strict=True):
         values[name_probability(label)] = probability
     if config.attention and prediction.attention is not None:
-        values["attention"] = prediction.attention.round(PROBABILITY_DECIMALS).tolist()
+        weights = prediction.attention.astype(np.float64)
+        values["attention"] = weights.round(PROBABILITY_DECIMALS).tolist()
         if isinstance(encoder, TextEncoder):
             values["tokens"] = encoder.tokens(str(row.value))
     return values

@@ -54,18 +54,29 @@ def open_writer(output: str, columns: dict[str, pa.DataType]) -> Iterator[Writer
         raise UserError(f"output={output}: end it in {', '.join(WRITERS)}, or give -")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with unfinished.open("wb") as file:
+        with _mended(output):
+            file = unfinished.open("wb")
+        with file:
             writer = kind(file, columns)
             yield writer
-            writer.close()
-        os.replace(unfinished, path)
+            with _mended(output):
+                writer.close()
+                file.close()
+                os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _mended(output: str) -> Iterator[None]:
+    """Errors of the operating system become the user's, who can choose another file."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"output={output} cannot be written ({error.strerror or error}): give a file, in a "
             "folder that exists and that you may write to"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class _CSVWriter:

@@ -138,9 +138,11 @@ class ClassificationModule(lightning.LightningModule):
         )
         if not gamma:
             return loss
-        p = logits.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
+        log_p = logits.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
+        # above 0: at 0 the power of a gamma below 1 has no derivative
+        rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).eps)  # 1 - p
         total = len(targets) if weights is None else weights[targets].sum()
-        return ((1 - p) ** gamma * loss).sum() / total
+        return (rest**gamma * loss).sum() / total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(
