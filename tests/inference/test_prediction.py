@@ -374,3 +374,16 @@ def test_an_interrupted_run_leaves_no_half_output(text_checkpoint, texts, tmp_pa
         run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
     assert output.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
+
+
+def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, tmp_path):
+    result = run_train(
+        tmp_path / "trained",
+        "data=text_files",
+        f"data.train={texts}",
+        "data.on_bad_row=drop",
+        "trainer.max_epochs=1",
+        "model/pooling=mean",
+    )
+    with pytest.raises(UserError, match="attention=true: this model's pooling, mean, has none"):
+        run(tmp_path, f"ckpt={result.checkpoint}", f"input={texts}", "attention=true")

@@ -1,6 +1,7 @@
 """Predictions for a text, a file of any size or a stream, from a checkpoint alone."""
 
 import logging
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -47,13 +48,14 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
     backend = config.model.lstm.backend
     trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
-    limit_threads(config.num_threads)
+    limit_threads(1)
     fabric = Fabric(
         accelerator=config.trainer.accelerator,
         devices=1,
         precision=config.trainer.precision or trained.config.trainer.precision,  # type: ignore[arg-type]
     )
-    predictor = Predictor(trained, fabric, config.data.batch_size)
+    num_workers = config.num_threads or os.cpu_count() or 1
+    predictor = Predictor(trained, fabric, config.data.batch_size, num_workers)
     if config.text is not None:
         if not isinstance(trained.encoder, TextEncoder):
             raise UserError(
@@ -79,6 +81,9 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         rows = show_progress(source, "predicting") if config.text is None else source
         for batch in batches_of(rows):
             predictions = predictor.predict(batch)
+            if config.attention and any(p.label and p.attention is None for p in predictions):
+                pooling = trained.config.model.pooling.name.value
+                raise UserError(f"attention=true: this model's pooling, {pooling}, has none")
             if writer is not None:
                 numbered = enumerate(predictions, start)
                 writer.write([to_columns(config, trained, *item) for item in numbered])

@@ -1,6 +1,7 @@
 """A trained model applied to rows."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -41,14 +42,19 @@ class Predictor:
         trained: the model.
         fabric: the device and the precision to compute with.
         batch_size: rows of a batch.
+        num_workers: batches that are computed at the same time. The operations of an LSTM are too
+            small for more than one core each.
     """
 
-    def __init__(self, trained: TrainedModel, fabric: Fabric, batch_size: int) -> None:
+    def __init__(
+        self, trained: TrainedModel, fabric: Fabric, batch_size: int, num_workers: int = 1
+    ) -> None:
         self.encoder = trained.encoder
         self.label_names = trained.label_names
         self.batch_size = batch_size
         self.counts = Counts()  # of what has been encoded so far
         self._fabric = fabric
+        self._workers = ThreadPoolExecutor(num_workers)
         self._classifier = fabric.setup_module(trained.module.classifier.eval())
         self._num_channels = (
             self.encoder.num_channels if isinstance(self.encoder, SeriesEncoder) else 0
@@ -60,10 +66,13 @@ class Predictor:
         sound = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
         steps = encode_values(self.encoder, [row.value for row in sound], self.counts)
         order = sorted(range(len(sound)), key=lambda number: len(steps[number]))
+        starts = range(0, len(order), self.batch_size)
+        batches = [order[start : start + self.batch_size] for start in starts]
+        inputs = ([steps[number] for number in batch] for batch in batches)
         predictions: dict[int, Prediction] = {}
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            results = self._predict_batch([steps[number] for number in batch])
+        for batch, results in zip(
+            batches, self._workers.map(self._predict_batch, inputs), strict=True
+        ):
             for number, (probabilities, attention) in zip(batch, results, strict=True):
                 label = self.label_names[int(probabilities.argmax())]
                 predictions[number] = Prediction(
