@@ -1,15 +1,17 @@
 """From one encoded split to padded batches, cut so that little is padded."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from attnlstm.errors import UserError
+
+if TYPE_CHECKING:  # importing datasets takes half a second, and predictions do without
+    import datasets
 
 POOL_BATCHES = 16  # batches shuffled together before sorting: more pads less, fewer mixes better
 
@@ -31,7 +33,7 @@ class EncodedSplit(Dataset[int]):
         step_size: numbers of a step, that is the channels of a series; None for token ids.
     """
 
-    def __init__(self, rows: datasets.Dataset, step_size: int | None) -> None:
+    def __init__(self, rows: "datasets.Dataset", step_size: int | None) -> None:
         self.step_size = step_size
         chunks = rows.data.column("steps").chunks
         # Views of the Arrow buffers: [total] numbers, and where each row begins [row + 1].

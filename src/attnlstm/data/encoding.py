@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import tokenizers
@@ -143,6 +142,8 @@ def encode_part(
     Raises:
         UserError: series with other channels than the encoder's, or the cache cannot be written.
     """
+    import datasets  # not at the top: it takes half a second, and predictions do without
+
     place = folder / part.fingerprint()
     arrow, counted = place.with_suffix(".arrow"), place.with_suffix(".json")
     step_size = encoder.num_channels if isinstance(encoder, SeriesEncoder) else None
@@ -214,6 +215,8 @@ def _encode(encoder: Encoder, part: Part, name: str, counts: Counts, path: Path)
 
 
 def _cache() -> Path:
+    import datasets  # see `encode_part`
+
     return Path(datasets.config.HF_DATASETS_CACHE) / "attnlstm"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from attnlstm.config import DataConfig
 from attnlstm.data.archive import ArchiveRows
 from attnlstm.data.bbc_news import BBCNews
-from attnlstm.data.hub import open_hub
 from attnlstm.data.rows import RowSource
 from attnlstm.data.series_files import SeriesFiles
 from attnlstm.data.tables import find_files
@@ -120,6 +119,8 @@ def _open_files(
 def _hub_text(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
     if not config.path:
         raise UserError("data.path must be given: the name of a data set of the Hub, or a folder")
+    from attnlstm.data.hub import open_hub  # not at the top: datasets takes half a second
+
     parts = open_hub(
         config.path,
         config.subset,
