@@ -4,7 +4,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from attnlstm.data import EncodedSplit, SequenceDataModule
+from attnlstm.data import EncodedSplit
+from attnlstm.data.module import SequenceDataModule
 from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises on workers, logging, ...

@@ -2,7 +2,6 @@
 
 from attnlstm.data.batches import BucketedBatchSampler, EncodedSplit, SequenceBatch, pad
 from attnlstm.data.encoding import Encoder, encode_part, encoder_from_dict, fit_encoder
-from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.series import SeriesEncoder
 from attnlstm.data.sources import SOURCES, open_sources
@@ -19,7 +18,6 @@ __all__ = [
     "Row",
     "RowSource",
     "SequenceBatch",
-    "SequenceDataModule",
     "SeriesEncoder",
     "TextEncoder",
     "encode_part",

@@ -1,25 +1,46 @@
 """A checkpoint file back into the model that it was written from."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_from_dict
-from attnlstm.data import Encoder
+from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.training.module import ClassificationModule, build_classifier
+from attnlstm.training.classifier import Classifier, build_classifier, members_of
+
+if TYPE_CHECKING:
+    from attnlstm.training.module import ClassificationModule
 
 
-class TrainedModel(NamedTuple):
-    """Everything that a checkpoint holds."""
+@dataclass(frozen=True)
+class TrainedModel:
+    """Everything that a checkpoint holds.
 
-    module: ClassificationModule
+    arguments: those that the training module was created with.
+    """
+
+    classifier: Classifier
     encoder: Encoder
     config: TrainConfig
     label_names: list[str]
     trained_on: list[str]
+    arguments: dict[str, Any]
+
+    @cached_property
+    def module(self) -> "ClassificationModule":
+        """The training module around this classifier, for Lightning to test or train."""
+        # not at the top: importing Lightning takes three seconds, and predictions do without
+        from attnlstm.training.module import ClassificationModule
+
+        module = ClassificationModule(**self.arguments)
+        module.classifier = self.classifier
+        return module
 
 
 def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
@@ -39,23 +60,26 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
     try:
         arguments = checkpoint["hyper_parameters"]
         config = config_from_dict(arguments["config"], TrainConfig)
-        module = ClassificationModule(**arguments)
-        module.load_state_dict(checkpoint["state_dict"])
+        model, label_names = arguments["config"]["model"], arguments["label_names"]
+        encoder = encoder_from_dict(arguments["encoder"])
+        classifier = build_classifier(model, encoder, len(label_names))
+        # the module's only weights: see `ClassificationModule`
+        nn.ModuleDict({"classifier": classifier}).load_state_dict(checkpoint["state_dict"])
+        trained = TrainedModel(
+            classifier, encoder, config, label_names, arguments["trained_on"], arguments
+        )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"ckpt={path} is not a checkpoint of this program, or of another version: {reason}"
         ) from error
     if backend is not None:
-        model = arguments["config"]["model"]
         build_classifier(
             model | {"lstm": model["lstm"] | {"backend": backend}}, None, 2
         )  # or refuse
-        for member in module.members:
+        for member in members_of(classifier):
             member.lstm.backend = backend
-    return TrainedModel(
-        module, module.encoder, config, arguments["label_names"], arguments["trained_on"]
-    )
+    return trained
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from attnlstm.config import DataConfig, EvaluateConfig, EvaluateDataConfig, Spli
 from attnlstm.config_checks import check_data_options
 from attnlstm.data import (
     SequenceBatch,
-    SequenceDataModule,
     SeriesEncoder,
     encode_part,
     open_sources,
     split_sources,
 )
 from attnlstm.data.encoding import encoder_folder, is_text
+from attnlstm.data.module import SequenceDataModule
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table

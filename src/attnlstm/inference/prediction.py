@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lightning.fabric import Fabric
+import torch
 from rich.console import Console
 from rich.text import Text
 
@@ -25,11 +25,11 @@ from attnlstm.data.tables import find_files
 from attnlstm.data.texts import TextFiles, TextLines
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import TrainedModel, load_checkpoint
+from attnlstm.inference.device import choose_device
 from attnlstm.inference.predictor import PROBABILITY_DECIMALS, Prediction, Predictor
 from attnlstm.inference.report import Example, Report
 from attnlstm.inference.writers import name_probability, open_writer
 from attnlstm.tables import print_table
-from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -43,19 +43,15 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
     Raises:
         UserError: no such checkpoint or input, or an output that cannot be written.
     """
-    silence_known_warnings()
     if (config.text is None) == (config.input is None):
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
     backend = config.model.lstm.backend
     trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
-    limit_threads(1)
-    fabric = Fabric(
-        accelerator=config.trainer.accelerator,
-        devices=1,
-        precision=config.trainer.precision or trained.config.trainer.precision,  # type: ignore[arg-type]
-    )
+    torch.set_num_threads(1)  # for an operation: it is the batches that share the cores
+    precision = config.trainer.precision or trained.config.trainer.precision
+    device = choose_device(config.trainer.accelerator, precision)
     num_workers = config.num_threads or os.cpu_count() or 1
-    predictor = Predictor(trained, fabric, config.data.batch_size, num_workers)
+    predictor = Predictor(trained, device, config.data.batch_size, num_workers)
     if config.text is not None:
         if not isinstance(trained.encoder, TextEncoder):
             raise UserError(

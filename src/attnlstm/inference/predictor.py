@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
 from attnlstm.data import Row, SeriesEncoder, pad
 from attnlstm.data.checks import find_problem
 from attnlstm.data.encoding import Counts, encode_values
 from attnlstm.inference.checkpoint import TrainedModel
-from attnlstm.training.module import at_least_float32
+from attnlstm.inference.device import Device
+from attnlstm.training.classifier import at_least_float32
 
 PROBABILITY_DECIMALS = 6
 """Fewer than float32 has: what the backends' last digits differ in does not show."""
@@ -47,7 +47,7 @@ class Predictor:
     """
 
     def __init__(
-        self, trained: TrainedModel, fabric: Fabric, batch_size: int, num_workers: int = 1
+        self, trained: TrainedModel, fabric: Device, batch_size: int, num_workers: int = 1
     ) -> None:
         self.encoder = trained.encoder
         self.label_names = trained.label_names
@@ -55,7 +55,7 @@ class Predictor:
         self.counts = Counts()  # of what has been encoded so far
         self._fabric = fabric
         self._workers = ThreadPoolExecutor(num_workers)
-        self._classifier = fabric.setup_module(trained.module.classifier.eval())
+        self._classifier = fabric.setup_module(trained.classifier.eval())
         self._num_channels = (
             self.encoder.num_channels if isinstance(self.encoder, SeriesEncoder) else 0
         )

@@ -16,7 +16,6 @@ from attnlstm.config import OnBadRow, SamplerName, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import (
     LabelledParts,
-    SequenceDataModule,
     TextEncoder,
     encode_part,
     fit_encoder,
@@ -24,10 +23,12 @@ from attnlstm.data import (
     split_sources,
 )
 from attnlstm.data.encoding import is_text
+from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
-from attnlstm.training.module import ClassificationModule, build_classifier
+from attnlstm.training.classifier import build_classifier
+from attnlstm.training.module import ClassificationModule
 from attnlstm.training.trainer import (
     build_refit_trainer,
     build_trainer,
