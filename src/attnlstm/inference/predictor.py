@@ -40,22 +40,22 @@ class Predictor:
 
     Args:
         trained: the model.
-        fabric: the device and the precision to compute with.
+        device: the device and the precision to compute with.
         batch_size: rows of a batch.
         num_workers: batches that are computed at the same time. The operations of an LSTM are too
             small for more than one core each.
     """
 
     def __init__(
-        self, trained: TrainedModel, fabric: Device, batch_size: int, num_workers: int = 1
+        self, trained: TrainedModel, device: Device, batch_size: int, num_workers: int = 1
     ) -> None:
         self.encoder = trained.encoder
         self.label_names = trained.label_names
         self.batch_size = batch_size
         self.counts = Counts()  # of what has been encoded so far
-        self._fabric = fabric
+        self._device = device
         self._workers = ThreadPoolExecutor(num_workers)
-        self._classifier = fabric.setup_module(trained.classifier.eval())
+        self._classifier = device.setup_module(trained.classifier.eval())
         self._num_channels = (
             self.encoder.num_channels if isinstance(self.encoder, SeriesEncoder) else 0
         )
@@ -88,7 +88,7 @@ class Predictor:
     def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """The probabilities [class] and the attention [time] of each row."""
         lengths = [len(row) for row in steps]
-        inputs = self._fabric.to_device(pad(steps))
+        inputs = self._device.to_device(pad(steps))
         logits, attention = self._classifier(inputs, torch.tensor(lengths))
         softmax = at_least_float32(logits).softmax(dim=1).double().cpu()
         probabilities = softmax.round(decimals=PROBABILITY_DECIMALS).numpy()
