@@ -22,7 +22,7 @@ from attnlstm.nn.arguments import (
     check_state_dtypes,
 )
 from attnlstm.nn.backends import choose_backend
-from attnlstm.nn.backends.base import State
+from attnlstm.nn.backends.base import BatchSizes, State
 from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
 
 OPTIONS = (
@@ -242,7 +242,8 @@ class LSTM(TorchLSTM):
         else:
             hx = self.permute_hidden(hx, sorted_indices)
         self.check_forward_args(data, hx, batch_sizes)
-        output, state = self._run(data, batch_sizes.tolist(), hx)
+        sizes = BatchSizes(batch_sizes.numel(), int(batch_sizes[0]), batch_sizes)
+        output, state = self._run(data, sizes, hx)
         packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
         return packed, self.permute_hidden(state, unsorted_indices)
 
@@ -261,7 +262,7 @@ class LSTM(TorchLSTM):
             if not bool(lengths.eq(time).all()):
                 return self._run_ragged(input, lengths, hx)
         steps = time_major.reshape(time * batch, self.input_size)
-        output, state = self._run(steps, [batch] * time, hx)
+        output, state = self._run(steps, BatchSizes(time, batch), hx)
         output = output.reshape(time, batch, self.feature_size)
         return (output.transpose(0, 1) if self.batch_first else output), state
 
@@ -271,17 +272,17 @@ class LSTM(TorchLSTM):
         lengths, order = lengths.sort(descending=True, stable=True)
         times = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1)  # [time, 1]
         is_real = times < lengths  # [time, batch]
-        batch_sizes = is_real.sum(1).tolist()
+        batch_sizes = is_real.sum(1)
         places = order * columns + times if self.batch_first else times * columns + order
         packed_places = places[is_real].to(input.device)
         order = order.to(input.device)
-        if not batch_sizes:  # every sequence is empty
+        if batch_sizes.numel() == 0:  # every sequence is empty
             return input.new_zeros(rows, columns, self.feature_size), (hx[0].clone(), hx[1].clone())
         h_0, c_0 = (state.index_select(1, order) for state in hx)
-        running = batch_sizes[0]  # empty sequences keep the state they were given
+        running = int(batch_sizes[0])  # empty sequences keep the state they were given
         data, state = self._run(
             input.reshape(rows * columns, self.input_size).index_select(0, packed_places),
-            batch_sizes,
+            BatchSizes(batch_sizes.numel(), running, batch_sizes),
             (h_0[:, :running], c_0[:, :running]),
         )
         output = data.new_zeros(rows * columns, self.feature_size)
@@ -294,7 +295,7 @@ class LSTM(TorchLSTM):
         )
         return output.view(rows, columns, self.feature_size), (h_n, c_n)
 
-    def _run(self, data: Tensor, batch_sizes: list[int], hx: State) -> tuple[Tensor, State]:
+    def _run(self, data: Tensor, batch_sizes: BatchSizes, hx: State) -> tuple[Tensor, State]:
         """Hand a packed batch to the backend, with the weights as they are now.
 
         The weights are read by name at each call, so that parametrizations, `functional_call` and
@@ -315,9 +316,9 @@ class LSTM(TorchLSTM):
                 ]
                 for layer in weights
             ]
-        ragged = batch_sizes[0] != batch_sizes[-1]
         cell = self._cell()
-        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=ragged)
+        is_full = batch_sizes.is_full
+        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=not is_full)
         with (
             nullcontext() if cast_dtype is None else torch.autocast(data.device.type, enabled=False)
         ):

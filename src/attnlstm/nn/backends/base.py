@@ -7,6 +7,7 @@ step t. Work then grows with the number N of real steps and not with padding.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Protocol
 
@@ -17,6 +18,39 @@ from torch.nn import functional as F  # noqa: N812
 from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
 
 State = tuple[Tensor, Tensor]
+
+
+class BatchSizes:
+    """The number of sequences at each time step of a packed batch, not growing.
+
+    Args:
+        time: number of time steps T.
+        batch: number of sequences at the first one.
+        tensor: [T], int64 on the CPU, as in `PackedSequence`; None: all sequences are of one length
+            (then `time` and `batch` may be what torch.export leaves open).
+    """
+
+    def __init__(self, time: int, batch: int, tensor: Tensor | None = None) -> None:
+        self.time = time
+        self.batch = batch
+        self._tensor = tensor
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The sizes as Python numbers."""
+        return [self.batch] * self.time if self._tensor is None else self._tensor.tolist()
+
+    @property
+    def tensor(self) -> Tensor:
+        """The sizes as `PackedSequence` has them."""
+        if self._tensor is None:
+            return torch.full((self.time,), self.batch, dtype=torch.int64, device="cpu")
+        return self._tensor
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all sequences are of one length."""
+        return self._tensor is None or self.batch == self.numbers[-1]
 
 
 class Backend(ABC):
@@ -37,7 +71,7 @@ class Backend(ABC):
     def run(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
@@ -50,7 +84,7 @@ class Backend(ABC):
 
         Args:
             data: packed input [N, F].
-            batch_sizes: number of sequences at each step, not growing.
+            batch_sizes: number of sequences at each step.
             state: h_0 [L*D, B, P] and c_0 [L*D, B, H].
             weights: the weights of each layer's directions, forward first.
             cell: the formulas.
@@ -80,7 +114,7 @@ class Backend(ABC):
     def layer(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Weights],
         cell: Cell,
@@ -120,14 +154,14 @@ class Recurrence(Protocol):
 def run_directions(
     recurrence: Recurrence,
     data: Tensor,
-    batch_sizes: Sequence[int],
+    batch_sizes: BatchSizes,
     state: State,
     weights: Sequence[Weights],
     cell: Cell,
 ) -> tuple[Tensor, State]:
     """Run the directions of one layer one after the other; see `Backend.layer`."""
     results = [
-        recurrence(data, batch_sizes, (h_0, c_0), direction, cell, reverse=number == 1)
+        recurrence(data, batch_sizes.numbers, (h_0, c_0), direction, cell, reverse=number == 1)
         for number, (direction, h_0, c_0) in enumerate(zip(weights, *state, strict=True))
     ]
     outputs, states = zip(*results, strict=True)
@@ -143,11 +177,11 @@ def time_steps(batch_sizes: Sequence[int], *, reverse: bool) -> list[slice]:
 
 
 def drop_features_of_sequences(
-    data: Tensor, batch_sizes: Sequence[int], probability: float
+    data: Tensor, batch_sizes: BatchSizes, probability: float
 ) -> Tensor:
     """Variational dropout (Gal and Ghahramani, 2016): the same mask at every step of a sequence.
 
     data [N, feature] is packed; the mask is drawn once for each sequence of the batch.
     """
-    mask = F.dropout(data.new_ones(batch_sizes[0], data.size(1)), probability)
-    return data * torch.cat([mask[:size] for size in batch_sizes])
+    mask = F.dropout(data.new_ones(batch_sizes.batch, data.size(1)), probability)
+    return data * torch.cat([mask[:size] for size in batch_sizes.numbers])

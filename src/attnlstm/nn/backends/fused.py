@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from attnlstm.nn.backends import naive
-from attnlstm.nn.backends.base import Backend, State, run_directions, time_steps
+from attnlstm.nn.backends.base import Backend, BatchSizes, State, run_directions, time_steps
 from attnlstm.nn.backends.layer_norms import LayerNorms
 from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
 
@@ -39,7 +39,7 @@ class FusedBackend(Backend):
     def layer(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Weights],
         cell: Cell,

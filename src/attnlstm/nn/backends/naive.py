@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
-from attnlstm.nn.backends.base import Backend, State, run_directions
+from attnlstm.nn.backends.base import Backend, BatchSizes, State, run_directions
 from attnlstm.nn.cell import ACTIVATIONS, LAYER_NORM_EPS, Cell, Weights
 
 
@@ -22,7 +22,7 @@ class NaiveBackend(Backend):
     def layer(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Weights],
         cell: Cell,

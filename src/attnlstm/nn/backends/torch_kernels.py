@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import _VF, Tensor
 
-from attnlstm.nn.backends.base import Backend, State
+from attnlstm.nn.backends.base import Backend, BatchSizes, State
 from attnlstm.nn.cell import Cell, Weights
 
 
@@ -26,7 +26,7 @@ class TorchBackend(Backend):
     def run(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
@@ -51,7 +51,7 @@ class TorchBackend(Backend):
     def layer(
         self,
         data: Tensor,
-        batch_sizes: Sequence[int],
+        batch_sizes: BatchSizes,
         state: State,
         weights: Sequence[Weights],
         cell: Cell,
@@ -61,7 +61,7 @@ class TorchBackend(Backend):
 
 def _lstm(
     data: Tensor,
-    batch_sizes: Sequence[int],
+    batch_sizes: BatchSizes,
     state: State,
     weights: Sequence[Sequence[Weights]],
     dropout: float,
@@ -78,9 +78,9 @@ def _lstm(
         training,
         len(weights[0]) == 2,
     )
-    if batch_sizes[0] == batch_sizes[-1]:  # a full batch: the kernels are faster on a dense one
-        time, batch = len(batch_sizes), batch_sizes[0]
+    if batch_sizes.is_full:  # the kernels are faster on a dense batch
+        time, batch = batch_sizes.time, batch_sizes.batch
         output, h_n, c_n = _VF.lstm(data.view(time, batch, data.size(1)), state, *options, False)
         return output.reshape(time * batch, output.size(2)), (h_n, c_n)
-    output, h_n, c_n = _VF.lstm(data, torch.tensor(batch_sizes, device="cpu"), state, *options)
+    output, h_n, c_n = _VF.lstm(data, batch_sizes.tensor, state, *options)
     return output, (h_n, c_n)
