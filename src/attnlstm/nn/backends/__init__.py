@@ -5,11 +5,13 @@ import torch
 from attnlstm.nn.backends.base import Backend
 from attnlstm.nn.backends.fused import FusedBackend
 from attnlstm.nn.backends.naive import NaiveBackend
+from attnlstm.nn.backends.native import NativeBackend
 from attnlstm.nn.backends.torch_kernels import TorchBackend
 from attnlstm.nn.cell import Cell
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (NaiveBackend(), FusedBackend(), TorchBackend())
+    backend.name: backend
+    for backend in (NaiveBackend(), FusedBackend(), TorchBackend(), NativeBackend())
 }
 
 
@@ -30,6 +32,8 @@ def choose_backend(
         trains_ragged = ragged and device.type == "cpu" and trains
         is_transformed = torch._C._functorch.maybe_current_level() is not None
         order = ["fused", "torch"] if trains_ragged or is_transformed else ["torch", "fused"]
+        if device.type == "cpu" and not torch.jit.is_tracing() and not is_transformed:
+            order = ["native", *order]
         for candidate in order:
             if BACKENDS[candidate].unsupported(cell, dtype, device) is None:
                 return BACKENDS[candidate]

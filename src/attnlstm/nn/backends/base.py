@@ -176,9 +176,7 @@ def time_steps(batch_sizes: Sequence[int], *, reverse: bool) -> list[slice]:
     return steps[::-1] if reverse else steps
 
 
-def drop_features_of_sequences(
-    data: Tensor, batch_sizes: BatchSizes, probability: float
-) -> Tensor:
+def drop_features_of_sequences(data: Tensor, batch_sizes: BatchSizes, probability: float) -> Tensor:
     """Variational dropout (Gal and Ghahramani, 2016): the same mask at every step of a sequence.
 
     data [N, feature] is packed; the mask is drawn once for each sequence of the batch.

@@ -28,6 +28,7 @@ from torch import Tensor
 from attnlstm.nn.backends import naive
 from attnlstm.nn.backends.base import Backend, BatchSizes, State, run_directions, time_steps
 from attnlstm.nn.backends.layer_norms import LayerNorms
+from attnlstm.nn.backends.transforms import is_transformed, needs_plain_gradients, plain_gradients
 from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
 
 
@@ -56,7 +57,7 @@ def _recurrence(
     *,
     reverse: bool,
 ) -> tuple[Tensor, State]:
-    if _is_transformed():
+    if _wants_plain_operations():
         return naive.recurrence(data, batch_sizes, state, weights, cell, reverse=reverse)
     output, h_n, c_n, *_ = _FusedRecurrence.apply(
         tuple(batch_sizes), cell, reverse, data, *state, *weights
@@ -125,8 +126,19 @@ class _FusedRecurrence(torch.autograd.Function):
         data, h_0, c_0, *saved = ctx.saved_tensors
         *parameters, output, gates, cells, normalised, rstd = saved
         inputs = (data, h_0, c_0, *parameters)
-        if torch.is_grad_enabled() or any(map(_is_batched, grads)):
-            return (None, None, None, *_functional_backward(ctx, inputs, grads[:3]))
+        if needs_plain_gradients(grads):
+
+            def run(data: Tensor, h_0: Tensor, c_0: Tensor, *parameters: Tensor) -> list[Tensor]:
+                weights = Weights._make(parameters)
+                output, state = naive.recurrence(
+                    data, ctx.batch_sizes, (h_0, c_0), weights, ctx.cell, reverse=ctx.reverse
+                )
+                return [output, *state]
+
+            return (
+                *(None, None, None),
+                *plain_gradients(run, inputs, ctx.needs_input_grad[3:], grads[:3]),
+            )
         weights = Weights._make(parameters)
         norms = None if normalised is None else LayerNorms(normalised, rstd, weights)
         hidden_size = c_0.size(1)
@@ -212,56 +224,10 @@ def _previous(
     return torch.cat([tensor for piece in pieces for tensor in piece])
 
 
-def _functional_backward(
-    ctx: Any, inputs: Sequence[Any], grads: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """The gradients of `inputs` by operations that can be differentiated and transformed again.
-
-    The backward above works in place, so the recurrence is run again through the naive backend.
-    """
-    create_graph = torch.is_grad_enabled()
-    needed = ctx.needs_input_grad[3:]
-    with torch.enable_grad():
-        # Aliases, so that a gradient does not flow on through one input's history into another.
-        aliases: list[Any] = [None if x is None else x.view_as(x) for x in inputs]
-        data, h_0, c_0, *parameters = aliases
-        output, state = naive.recurrence(
-            data,
-            ctx.batch_sizes,
-            (h_0, c_0),
-            Weights._make(parameters),
-            ctx.cell,
-            reverse=ctx.reverse,
-        )
-        results = [
-            (y, d_y) for y, d_y in zip((output, *state), grads, strict=True) if d_y is not None
-        ]
-        found = iter(
-            torch.autograd.grad(
-                [y for y, _ in results],
-                [x for x, need in zip(aliases, needed, strict=True) if need],
-                [d_y for _, d_y in results],
-                create_graph=create_graph,
-                allow_unused=True,
-            )
-        )
-    return [next(found) if need else None for need in needed]
-
-
-def _is_transformed() -> bool:
-    """Whether plain operations are wanted: by a tracer, torch.func or forward-mode gradients."""
+def _wants_plain_operations() -> bool:
+    """Whether a compiler or tracer of any kind looks on, none of which can follow the backward."""
     return (
-        torch.jit.is_tracing()
+        is_transformed()
         or torch.compiler.is_compiling()
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch.autograd.forward_ad._current_level >= 0
         or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-    )
-
-
-def _is_batched(grad: Tensor | None) -> bool:
-    """Whether vmap stands behind a gradient, as in a vectorized Jacobian or a batched gradcheck."""
-    functorch = torch._C._functorch
-    return grad is not None and (
-        functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
     )
