@@ -14,7 +14,7 @@ test: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -3,17 +3,18 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 # Before datasets is imported, which reads it then: no test touches the cache of whoever runs it.
 CACHE = os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="attnlstm_tests_")
+# Before torch is imported: the threads of the processes of `pytest -n` would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
 from attnlstm.config import TrainConfig
 from attnlstm.entry_point import compose_config
-from attnlstm.training.run import TrainingResult, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,30 +27,31 @@ SMALL = [
 """Overrides that make the main job a matter of a second."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def remove_cache() -> Iterator[None]:
-    yield
+def pytest_unconfigure() -> None:
     shutil.rmtree(CACHE)
 
 
 @pytest.fixture(scope="session")
-def run_train() -> Callable[..., TrainingResult]:
-    """Train in this process: `run_train(run_dir, *overrides)`."""
+def run_train() -> Callable:
+    """Train in this process: `run_train(run_dir, *overrides)`.
 
-    def run(run_dir: Path, *overrides: str) -> TrainingResult:
-        config = compose_config(ROOT / "conf", "train", TrainConfig, [*SMALL, *overrides])
+    The figures would take most of the time, and are drawn with `figures=True` only.
+    """
+    from attnlstm.training.run import TrainingResult, train  # takes seconds; not all tests train
+
+    def run(run_dir: Path, *overrides: str, figures: bool = False) -> TrainingResult:
+        small = SMALL if figures else [*SMALL, "callbacks.figures=null"]
+        config = compose_config(ROOT / "conf", "train", TrainConfig, [*small, *overrides])
         return train(config, run_dir)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def small_run(
-    run_train: Callable[..., TrainingResult], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of a small run of the main job."""
+def small_run(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run of the main job, with its figures."""
     run_dir = tmp_path_factory.mktemp("runs") / "small"
-    run_train(run_dir)
+    run_train(run_dir, figures=True)
     return run_dir
 
 
