@@ -110,7 +110,10 @@ def test_class_weights_and_precisions_go_together(
     run_train: Callable, tmp_path: Path, precision: str
 ) -> None:
     result = run_train(
-        tmp_path / "run", "loss.class_weights=balanced", f"trainer.precision={precision}"
+        tmp_path / "run",
+        "loss.class_weights=balanced",
+        f"trainer.precision={precision}",
+        figures=True,
     )
     evaluation = run_evaluate(tmp_path, result.checkpoint)
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import random
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,23 +218,17 @@ def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
             assert float(row[f"probability of {label}"]) == pytest.approx(probability, abs=2e-6)
 
 
-def test_a_text_on_the_command_line_is_taken_to_the_letter(text_checkpoint, tmp_path):
+def test_a_text_on_the_command_line_is_taken_to_the_letter(
+    text_checkpoint, tmp_path, monkeypatch, capsys
+):
     text = "the \"team\" said: 'goal' [a, b] {c} ${d} \\ = é (1) striker"
-    completed = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "predict.py",
-            f"ckpt={text_checkpoint}",
-            f"text={text}",
-            f"runs_dir={tmp_path}/runs",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert completed.returncode == 0, completed.stderr
-    assert "sport" in completed.stdout
-    assert text in completed.stdout.replace("\n", "")
+    arguments = [f"ckpt={text_checkpoint}", f"text={text}", f"runs_dir={tmp_path}/runs"]
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "predict.py"), run_name="__main__")
+    output = capsys.readouterr().out
+    assert "sport" in output
+    assert text in output.replace("\n", "")
 
 
 def test_from_standard_input_to_standard_output(text_checkpoint, tmp_path):
@@ -384,6 +379,7 @@ def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, t
         "data.on_bad_row=drop",
         "trainer.max_epochs=1",
         "model/pooling=mean",
+        figures=True,
     )
     with pytest.raises(UserError, match="attention=true: this model's pooling, mean, has none"):
         run(tmp_path, f"ckpt={result.checkpoint}", f"input={texts}", "attention=true")

@@ -158,7 +158,7 @@ def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_pat
 def test_a_refit_trains_on_all_training_rows_and_takes_bests_place(
     run_train: Callable, tmp_path: Path
 ) -> None:
-    result = run_train(tmp_path / "run", "refit=true")
+    result = run_train(tmp_path / "run", "refit=true", figures=True)
     folder = tmp_path / "run" / "checkpoints"
     assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "validated.ckpt"}
     best = torch.load(result.checkpoint, weights_only=True)
@@ -195,7 +195,7 @@ def test_a_refit_says_when_it_cannot_be(
 def test_trainer_and_optimizer_options_work_with_the_defaults(
     run_train: Callable, tmp_path: Path, overrides: list[str]
 ) -> None:
-    assert run_train(tmp_path, *overrides).metrics["test/accuracy"] > 0
+    assert run_train(tmp_path, *overrides, figures=True).metrics["test/accuracy"] > 0
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,9 @@ def test_what_cannot_be_is_refused(
 def test_without_checkpoints_the_last_weights_are_tested(
     run_train: Callable, tmp_path: Path
 ) -> None:
-    result = run_train(tmp_path, "callbacks.checkpoint=null", "callbacks.figures=null")
+    result = run_train(
+        tmp_path, "callbacks.checkpoint=null", "callbacks.figures=null", figures=True
+    )
     assert result.checkpoint is None
     assert result.metrics["test/accuracy"] > 0
     assert not (tmp_path / "checkpoints").exists()
@@ -241,7 +243,7 @@ def test_texts_from_files_to_metrics(
 ) -> None:
     caplog.set_level("INFO")
     overrides = [*text_files, "refit=true", "trainer.max_epochs=12", "optimizer.lr=0.05"]
-    result = run_train(tmp_path, *overrides, "data.val_fraction=0.2")
+    result = run_train(tmp_path, *overrides, "data.val_fraction=0.2", figures=True)
     assert result.metrics["test/accuracy"] > 0.9  # a word of six gives the class away
     assert "48 train, 12 validation, 20 test texts, 2 classes" in caplog.text
     assert re.search(r"train: 2\d\d tokens, \d+\.\d\d% of them unknown", caplog.text)
@@ -367,7 +369,7 @@ def test_data_that_cannot_be_is_refused(run_train: Callable, tmp_path: Path) -> 
 def test_an_ensemble_trains_each_member_and_is_loaded_with_any_backend(
     run_train: Callable, tmp_path: Path
 ) -> None:
-    result = run_train(tmp_path, "model.ensemble_size=2", "data.name=UnitTest")
+    result = run_train(tmp_path, "model.ensemble_size=2", "data.name=UnitTest", figures=True)
     first, second = result.module.members
     assert not torch.equal(first.head.weight, second.head.weight)
     assert result.checkpoint is not None
