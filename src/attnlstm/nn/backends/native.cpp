@@ -13,13 +13,14 @@
 
 #include <ATen/Parallel.h>
 #include <torch/library.h>
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/cat.h>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -64,6 +65,9 @@ using Vector = typename VectorOf<T>::type;
 
 template <typename T>
 constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
+
+template <typename T>
+constexpr int64_t kWidth = kGates * kLanes<T>;  // of a panel
 
 template <typename T>
 inline Vector<T> load(const T* from) {
@@ -181,22 +185,20 @@ inline void activate(Vector<double> (&z)[kGates]) {
 // with zeros: a product reads it from front to back.
 template <typename T>
 struct Panels {
-  static constexpr int64_t kWidth = kGates * kLanes<T>;
-
   int64_t depth, columns;
   Tensor storage;
 
   // `element(k, column)` is the matrix.
   template <typename Element>
   Panels(const at::TensorOptions& options, int64_t depth, int64_t columns, Element element)
-      : depth(depth), columns(columns), storage(at::empty({count(), depth, kWidth}, options)) {
+      : depth(depth), columns(columns), storage(at::empty({count(), depth, kWidth<T>}, options)) {
     T* out = storage.mutable_data_ptr<T>();
-    at::parallel_for(0, count(), 1 + 16384 / (depth * kWidth), [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, count(), 1 + 16384 / (depth * kWidth<T>), [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t k = 0; k < depth; ++k) {
-          T* row = out + (panel * depth + k) * kWidth;
-          for (int64_t column = 0; column < kWidth; ++column) {
-            const int64_t j = panel * kWidth + column;
+          T* row = out + (panel * depth + k) * kWidth<T>;
+          for (int64_t column = 0; column < kWidth<T>; ++column) {
+            const int64_t j = panel * kWidth<T> + column;
             row[column] = j < columns ? element(k, j) : T(0);
           }
         }
@@ -204,35 +206,42 @@ struct Panels {
     });
   }
 
-  int64_t count() const { return (columns + kWidth - 1) / kWidth; }
+  int64_t count() const { return (columns + kWidth<T> - 1) / kWidth<T>; }
   const T* panel(int64_t number) const {
-    return storage.const_data_ptr<T>() + number * depth * kWidth;
+    return storage.const_data_ptr<T>() + number * depth * kWidth<T>;
   }
   int64_t vectors(int64_t panel) const {
-    const int64_t rest = columns - panel * kWidth;
-    return rest >= kWidth ? kGates : (rest + kLanes<T> - 1) / kLanes<T>;
+    const int64_t rest = columns - panel * kWidth<T>;
+    return rest >= kWidth<T> ? kGates : (rest + kLanes<T> - 1) / kLanes<T>;
   }
 };
 
-// sums[m][n] += rows[m][k] panel[k][n], over all k.
+// The left side of a product: `count` rows of which element k is `row[k * step]`.
+template <typename T>
+struct Rows {
+  const T* const* first;
+  int64_t count;
+  int64_t step = 1;
+};
+
+// sums[m][n] += rows[m][k] panel[k][n], over k from `begin` to `end`.
 template <int M, int N, typename T>
 inline void multiply(
-    const T* const* rows, int64_t depth, const T* panel, Vector<T> (&sums)[M][N]) {
+    const T* const* rows, int64_t step, const T* panel, int64_t begin, int64_t end,
+    Vector<T> (&sums)[M][N]) {
   const T* row[M];
   Vector<T> local[M][N], right[N];
   unroll<M>([&](auto m) __attribute__((always_inline)) {
     row[m] = rows[m];
     unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] = sums[m][n]; });
   });
-  for (int64_t k = 0; k < depth; ++k, panel += Panels<T>::kWidth) {
+  for (int64_t k = begin; k < end; ++k) {
     unroll<N>([&](auto n) __attribute__((always_inline)) {
-      right[n] = load(panel + n * kLanes<T>);
+      right[n] = load(panel + k * kWidth<T> + n * kLanes<T>);
     });
     unroll<M>([&](auto m) __attribute__((always_inline)) {
-      const Vector<T> left = row[m][k] - Vector<T>{};
-      unroll<N>([&](auto n) __attribute__((always_inline)) {
-        local[m][n] += left * right[n];
-      });
+      const Vector<T> left = row[m][k * step] - Vector<T>{};
+      unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] += left * right[n]; });
     });
   }
   unroll<M>([&](auto m) __attribute__((always_inline)) {
@@ -240,65 +249,93 @@ inline void multiply(
   });
 }
 
-// M rows from number `row` on: start, multiply, finish.
-template <int M, int N, typename T, typename Start, typename Finish>
-inline void block(
-    const T* const* rows, int64_t row, const Panels<T>& matrix, int64_t panel, Start& start,
-    Finish& finish) {
-  Vector<T> sums[M][N];
-#pragma GCC unroll 6
-  for (int m = 0; m < M; ++m) {
-    start(row + m, panel, sums[m]);
-  }
-  multiply<M, N>(rows + row, matrix.depth, matrix.panel(panel), sums);
-#pragma GCC unroll 6
-  for (int m = 0; m < M; ++m) {
-    finish(row + m, panel, sums[m]);
-  }
-}
+// So much of a panel stays in the first-level cache while all rows are multiplied with it.
+template <typename T>
+constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
 
-// A product of `count` rows and one panel. The rows are spread evenly over the blocks, because
-// seven rows are faster as four and three than as six and one.
+// The product of all rows and one panel. `start(row, sums)` sets the sums of a row to start from,
+// `finish(row, sums)` takes them, while they are in registers.
 template <int N, typename T, typename Start, typename Finish>
 void multiply_panel(
-    const T* const* rows, int64_t count, const Panels<T>& matrix, int64_t panel, Start& start,
-    Finish& finish) {
-  for (int64_t row = 0, blocks = (count + kRows - 1) / kRows; blocks > 0; --blocks) {
-    const int64_t size = (count - row + blocks - 1) / blocks;
-    switch (size) {
-      case 1: block<1, N>(rows, row, matrix, panel, start, finish); break;
-      case 2: block<2, N>(rows, row, matrix, panel, start, finish); break;
-      case 3: block<3, N>(rows, row, matrix, panel, start, finish); break;
-      case 4: block<4, N>(rows, row, matrix, panel, start, finish); break;
-      case 5: block<5, N>(rows, row, matrix, panel, start, finish); break;
-      default: block<6, N>(rows, row, matrix, panel, start, finish);
+    const Rows<T>& rows, const T* panel, int64_t depth, Start start, Finish finish) {
+  thread_local std::vector<Vector<T>> unfinished;  // sums between two parts of the depth
+  if (depth > kDepth<T>) {
+    unfinished.resize(std::max<size_t>(unfinished.size(), rows.count * N));
+  }
+  int64_t begin = 0;
+  do {
+    const int64_t end = std::min(depth, begin + kDepth<T>);
+    const auto block = [&]<int M>(int64_t row) {
+      Vector<T> sums[M][N];
+      unroll<M>([&](auto m) __attribute__((always_inline)) {
+        if (begin == 0) {
+          start(row + m, sums[m]);
+        } else {
+          std::copy_n(&unfinished[(row + m) * N], N, sums[m]);
+        }
+      });
+      multiply<M, N>(rows.first + row, rows.step, panel, begin, end, sums);
+      unroll<M>([&](auto m) __attribute__((always_inline)) {
+        if (end == depth) {
+          finish(row + m, sums[m]);
+        } else {
+          std::copy_n(sums[m], N, &unfinished[(row + m) * N]);
+        }
+      });
+    };
+    // Spread evenly, because seven rows are faster as four and three than as six and one.
+    int64_t row = 0;
+    for (int64_t blocks = (rows.count + kRows - 1) / kRows; blocks > 0; --blocks) {
+      const int64_t size = (rows.count - row + blocks - 1) / blocks;
+      switch (size) {
+        case 1: block.template operator()<1>(row); break;
+        case 2: block.template operator()<2>(row); break;
+        case 3: block.template operator()<3>(row); break;
+        case 4: block.template operator()<4>(row); break;
+        case 5: block.template operator()<5>(row); break;
+        default: block.template operator()<6>(row);
+      }
+      row += size;
     }
-    row += size;
+    begin = end;
+  } while (begin < depth);
+}
+
+// rows [count, depth] times a matrix whose every panel holds the four gates of one vector of hidden
+// units, so that `finish(row, unit, gates)` has all that the cell's formulas need.
+template <typename T, typename Start, typename Finish>
+void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Start start, Finish finish) {
+  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
+    const int64_t unit = panel * kLanes<T>;
+    multiply_panel<kGates>(
+        rows, matrix.panel(panel), matrix.depth,
+        [&](int64_t row, auto& sums) { start(row, unit, sums); },
+        [&](int64_t row, auto& sums) { finish(row, unit, sums); });
   }
 }
 
-// rows [count, depth] times the matrix. For every row and panel `start(row, panel, sums)` sets the
-// sums to start from and `finish(row, panel, sums)` takes them, while they are in registers.
-template <typename T, typename Start, typename Finish>
-void multiply_rows(
-    const T* const* rows, int64_t count, const Panels<T>& matrix, Start start, Finish finish) {
+// rows [count, depth] times the matrix, into the rows `out` of matrix.columns elements.
+template <typename T>
+void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, T* const* out) {
+  const auto multiply_vectors = [&]<int N>(int64_t panel) {
+    const int64_t column = panel * kWidth<T>;
+    multiply_panel<N>(
+        rows, matrix.panel(panel), matrix.depth,
+        [](int64_t, auto& sums) { std::fill_n(sums, N, Vector<T>{}); },
+        [&](int64_t row, auto& sums) {
+          for (int64_t n = 0; n < N; ++n) {
+            const int64_t first = column + n * kLanes<T>;
+            store(sums[n], out[row] + first, matrix.columns - first);
+          }
+        });
+  };
   for (int64_t panel = 0; panel < matrix.count(); ++panel) {
     switch (matrix.vectors(panel)) {
-      case 1: multiply_panel<1>(rows, count, matrix, panel, start, finish); break;
-      case 2: multiply_panel<2>(rows, count, matrix, panel, start, finish); break;
-      case 3: multiply_panel<3>(rows, count, matrix, panel, start, finish); break;
-      default: multiply_panel<4>(rows, count, matrix, panel, start, finish);
+      case 1: multiply_vectors.template operator()<1>(panel); break;
+      case 2: multiply_vectors.template operator()<2>(panel); break;
+      case 3: multiply_vectors.template operator()<3>(panel); break;
+      default: multiply_vectors.template operator()<4>(panel);
     }
-  }
-}
-
-// The same for a matrix that yields the gates: each panel holds the four gates of one vector of
-// hidden units, so that `finish` has all that the cell's formulas need.
-template <typename T, typename Start, typename Finish>
-void multiply_gates(
-    const T* const* rows, int64_t count, const Panels<T>& matrix, Start start, Finish finish) {
-  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
-    multiply_panel<4>(rows, count, matrix, panel, start, finish);
   }
 }
 
@@ -316,24 +353,20 @@ int64_t gate_row(int64_t place, int64_t hidden_size) {
   return unit < hidden_size ? gate * hidden_size + unit : -1;
 }
 
-// [4 * H, ...] in the order of the padded gates, and back.
-Tensor interleave_gates(const Tensor& weight, int64_t lanes) {
-  const int64_t columns = weight.size(1);
-  const int64_t hidden_size = weight.size(0) / kGates;
-  const int64_t rest = padded(hidden_size) - hidden_size;
-  return at::constant_pad_nd(weight.reshape({kGates, hidden_size, columns}), {0, 0, 0, rest})
-      .view({kGates, -1, lanes, columns})
-      .transpose(0, 1)
-      .reshape({-1, columns});
-}
-
-Tensor deinterleave_gates(const Tensor& interleaved, int64_t hidden_size, int64_t lanes) {
-  const int64_t columns = interleaved.size(1);
-  return interleaved.view({-1, kGates, lanes, columns})
-      .transpose(0, 1)
-      .reshape({kGates, -1, columns})
-      .narrow(1, 0, hidden_size)
-      .reshape({kGates * hidden_size, columns});
+// A tensor that is about to be written. The system hands out memory in pages of 4 KiB, which for
+// large tensors costs a tenth of a training step; asked for it, it does so in pages of 2 MiB.
+Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  Tensor tensor = at::empty(sizes, options);
+#ifdef __linux__
+  constexpr uintptr_t page = 4096, huge_page = 2 * 1024 * 1024;
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
+  const uintptr_t first = (begin + page - 1) / page * page;
+  const uintptr_t last = (begin + tensor.nbytes()) / page * page;
+  if (last > first + huge_page) {
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  }
+#endif
+  return tensor;
 }
 
 // Every thread's share of the sequences: number `first` and every `stride`-th after it.
@@ -386,23 +419,6 @@ void for_each_slice(int64_t directions, int64_t batch_size, Work work) {
   });
 }
 
-constexpr auto from_zero = [](int64_t, int64_t, auto& sums) {
-  for (auto& sum : sums) {
-    sum = std::decay_t<decltype(sum)>{};
-  }
-};
-
-// Stores the sums of one row and panel into a row of `columns` elements.
-template <int N, typename T>
-void store_panel(const Vector<T> (&sums)[N], T* row, int64_t panel, int64_t columns) {
-  constexpr int64_t lanes = kLanes<T>;
-#pragma GCC unroll 4
-  for (int64_t n = 0; n < N; ++n) {
-    const int64_t column = panel * Panels<T>::kWidth + n * lanes;
-    store(sums[n], row + column, columns - column);
-  }
-}
-
 // ---------------------------------------------------------------------------------------------
 // Forward
 // ---------------------------------------------------------------------------------------------
@@ -447,10 +463,10 @@ struct Forward {
     if (projects) {
       unprojected_rows = at::empty({rows, width}, data.options());
     }
-    std::vector<const T*> x, unprojected(rows);
-    std::vector<T*> z, new_h(rows);
+    std::vector<const T*> x;
+    std::vector<T*> z, new_h(rows), unprojected(rows);
     for (int64_t row = 0; projects && row < rows; ++row) {
-      unprojected[row] = unprojected_rows.const_data_ptr<T>() + row * width;
+      unprojected[row] = unprojected_rows.mutable_data_ptr<T>() + row * width;
     }
 
     for (int64_t k = 0, end = 0; k < batch.time(); k = end) {
@@ -472,15 +488,15 @@ struct Forward {
       }
       const T* b = bias.defined() ? bias.const_data_ptr<T>() + d * kGates * width : nullptr;
       multiply_gates(
-          x.data(), x.size(), w_ih[d],
-          [&](int64_t, int64_t panel, auto& sums) {
+          Rows<T>{x.data(), int64_t(x.size())}, w_ih[d],
+          [&](int64_t, int64_t unit, auto& sums) {
             for (int64_t gate = 0; gate < kGates; ++gate) {
-              sums[gate] = b ? load(b + (panel * kGates + gate) * lanes) : Vector<T>{};
+              sums[gate] = b ? load(b + kGates * unit + gate * lanes) : Vector<T>{};
             }
           },
-          [&](int64_t row, int64_t panel, auto& sums) {
+          [&](int64_t row, int64_t unit, auto& sums) {
             for (int64_t gate = 0; gate < kGates; ++gate) {
-              store(sums[gate], z[row] + (panel * kGates + gate) * lanes);
+              store(sums[gate], z[row] + kGates * unit + gate * lanes);
             }
           });
 
@@ -494,36 +510,31 @@ struct Forward {
               keep ? cells.mutable_data_ptr<T>() + (d * batch.steps() + place) * width : c[row];
         }
         multiply_gates(
-            h.data(), count, w_hh[d],
-            [&](int64_t row, int64_t panel, auto& sums) {
+            Rows<T>{h.data(), count}, w_hh[d],
+            [&](int64_t row, int64_t unit, auto& sums) {
               for (int64_t gate = 0; gate < kGates; ++gate) {
-                sums[gate] = load(step_z[row] + (panel * kGates + gate) * lanes);
+                sums[gate] = load(step_z[row] + kGates * unit + gate * lanes);
               }
             },
-            [&](int64_t row, int64_t panel, auto& sums) {
+            [&](int64_t row, int64_t unit, auto& sums) {
               activate(sums);
               if (keep) {
                 for (int64_t gate = 0; gate < kGates; ++gate) {
-                  store(sums[gate], step_z[row] + (panel * kGates + gate) * lanes);
+                  store(sums[gate], step_z[row] + kGates * unit + gate * lanes);
                 }
               }
-              const int64_t unit = panel * lanes;
               const auto& [i, f, g, o] = sums;
               const Vector<T> c_t = f * load(c[row] + unit) + i * g;
               store(c_t, new_c[row] + unit);
               const Vector<T> h_t = o * tanh(c_t);
               if (projects) {
-                store(h_t, unprojected_rows.mutable_data_ptr<T>() + row * width + unit);
+                store(h_t, unprojected[row] + unit);
               } else {
                 store(h_t, new_h[row] + unit, hidden_size - unit);
               }
             });
         if (projects) {
-          multiply_rows(
-              unprojected.data(), count, w_hr[d], from_zero,
-              [&](int64_t row, int64_t panel, auto& sums) {
-                store_panel(sums, new_h[row], panel, size_h);
-              });
+          multiply_rows(Rows<T>{unprojected.data(), count}, w_hr[d], new_h.data());
         }
         std::copy_n(new_h.begin(), count, h.begin());
         std::copy_n(new_c.begin(), count, c.begin());
@@ -549,7 +560,6 @@ Result forward(
   const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
   const int64_t width = padded(hidden_size), input_size = data.size(1);
   const auto options = data.options();
-  constexpr int64_t lanes = kLanes<T>;
 
   std::vector<Panels<T>> w_ih, w_hh, w_hr;
   Tensor gate_bias;
@@ -571,18 +581,22 @@ Result forward(
     }
   }
   if (bias) {
-    std::vector<Tensor> parts;
-    for (int64_t d = 0; d < directions; ++d) {
-      parts.push_back(interleave_gates(bias->select(0, d).unsqueeze(1), lanes));
+    gate_bias = at::zeros({directions, kGates * width}, options);
+    for (int64_t place = 0; place < gate_bias.numel(); ++place) {
+      const int64_t d = place / (kGates * width);
+      const int64_t row = gate_row<T>(place % (kGates * width), hidden_size);
+      if (row >= 0) {
+        gate_bias.mutable_data_ptr<T>()[place] =
+            bias->const_data_ptr<T>()[d * kGates * hidden_size + row];
+      }
     }
-    gate_bias = at::cat(parts).contiguous();
   }
 
-  Tensor output = at::empty({batch.steps(), directions * size_h}, options);
+  Tensor output = empty_in_huge_pages({batch.steps(), directions * size_h}, options);
   Tensor h_n = at::empty_like(h_0), c_n = at::empty_like(c_0);
   const int64_t kept = keep ? batch.steps() : 0;
-  Tensor gates = at::empty({directions, kept, kGates * width}, options);
-  Tensor cells = at::empty({directions, kept, width}, options);
+  Tensor gates = empty_in_huge_pages({directions, kept, kGates * width}, options);
+  Tensor cells = empty_in_huge_pages({directions, kept, width}, options);
   for_each_slice(
       directions, batch.sizes[0],
       Forward<T>{
@@ -601,24 +615,32 @@ Result forward(
 // and afterwards one product over all steps for each weight, such as dW_hh = sum of dz_t h_{t-1}.
 // ---------------------------------------------------------------------------------------------
 
-// dz of one row from dh and dc, in place of which dc_{t-1} is left.
+// The gradient of the pre-activations of one step of one sequence, given dh and dc. Leaves dc_{t-1}
+// in the place of dc, and stores dz twice: as a row, for the product with W_hh that is next, and in
+// panels [unit / lanes, N, 4 vectors], for the sums over all steps.
 template <typename T>
 inline void cell_backward(
     const T* gates, const T* c, const T* c_before, const T* d_hidden, T* d_c, int64_t width,
-    T* d_z, T* hidden) {
+    T* d_z_row, T* d_z_panels, int64_t panel_size, T* hidden) {
   constexpr int64_t lanes = kLanes<T>;
   for (int64_t unit = 0; unit < width; unit += lanes) {
     const T* from = gates + kGates * unit;
-    T* to = d_z + kGates * unit;
     const Vector<T> i = load(from), f = load(from + lanes);
     const Vector<T> g = load(from + 2 * lanes), o = load(from + 3 * lanes);
     const Vector<T> tanh_c = tanh(load(c + unit));
     const Vector<T> dh = load(d_hidden + unit);
     const Vector<T> dc = load(d_c + unit) + dh * o * (1 - tanh_c * tanh_c);
-    store(dc * g * i * (1 - i), to);
-    store(dc * load(c_before + unit) * f * (1 - f), to + lanes);
-    store(dc * i * (1 - g * g), to + 2 * lanes);
-    store(dh * tanh_c * o * (1 - o), to + 3 * lanes);
+    const Vector<T> d_z[kGates] = {
+        dc * g * i * (1 - i),
+        dc * load(c_before + unit) * f * (1 - f),
+        dc * i * (1 - g * g),
+        dh * tanh_c * o * (1 - o),
+    };
+    T* panel = d_z_panels + unit / lanes * panel_size;
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      store(d_z[gate], d_z_row + kGates * unit + gate * lanes);
+      store(d_z[gate], panel + gate * lanes);
+    }
     store(dc * f, d_c + unit);
     if (hidden) {
       store(o * tanh_c, hidden + unit);
@@ -631,15 +653,16 @@ struct Backward {
   const Batch& batch;
   const Tensor& d_output;  // undefined: zeros
   const Tensor &h_0, &c_0, &output, &gates, &cells;
-  const std::vector<Panels<T>>&w_hh, &w_hr;
-  Tensor &d_z, &h_previous, &d_h, &d_c;  // d_h and d_c come in as the final, go out as the initial
-  Tensor &d_projected, &unprojected;     // undefined without projection
+  const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // w_ih and w_hr may be empty
+  Tensor &d_h, &d_c;                    // come in as the final, go out as the initial state's
+  Tensor &d_z, &h_previous, &d_data;    // d_data [D, N, F], undefined where it is not wanted
+  Tensor &d_projected, &unprojected;    // undefined without projection
 
   void operator()(const Slice& slice) const {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t d = slice.direction, directions = h_0.size(0), batch_size = batch.sizes[0];
     const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-    const int64_t rows = slice.rows(batch_size), first = d * batch.steps();
+    const int64_t width_h = padded(size_h), rows = slice.rows(batch_size), steps = batch.steps();
     const bool projects = !w_hr.empty();
 
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
@@ -651,73 +674,182 @@ struct Backward {
       }
       return result;
     };
-    const Tensor c_start = padded_rows(c_0, hidden_size);
+    const auto row_pointers = [&](Tensor& tensor) {
+      std::vector<T*> pointers(rows);
+      for (int64_t row = 0; row < rows; ++row) {
+        pointers[row] = tensor.mutable_data_ptr<T>() + row * tensor.size(1);
+      }
+      return pointers;
+    };
+    Tensor c_start = padded_rows(c_0, hidden_size);
     Tensor d_h_rows = padded_rows(d_h, size_h), d_c_rows = padded_rows(d_c, hidden_size);
     Tensor d_hidden_rows = projects ? at::empty({rows, width}, c_0.options()) : d_h_rows;
-    T* const dh = d_h_rows.mutable_data_ptr<T>();
-    T* const dc = d_c_rows.mutable_data_ptr<T>();
-    const int64_t width_h = padded(size_h);
-    std::vector<const T*> left(rows);
+    const std::vector<T*> dh = row_pointers(d_h_rows), dc = row_pointers(d_c_rows);
+    const std::vector<T*> d_hidden = row_pointers(d_hidden_rows), first_c = row_pointers(c_start);
+
+    const int64_t chunk_rows =
+        std::max<int64_t>(rows, kChunkBytes / (kGates * width * int64_t(sizeof(T))));
+    Tensor chunk = at::empty({chunk_rows, kGates * width}, c_0.options());
+    std::vector<const T*> d_z_rows;  // of the chunk
+    std::vector<T*> d_x;
+    const auto finish_chunk = [&] {
+      if (d_data.defined()) {
+        multiply_rows(Rows<T>{d_z_rows.data(), int64_t(d_z_rows.size())}, w_ih[d], d_x.data());
+      }
+      d_z_rows.clear();
+      d_x.clear();
+    };
 
     for (int64_t k = batch.time() - 1; k >= 0; --k) {
       const int64_t t = batch.at(k, d), count = slice.rows(batch.sizes[t]);
       const int64_t before = k > 0 ? batch.at(k - 1, d) : -1;
       const int64_t count_before = k > 0 ? slice.rows(batch.sizes[before]) : 0;
 
-      if (d_output.defined()) {
-        for (int64_t row = 0; row < count; ++row) {
-          const int64_t place = batch.place(t, slice.sequence(row));
-          const T* from = d_output.const_data_ptr<T>() + (place * directions + d) * size_h;
-          T* to = dh + row * width_h;
-          for (int64_t unit = 0; unit < size_h; unit += lanes) {
-            store(load(to + unit) + load(from + unit, size_h - unit), to + unit);
-          }
+      for (int64_t row = 0; d_output.defined() && row < count; ++row) {
+        const int64_t place = batch.place(t, slice.sequence(row));
+        const T* from = d_output.const_data_ptr<T>() + (place * directions + d) * size_h;
+        for (int64_t unit = 0; unit < size_h; unit += lanes) {
+          store(load(dh[row] + unit) + load(from + unit, size_h - unit), dh[row] + unit);
         }
       }
       if (projects) {
         for (int64_t row = 0; row < count; ++row) {
-          const int64_t place = first + batch.place(t, slice.sequence(row));
-          left[row] = dh + row * width_h;
-          std::copy_n(left[row], size_h, d_projected.mutable_data_ptr<T>() + place * size_h);
+          const int64_t place = batch.place(t, slice.sequence(row));
+          for (int64_t unit = 0; unit < width_h; unit += lanes) {
+            const int64_t panel = d * d_projected.size(1) + unit / kWidth<T>;
+            T* to = d_projected.mutable_data_ptr<T>() + (panel * steps + place) * kWidth<T>;
+            store(load(dh[row] + unit), to + unit % kWidth<T>);
+          }
         }
-        multiply_rows(
-            left.data(), count, w_hr[d], from_zero,
-            [&](int64_t row, int64_t panel, auto& sums) {
-              store_panel(sums, d_hidden_rows.mutable_data_ptr<T>() + row * width, panel, width);
-            });
+        multiply_rows(Rows<T>{dh.data(), count}, w_hr[d], d_hidden.data());
       }
 
-      for (int64_t row = 0; row < count; ++row) {
-        const int64_t sequence = slice.sequence(row), place = first + batch.place(t, sequence);
-        const bool starts = row >= count_before;
-        const int64_t place_before = starts ? 0 : batch.place(before, sequence);
-        const T* c = cells.const_data_ptr<T>() + place * width;
-        const T* c_before = starts ? c_start.const_data_ptr<T>() + row * width
-                                   : cells.const_data_ptr<T>() + (first + place_before) * width;
-        const T* h_before =
-            starts ? h_0.const_data_ptr<T>() + (d * batch_size + sequence) * size_h
-                   : output.const_data_ptr<T>() + (place_before * directions + d) * size_h;
-        std::copy_n(h_before, size_h, h_previous.mutable_data_ptr<T>() + place * size_h);
-        left[row] = d_z.const_data_ptr<T>() + place * kGates * width;
-        cell_backward(
-            gates.const_data_ptr<T>() + place * kGates * width, c, c_before,
-            d_hidden_rows.const_data_ptr<T>() + row * width, dc + row * width, width,
-            d_z.mutable_data_ptr<T>() + place * kGates * width,
-            projects ? unprojected.mutable_data_ptr<T>() + place * width : nullptr);
+      if (static_cast<int64_t>(d_z_rows.size()) + count > chunk_rows) {
+        finish_chunk();
       }
-      multiply_rows(
-          left.data(), count, w_hh[d], from_zero, [&](int64_t row, int64_t panel, auto& sums) {
-            store_panel(sums, dh + row * width_h, panel, width_h);
-          });
+      const int64_t first = d_z_rows.size();
+      for (int64_t row = 0; row < count; ++row) {
+        const int64_t sequence = slice.sequence(row), place = batch.place(t, sequence);
+        const int64_t kept = d * steps + place;
+        const T* c = cells.const_data_ptr<T>() + kept * width;
+        const T* c_before = first_c[row];
+        const T* h_before = h_0.const_data_ptr<T>() + (d * batch_size + sequence) * size_h;
+        if (row < count_before) {
+          const int64_t place_before = batch.place(before, sequence);
+          c_before = cells.const_data_ptr<T>() + (d * steps + place_before) * width;
+          h_before = output.const_data_ptr<T>() + (place_before * directions + d) * size_h;
+        }
+        std::copy_n(h_before, size_h, h_previous.mutable_data_ptr<T>() + kept * size_h);
+        T* d_z_row = chunk.mutable_data_ptr<T>() + (first + row) * kGates * width;
+        cell_backward(
+            gates.const_data_ptr<T>() + kept * kGates * width, c, c_before, d_hidden[row], dc[row],
+            width, d_z_row,
+            d_z.mutable_data_ptr<T>() + (d * width / lanes * steps + place) * kWidth<T>,
+            steps * kWidth<T>,
+            projects ? unprojected.mutable_data_ptr<T>() + kept * width : nullptr);
+        d_z_rows.push_back(d_z_row);
+        if (d_data.defined()) {
+          d_x.push_back(d_data.mutable_data_ptr<T>() + kept * d_data.size(2));
+        }
+      }
+      multiply_rows(Rows<T>{d_z_rows.data() + first, count}, w_hh[d], dh.data());
     }
+    finish_chunk();
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t sequence = d * batch_size + slice.sequence(row);
-      std::copy_n(dh + row * width_h, size_h, d_h.mutable_data_ptr<T>() + sequence * size_h);
-      std::copy_n(
-          dc + row * width, hidden_size, d_c.mutable_data_ptr<T>() + sequence * hidden_size);
+      std::copy_n(dh[row], size_h, d_h.mutable_data_ptr<T>() + sequence * size_h);
+      std::copy_n(dc[row], hidden_size, d_c.mutable_data_ptr<T>() + sequence * hidden_size);
     }
   }
 };
+
+// The sum over all steps of left[step]^T panel[step], [left_size, 4 vectors], in the order of the
+// steps whatever the number of threads.
+template <typename T>
+void sum_over_steps(
+    const T* left, int64_t left_size, const T* panel, int64_t begin, int64_t end, T* sum) {
+  thread_local std::vector<const T*> rows;
+  rows.resize(left_size);
+  for (int64_t row = 0; row < left_size; ++row) {
+    rows[row] = left + begin * left_size + row;
+  }
+  multiply_panel<kGates>(
+      Rows<T>{rows.data(), left_size, left_size}, panel + begin * kWidth<T>, end - begin,
+      [&](int64_t row, auto& sums) {
+        for (int64_t n = 0; n < kGates; ++n) {
+          sums[n] = load(sum + row * kWidth<T> + n * kLanes<T>);
+        }
+      },
+      [&](int64_t row, auto& sums) {
+        for (int64_t n = 0; n < kGates; ++n) {
+          store(sums[n], sum + row * kWidth<T> + n * kLanes<T>);
+        }
+      });
+}
+
+// The gradients of W_ih, W_hh and the biases of one vector of hidden units.
+template <typename T>
+void weight_gradients(
+    const Tensor& data, const Tensor& h_previous, const Tensor& d_z, int64_t d, int64_t panel,
+    Tensor& d_weight_ih, Tensor& d_weight_hh, Tensor& d_bias) {
+  constexpr int64_t lanes = kLanes<T>, panel_width = kWidth<T>;
+  const int64_t steps = data.size(0), input_size = data.size(1), size_h = h_previous.size(2);
+  const int64_t hidden_size = d_bias.size(1) / kGates;
+  const T* x = data.const_data_ptr<T>();
+  const T* h = h_previous.const_data_ptr<T>() + d * steps * size_h;
+  const T* z = d_z.const_data_ptr<T>() + (d * d_z.size(1) + panel) * steps * panel_width;
+  Tensor sums = at::zeros({input_size + size_h + 1, panel_width}, data.options());
+  T* sum_x = sums.mutable_data_ptr<T>();
+  T* sum_h = sum_x + input_size * panel_width;
+  T* sum = sum_h + size_h * panel_width;
+  for (int64_t begin = 0; begin < steps; begin += kDepth<T>) {
+    const int64_t end = std::min(steps, begin + kDepth<T>);
+    sum_over_steps(x, input_size, z, begin, end, sum_x);
+    sum_over_steps(h, size_h, z, begin, end, sum_h);
+    for (int64_t step = begin; step < end; ++step) {
+      for (int64_t n = 0; n < panel_width; n += lanes) {
+        store(load(sum + n) + load(z + step * panel_width + n), sum + n);
+      }
+    }
+  }
+  for (int64_t column = 0; column < panel_width; ++column) {
+    const int64_t row = gate_row<T>(panel * panel_width + column, hidden_size);
+    if (row < 0) {
+      continue;
+    }
+    T* to_x = d_weight_ih.mutable_data_ptr<T>() + (d * kGates * hidden_size + row) * input_size;
+    T* to_h = d_weight_hh.mutable_data_ptr<T>() + (d * kGates * hidden_size + row) * size_h;
+    for (int64_t k = 0; k < input_size; ++k) {
+      to_x[k] = sum_x[k * panel_width + column];
+    }
+    for (int64_t k = 0; k < size_h; ++k) {
+      to_h[k] = sum_h[k * panel_width + column];
+    }
+    d_bias.mutable_data_ptr<T>()[d * kGates * hidden_size + row] = sum[column];
+  }
+}
+
+// The gradient of W_hr, of one panel of its rows.
+template <typename T>
+void projection_gradients(
+    const Tensor& unprojected, const Tensor& d_projected, int64_t d, int64_t panel,
+    Tensor& d_weight_hr) {
+  const int64_t steps = unprojected.size(1), width = unprojected.size(2);
+  const int64_t size_h = d_weight_hr.size(1), hidden_size = d_weight_hr.size(2);
+  const T* left = unprojected.const_data_ptr<T>() + d * steps * width;
+  const T* right =
+      d_projected.const_data_ptr<T>() + (d * d_projected.size(1) + panel) * steps * kWidth<T>;
+  Tensor sums = at::zeros({width, kWidth<T>}, unprojected.options());
+  T* sum = sums.mutable_data_ptr<T>();
+  sum_over_steps(left, width, right, 0, steps, sum);
+  const int64_t rows = std::min(kWidth<T>, size_h - panel * kWidth<T>);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t place = d * size_h + panel * kWidth<T> + row;
+    for (int64_t k = 0; k < hidden_size; ++k) {
+      d_weight_hr.mutable_data_ptr<T>()[place * hidden_size + k] = sum[k * kWidth<T> + row];
+    }
+  }
+}
 
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
@@ -729,17 +861,24 @@ Gradients backward(
     const Tensor& gates, const Tensor& cells, bool needs_data) {
   const Batch batch(batch_sizes);
   const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
-  const int64_t width = padded(hidden_size), steps = batch.steps();
+  const int64_t width = padded(hidden_size), input_size = data.size(1), steps = batch.steps();
+  const int64_t gate_panels = width / kLanes<T>;
+  const int64_t projection_panels = weight_hr ? (size_h + kWidth<T> - 1) / kWidth<T> : 0;
   const auto options = data.options();
-  constexpr int64_t lanes = kLanes<T>;
 
-  std::vector<Panels<T>> w_hh, w_hr;
+  std::vector<Panels<T>> w_ih, w_hh, w_hr;
   for (int64_t d = 0; d < directions; ++d) {
-    const T* w = weight_hh.const_data_ptr<T>() + d * kGates * hidden_size * size_h;
-    w_hh.emplace_back(options, kGates * width, size_h, [=](int64_t k, int64_t column) {
-      const int64_t row = gate_row<T>(k, hidden_size);
-      return row < 0 ? T(0) : w[row * size_h + column];
-    });
+    const auto gates_panels = [&](const Tensor& weight, int64_t columns) {
+      const T* w = weight.const_data_ptr<T>() + d * kGates * hidden_size * columns;
+      return Panels<T>(options, kGates * width, columns, [=](int64_t k, int64_t column) {
+        const int64_t row = gate_row<T>(k, hidden_size);
+        return row < 0 ? T(0) : w[row * columns + column];
+      });
+    };
+    w_hh.push_back(gates_panels(weight_hh, size_h));
+    if (needs_data) {
+      w_ih.push_back(gates_panels(weight_ih, input_size));
+    }
     if (weight_hr) {
       const T* w = weight_hr->const_data_ptr<T>() + d * size_h * hidden_size;
       w_hr.emplace_back(options, size_h, width, [=](int64_t k, int64_t column) {
@@ -748,43 +887,41 @@ Gradients backward(
     }
   }
 
-  Tensor d_h = d_h_n.defined() ? d_h_n.clone(at::MemoryFormat::Contiguous) : at::zeros_like(h_0);
-  Tensor d_c = d_c_n.defined() ? d_c_n.clone(at::MemoryFormat::Contiguous) : at::zeros_like(c_0);
-  Tensor d_z = at::empty({directions, steps, kGates * width}, options);
-  Tensor h_previous = at::empty({directions, steps, size_h}, options);
-  Tensor d_projected, unprojected;
+  Tensor d_h = d_h_n.defined() ? d_h_n.clone() : at::zeros_like(h_0);
+  Tensor d_c = d_c_n.defined() ? d_c_n.clone() : at::zeros_like(c_0);
+  Tensor d_z = empty_in_huge_pages({directions, gate_panels, steps, kWidth<T>}, options);
+  Tensor h_previous = empty_in_huge_pages({directions, steps, size_h}, options);
+  Tensor d_data, d_projected, unprojected;
+  if (needs_data) {
+    d_data = empty_in_huge_pages({directions, steps, input_size}, options);
+  }
   if (weight_hr) {
-    d_projected = at::empty({directions, steps, size_h}, options);
+    d_projected = at::zeros({directions, projection_panels, steps, kWidth<T>}, options);
     unprojected = at::empty({directions, steps, width}, options);
   }
   for_each_slice(
       directions, batch.sizes[0],
       Backward<T>{
-          batch, d_output, h_0, c_0, output, gates, cells, w_hh, w_hr, d_z, h_previous, d_h, d_c,
-          d_projected, unprojected});
+          batch, d_output, h_0, c_0, output, gates, cells, w_ih, w_hh, w_hr, d_h, d_c, d_z,
+          h_previous, d_data, d_projected, unprojected});
 
-  Tensor d_data = at::empty({0}, options), d_weight_hr = at::empty({0}, options);
   Tensor d_weight_ih = at::empty_like(weight_ih), d_weight_hh = at::empty_like(weight_hh);
   Tensor d_bias = at::empty({directions, kGates * hidden_size}, options);
-  if (weight_hr) {
-    d_weight_hr = at::empty_like(*weight_hr);
-  }
-  for (int64_t d = 0; d < directions; ++d) {
-    const Tensor z = d_z[d];
-    const auto sum_over_steps = [&](const Tensor& right) {
-      return deinterleave_gates(at::mm(z.t(), right), hidden_size, lanes);
-    };
-    d_weight_ih[d].copy_(sum_over_steps(data));
-    d_weight_hh[d].copy_(sum_over_steps(h_previous[d]));
-    d_bias[d].copy_(deinterleave_gates(z.sum(0).unsqueeze(1), hidden_size, lanes).squeeze(1));
-    if (weight_hr) {
-      d_weight_hr[d].copy_(at::mm(d_projected[d].t(), unprojected[d]).narrow(1, 0, hidden_size));
+  Tensor d_weight_hr = weight_hr ? at::empty_like(*weight_hr) : at::empty({0}, options);
+  const int64_t panels = gate_panels + projection_panels;
+  at::parallel_for(0, directions * panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t number = begin; number < end; ++number) {
+      const int64_t d = number / panels, panel = number % panels;
+      if (panel < gate_panels) {
+        weight_gradients<T>(
+            data, h_previous, d_z, d, panel, d_weight_ih, d_weight_hh, d_bias);
+      } else {
+        projection_gradients<T>(
+            unprojected, d_projected, d, panel - gate_panels, d_weight_hr);
+      }
     }
-    if (needs_data) {
-      const Tensor w = interleave_gates(weight_ih[d], lanes);
-      d_data = d == 0 ? at::mm(z, w) : d_data.addmm_(z, w);
-    }
-  }
+  });
+  d_data = !needs_data ? at::empty({0}, options) : directions == 1 ? d_data[0] : d_data.sum(0);
   return {d_data, d_h, d_c, d_weight_ih, d_weight_hh, d_bias, d_weight_hr};
 }
 
