@@ -221,7 +221,7 @@ def test_mistakes_in_a_file_are_told_too(
         ("experiment=basic_motion", "did you mean basic_motions"),
         ("optimizer=adamww", "did you mean adamw.*adam, adamw, nadam, radam, rmsprop, sgd"),
         ("optimizer=null", "optimizer=null: give the name of a choice"),
-        ("model.lstm.backend=fusd", "one of auto, naive, fused, torch; did you mean fused"),
+        ("model.lstm.backend=fusd", "one of auto, naive, fused, torch, native; did you mean fused"),
         ("trainer.precision=17", "did you mean 16.*bf16-mixed"),
         ("trainer.accelerator=gpuu", "did you mean gpu.*auto, cpu, gpu"),
         ("trainer.strategy=dpp", "did you mean ddp"),

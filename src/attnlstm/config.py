@@ -128,6 +128,7 @@ class Backend(StrEnum):
     naive = "naive"
     fused = "fused"
     torch = "torch"
+    native = "native"
 
 
 class Activation(StrEnum):

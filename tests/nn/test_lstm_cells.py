@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn import LSTM
+from attnlstm.nn.backends import BACKENDS
 
 OWN_BACKENDS = ["naive", "fused"]
 ACTIVATIONS = {
@@ -126,7 +127,7 @@ def test_fused_gradients_are_naives(options: dict) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("backend", ["naive", "fused", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(backend: str) -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 4, recurrent_dropout=0.5, backend=backend, dtype=torch.float64)
@@ -144,7 +145,7 @@ def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(backend: str) 
     torch.testing.assert_close(lstm.eval()(inputs)[0], plain(inputs)[0], atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("backend", ["naive", "fused", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("lengths", [None, [2, 6, 4]])
 def test_variational_dropout_is_one_mask_per_sequence(
     backend: str, lengths: list[int] | None
@@ -196,7 +197,7 @@ def test_layer_norm_starts_as_the_identity_gain() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "fusd"}, "auto, naive, fused, torch, got: 'fusd'"),
+        ({"backend": "fusd"}, "auto, naive, fused, torch, native, got: 'fusd'"),
         (
             {"backend": "torch", "layer_norm": True},
             "nn.LSTM's kernels have no layer_norm; use backend='naive' or 'fused'",

@@ -56,7 +56,8 @@ class LSTM(TorchLSTM):
         dropout: probability of zeroing an element between layers, drawn anew at each step.
         bidirectional: whether each layer also reads the sequences backwards.
         proj_size: if positive, the size to which the hidden state is projected.
-        backend: "auto" (the fastest that supports the request), "naive", "fused" or "torch".
+        backend: "auto" (the fastest that supports the request), "naive", "fused", "torch" or
+            "native".
         layer_norm: layer-normalise each gate's pre-activation, and the cell state before the
             output activation (Ba et al., 2016; as labml's annotated LSTM does).
         activation: of the cell candidate and of the cell state before the output gate: "tanh",
@@ -150,7 +151,9 @@ class LSTM(TorchLSTM):
                     self.register_parameter(f"{name}_{suffix}", nn.Parameter(values))
         self._reset_options()
         weight = self._weights("l0").weight_ih
-        choose_backend(backend, self._cell(), weight.dtype, weight.device, ragged=False)
+        # "auto" finds a backend for whatever the naive one can run, when it is needed.
+        name = "naive" if backend == "auto" else backend
+        choose_backend(name, self._cell(), weight.dtype, weight.device, ragged=False)
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()

@@ -1,5 +1,8 @@
 """The backends by name, and the rule by which `auto` chooses one."""
 
+import warnings
+from functools import cache
+
 import torch
 
 from attnlstm.nn.backends.base import Backend
@@ -25,18 +28,13 @@ def choose_backend(
             says why, and which backends do.
     """
     if name == "auto":
-        # nn.LSTM's kernels on the CPU leave oneDNN as soon as lengths differ, which costs the most
-        # in training; cuDNN's do not care. Under torch.func's transforms they have no batching.
-        # A trace is checked without gradients and must come out the same.
-        trains = torch.is_grad_enabled() and not torch.jit.is_tracing()
-        trains_ragged = ragged and device.type == "cpu" and trains
-        is_transformed = torch._C._functorch.maybe_current_level() is not None
-        order = ["fused", "torch"] if trains_ragged or is_transformed else ["torch", "fused"]
-        if device.type == "cpu" and not torch.jit.is_tracing() and not is_transformed:
-            order = ["native", *order]
-        for candidate in order:
-            if BACKENDS[candidate].unsupported(cell, dtype, device) is None:
-                return BACKENDS[candidate]
+        for candidate in (BACKENDS[name] for name in _fastest_first(device, ragged=ragged)):
+            if candidate.unsupported(cell, dtype, device) is None:
+                return candidate
+            if isinstance(candidate, NativeBackend) and candidate.failure is not None:
+                _warn_once(
+                    f"without the native kernels, which cannot be built: {candidate.failure}"
+                )
         name = "naive"
     if name not in BACKENDS:
         raise ValueError(
@@ -48,6 +46,29 @@ def choose_backend(
         mend = f"use backend={' or '.join(map(repr, able))}" if able else "no backend can"
         raise ValueError(f"backend={name!r} cannot run this LSTM: {reason}; {mend}")
     return BACKENDS[name]
+
+
+def _fastest_first(device: torch.device, *, ragged: bool) -> list[str]:
+    """The order in which `auto` asks the backends, by what benchmarks/lstm.py measures."""
+    if device.type != "cpu":
+        return ["torch", "fused"]  # cuDNN does not mind ragged batches
+    # Under torch.func's transforms nn.LSTM's kernels have no batching.
+    if torch._C._functorch.maybe_current_level() is not None:
+        return ["fused", "torch"]
+    # A trace is to work where our kernels are not, and is checked without gradients.
+    if torch.jit.is_tracing():
+        return ["torch", "fused"]
+    # What the native kernels do not support, nn.LSTM's are the fastest for, but they leave oneDNN
+    # as soon as lengths differ, which costs the most in training.
+    return [
+        "native",
+        *(["fused", "torch"] if ragged and torch.is_grad_enabled() else ["torch", "fused"]),
+    ]
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
 
 
 __all__ = ["BACKENDS", "Backend", "choose_backend"]

@@ -117,31 +117,34 @@ template <int Count, typename Work>
 // Activations
 // ---------------------------------------------------------------------------------------------
 
-// tanh(x) = x p(x^2) / q(x^2), the rational approximation of Eigen and XLA, within 4e-7 of it.
-// Numerator and denominator come apart so that several tanh can share one slow division.
+// tanh(s x) = x p(x^2) / q(x^2), the rational approximation of Eigen and XLA, within 4e-7 of it.
+// Numerator and denominator come apart so that several tanh can share one slow division. A scale s
+// of 1/2, as in sigmoid(x) = 1/2 + 1/2 tanh(x / 2), goes into the coefficients, without rounding.
 struct Fraction {
   Vector<float> numerator, denominator;
 };
 
+template <int inverse_scale>
 inline Fraction tanh_fraction(Vector<float> x) {
-  constexpr float bound = 7.90531110763549805f;
-  x = x > bound ? Vector<float>{} + bound : x;
-  x = x < -bound ? Vector<float>{} - bound : x;
+  constexpr float s = 1.f / inverse_scale, s2 = s * s, s4 = s2 * s2, s6 = s4 * s2, s8 = s4 * s4;
+  constexpr float bound = 7.90531110763549805f * inverse_scale;
+  x = bound < x ? Vector<float>{} + bound : x;  // a NaN stays one
+  x = -bound > x ? Vector<float>{} - bound : x;
   const Vector<float> y = x * x;
-  Vector<float> p = y * -2.76076847742355e-16f + 2.00018790482477e-13f;
-  p = p * y - 8.60467152213735e-11f;
-  p = p * y + 5.12229709037114e-08f;
-  p = p * y + 1.48572235717979e-05f;
-  p = p * y + 6.37261928875436e-04f;
-  p = p * y + 4.89352455891786e-03f;
-  Vector<float> q = y * 1.19825839466702e-06f + 1.18534705686654e-04f;
-  q = q * y + 2.26843463243900e-03f;
+  Vector<float> p = y * (s8 * s4 * s * -2.76076847742355e-16f) + s8 * s2 * s * 2.00018790482477e-13f;
+  p = p * y - s8 * s * 8.60467152213735e-11f;
+  p = p * y + s6 * s * 5.12229709037114e-08f;
+  p = p * y + s4 * s * 1.48572235717979e-05f;
+  p = p * y + s2 * s * 6.37261928875436e-04f;
+  p = p * y + s * 4.89352455891786e-03f;
+  Vector<float> q = y * (s6 * 1.19825839466702e-06f) + s4 * 1.18534705686654e-04f;
+  q = q * y + s2 * 2.26843463243900e-03f;
   q = q * y + 4.89352518554385e-03f;
   return {x * p, q};
 }
 
 inline Vector<float> tanh(Vector<float> x) {
-  const Fraction t = tanh_fraction(x);
+  const Fraction t = tanh_fraction<1>(x);
   return t.numerator / t.denominator;
 }
 
@@ -154,20 +157,20 @@ inline Vector<double> tanh(Vector<double> x) {
 
 // The gates in place: sigmoid of i, f and o as (1 + tanh(z / 2)) / 2, tanh of g.
 inline void activate(Vector<float> (&z)[kGates]) {
-  const Fraction i = tanh_fraction(z[0] * 0.5f);
-  const Fraction f = tanh_fraction(z[1] * 0.5f);
-  const Fraction g = tanh_fraction(z[2]);
-  const Fraction o = tanh_fraction(z[3] * 0.5f);
+  const Fraction i = tanh_fraction<2>(z[0]);
+  const Fraction f = tanh_fraction<2>(z[1]);
+  const Fraction g = tanh_fraction<1>(z[2]);
+  const Fraction o = tanh_fraction<2>(z[3]);
   // One division for all four: 1 / a = b / (a b).
   const Vector<float> i_f = i.denominator * f.denominator;
   const Vector<float> g_o = g.denominator * o.denominator;
   const Vector<float> inverse = 1.f / (i_f * g_o);
-  const Vector<float> inverse_i_f = inverse * g_o;
+  const Vector<float> half_inverse_i_f = inverse * (0.5f * g_o);
   const Vector<float> inverse_g_o = inverse * i_f;
-  z[0] = i.numerator * f.denominator * inverse_i_f * 0.5f + 0.5f;
-  z[1] = f.numerator * i.denominator * inverse_i_f * 0.5f + 0.5f;
-  z[2] = g.numerator * o.denominator * inverse_g_o;
-  z[3] = o.numerator * g.denominator * inverse_g_o * 0.5f + 0.5f;
+  z[0] = i.numerator * (f.denominator * half_inverse_i_f) + 0.5f;
+  z[1] = f.numerator * (i.denominator * half_inverse_i_f) + 0.5f;
+  z[2] = g.numerator * (o.denominator * inverse_g_o);
+  z[3] = o.numerator * (0.5f * g.denominator * inverse_g_o) + 0.5f;
 }
 
 inline void activate(Vector<double> (&z)[kGates]) {
@@ -224,11 +227,13 @@ struct Rows {
   int64_t step = 1;
 };
 
-// sums[m][n] += rows[m][k] panel[k][n], over k from `begin` to `end`.
+// sums[m][n] += rows[m][k] panel[k][n], over k from `begin` to `end`. Meanwhile asks for the memory
+// from `next` on, a vector for each k: weights that the second-level cache cannot hold arrive in
+// time.
 template <int M, int N, typename T>
 inline void multiply(
     const T* const* rows, int64_t step, const T* panel, int64_t begin, int64_t end,
-    Vector<T> (&sums)[M][N]) {
+    const T* next, Vector<T> (&sums)[M][N]) {
   const T* row[M];
   Vector<T> local[M][N], right[N];
   unroll<M>([&](auto m) __attribute__((always_inline)) {
@@ -239,6 +244,7 @@ inline void multiply(
     unroll<N>([&](auto n) __attribute__((always_inline)) {
       right[n] = load(panel + k * kWidth<T> + n * kLanes<T>);
     });
+    __builtin_prefetch(next + k * kLanes<T>);
     unroll<M>([&](auto m) __attribute__((always_inline)) {
       const Vector<T> left = row[m][k * step] - Vector<T>{};
       unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] += left * right[n]; });
@@ -274,7 +280,8 @@ void multiply_panel(
           std::copy_n(&unfinished[(row + m) * N], N, sums[m]);
         }
       });
-      multiply<M, N>(rows.first + row, rows.step, panel, begin, end, sums);
+      const T* next = panel + end * kWidth<T> + (row / kRows * (end - begin) - begin) * kLanes<T>;
+      multiply<M, N>(rows.first + row, rows.step, panel, begin, end, next, sums);
       unroll<M>([&](auto m) __attribute__((always_inline)) {
         if (end == depth) {
           finish(row + m, sums[m]);

@@ -13,6 +13,8 @@ from attnlstm.nn.backends.native_build import load_library
 from attnlstm.nn.backends.transforms import is_transformed, needs_plain_gradients, plain_gradients
 from attnlstm.nn.cell import Cell, Weights
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
 PADDING = 16
 """native.cpp pads hidden sizes to a multiple of this (its kPadding)."""
 
@@ -25,33 +27,35 @@ class NativeBackend(Backend):
     def __init__(self) -> None:
         self._lock = Lock()
         self._is_loaded = False
-        self._reason: str | None = None
+        self.failure: str | None = None  # why the operators could not be built
 
     def unsupported(self, cell: Cell, dtype: torch.dtype, device: torch.device) -> str | None:
         if device.type not in ("cpu", "meta"):
             return "the native kernels run on the CPU"
-        if dtype not in (torch.float32, torch.float64):
-            return f"the native kernels compute in float32 and float64, not in {dtype}"
+        if dtype not in DTYPES:
+            names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            return f"the native kernels take {names}, not {str(dtype).removeprefix('torch.')}"
         if cell.layer_norm:
             return "the native kernels have no layer_norm"
         if not cell.is_standard:
             return "the native kernels have no activations other than tanh and sigmoid"
-        reason = self.load()
-        return None if reason is None else f"the native kernels cannot be built here: {reason}"
+        self.load()
+        if self.failure is not None:
+            return f"the native kernels cannot be built here: {self.failure}"
+        return None
 
-    def load(self) -> str | None:
-        """Build and load the operators; the reason where that fails, for the whole process."""
+    def load(self) -> None:
+        """Build and load the operators, or set `failure`, once in a process."""
         with self._lock:
             if not self._is_loaded:
-                self._reason = load_library()
-                if self._reason is None:
+                self.failure = load_library()
+                if self.failure is None:
                     torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
                     torch.library.register_fake("attnlstm::lstm_layer_backward", _empty_gradients)
                     torch.library.register_autograd(
                         "attnlstm::lstm_layer", _backward, setup_context=_setup_context
                     )
                 self._is_loaded = True
-            return self._reason
 
     def layer(
         self,
@@ -63,13 +67,17 @@ class NativeBackend(Backend):
     ) -> tuple[Tensor, State]:
         if is_transformed():
             return run_directions(naive.recurrence, data, batch_sizes, state, weights, cell)
+        dtype = data.dtype
+        if dtype == torch.bfloat16:  # the sums and the cell state are to have float32's precision
+            data, state = data.float(), (state[0].float(), state[1].float())
+            weights = [w.to(torch.float32) for w in weights]
         stacked = _stack(weights)
         inputs = (data, *state, *stacked)
         keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
         output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
             data, batch_sizes.tensor, *state, *stacked, keep
         )
-        return output, (h_n, c_n)
+        return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
 
 
 def _stack(weights: Sequence[Weights]) -> list[Tensor | None]:
