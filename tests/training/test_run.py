@@ -58,7 +58,7 @@ def test_metrics_are_logged_as_csv_and_tensorboard_events(small_run: Path) -> No
 def test_best_is_the_epoch_with_the_least_validation_loss(
     run_train: Callable, tmp_path: Path
 ) -> None:
-    rising = ["scheduler=none", "optimizer=sgd", "optimizer.lr=30", "trainer.max_epochs=4"]
+    rising = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "trainer.max_epochs=4"]
     result = run_train(tmp_path, *rising)
     losses = [float(row["val/loss"]) for row in read_metrics(tmp_path) if row["val/loss"]]
     assert losses.index(min(losses)) < 3

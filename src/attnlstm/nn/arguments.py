@@ -27,6 +27,8 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise ValueError(f"lengths should be integers, got {lengths.dtype}")
     lengths = lengths.to("cpu", torch.int64)
+    if torch.compiler.is_exporting():  # the values are not known yet
+        return lengths
     if not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
         raise ValueError(
             f"lengths should be from 0 to the {time} steps of the input, "

@@ -245,7 +245,8 @@ class LSTM(TorchLSTM):
         else:
             hx = self.permute_hidden(hx, sorted_indices)
         self.check_forward_args(data, hx, batch_sizes)
-        sizes = BatchSizes(batch_sizes.numel(), int(batch_sizes[0]), batch_sizes)
+        first, last = int(batch_sizes[0]), int(batch_sizes[-1])
+        sizes = BatchSizes(batch_sizes.numel(), first, None if first == last else batch_sizes)
         output, state = self._run(data, sizes, hx)
         packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
         return packed, self.permute_hidden(state, unsorted_indices)
@@ -262,7 +263,7 @@ class LSTM(TorchLSTM):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
             lengths = check_lengths(lengths, batch, time)
-            if not bool(lengths.eq(time).all()):
+            if torch.compiler.is_exporting() or not bool(lengths.eq(time).all()):
                 return self._run_ragged(input, lengths, hx)
         steps = time_major.reshape(time * batch, self.input_size)
         output, state = self._run(steps, BatchSizes(time, batch), hx)
@@ -272,20 +273,24 @@ class LSTM(TorchLSTM):
     def _run_ragged(self, input: Tensor, lengths: Tensor, hx: State) -> tuple[Tensor, State]:
         """Pack the real steps of a padded batch, run, and put the results back in place."""
         rows, columns = input.shape[:2]  # [batch, time] with batch_first, else [time, batch]
+        batch, time = (rows, columns) if self.batch_first else (columns, rows)
         lengths, order = lengths.sort(descending=True, stable=True)
-        times = torch.arange(int(lengths[0]), device="cpu").unsqueeze(1)  # [time, 1]
+        running, longest = batch, time
+        if not torch.compiler.is_exporting():  # which does not know the lengths yet
+            running = int(lengths.count_nonzero())  # empty sequences keep the state they were given
+            longest = int(lengths[0])
+        times = torch.arange(longest, device="cpu").unsqueeze(1)  # [time, 1]
         is_real = times < lengths  # [time, batch]
         batch_sizes = is_real.sum(1)
         places = order * columns + times if self.batch_first else times * columns + order
         packed_places = places[is_real].to(input.device)
         order = order.to(input.device)
-        if batch_sizes.numel() == 0:  # every sequence is empty
+        if longest == 0:  # every sequence is empty
             return input.new_zeros(rows, columns, self.feature_size), (hx[0].clone(), hx[1].clone())
         h_0, c_0 = (state.index_select(1, order) for state in hx)
-        running = int(batch_sizes[0])  # empty sequences keep the state they were given
         data, state = self._run(
             input.reshape(rows * columns, self.input_size).index_select(0, packed_places),
-            BatchSizes(batch_sizes.numel(), running, batch_sizes),
+            BatchSizes(longest, running, batch_sizes),
             (h_0[:, :running], c_0[:, :running]),
         )
         output = data.new_zeros(rows * columns, self.feature_size)

@@ -26,8 +26,9 @@ class BatchSizes:
     Args:
         time: number of time steps T.
         batch: number of sequences at the first one.
-        tensor: [T], int64 on the CPU, as in `PackedSequence`; None: all sequences are of one length
-            (then `time` and `batch` may be what torch.export leaves open).
+        tensor: [T], int64 on the CPU, as `PackedSequence` has it; None: all are of one length.
+
+    With the native backend, torch.export may leave all three open.
     """
 
     def __init__(self, time: int, batch: int, tensor: Tensor | None = None) -> None:
@@ -50,7 +51,7 @@ class BatchSizes:
     @property
     def is_full(self) -> bool:
         """Whether all sequences are of one length."""
-        return self._tensor is None or self.batch == self.numbers[-1]
+        return self._tensor is None
 
 
 class Backend(ABC):

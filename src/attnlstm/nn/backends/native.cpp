@@ -445,7 +445,7 @@ struct Forward {
 
   void operator()(const Slice& slice) const {
     constexpr int64_t lanes = kLanes<T>;
-    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = batch.sizes[0];
+    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
     const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
     const int64_t input_size = data.size(1), rows = slice.rows(batch_size);
     const bool projects = !w_hr.empty();
@@ -564,6 +564,9 @@ Result forward(
     const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
     const std::optional<Tensor>& weight_hr, bool keep) {
   const Batch batch(batch_sizes);
+  TORCH_CHECK(
+      batch.steps() == data.size(0) && (batch.time() == 0 || batch.sizes[0] <= h_0.size(1)),
+      "batch_sizes do not fit the data or the state");
   const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
   const int64_t width = padded(hidden_size), input_size = data.size(1);
   const auto options = data.options();
@@ -605,7 +608,7 @@ Result forward(
   Tensor gates = empty_in_huge_pages({directions, kept, kGates * width}, options);
   Tensor cells = empty_in_huge_pages({directions, kept, width}, options);
   for_each_slice(
-      directions, batch.sizes[0],
+      directions, h_0.size(1),
       Forward<T>{
           batch, data, h_0, c_0, w_ih, w_hh, w_hr, gate_bias, keep, output, h_n, c_n, gates,
           cells});
@@ -667,7 +670,7 @@ struct Backward {
 
   void operator()(const Slice& slice) const {
     constexpr int64_t lanes = kLanes<T>;
-    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = batch.sizes[0];
+    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
     const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
     const int64_t width_h = padded(size_h), rows = slice.rows(batch_size), steps = batch.steps();
     const bool projects = !w_hr.empty();
@@ -907,7 +910,7 @@ Gradients backward(
     unprojected = at::empty({directions, steps, width}, options);
   }
   for_each_slice(
-      directions, batch.sizes[0],
+      directions, h_0.size(1),
       Backward<T>{
           batch, d_output, h_0, c_0, output, gates, cells, w_ih, w_hh, w_hr, d_h, d_c, d_z,
           h_previous, d_data, d_projected, unprojected});

@@ -30,13 +30,13 @@ def load_library() -> str | None:
     Returns the reason where that is impossible; there is one attempt in a process.
     """
     try:
-        torch.ops.load_library(_find_library())
+        torch.ops.load_library(find_library())
     except (OSError, RuntimeError) as error:  # of the folder and of the compiler
         return _first_error_line(str(error))
     return None
 
 
-def _find_library() -> Path:
+def find_library() -> Path:
     """The library for this source and machine, built unless it is there and whole."""
     # The compiler alone gets -fopenmp: the threads are to be those of torch's own OpenMP library,
     # which is found at load time. A second one beside it would compete for the cores.

@@ -1,0 +1,272 @@
+"""Training steps and inference of every backend beside torch.nn.LSTM, as ratios in one run.
+
+    python -m benchmarks.lstm
+    python -m benchmarks.lstm --shapes 100,64,128,128 --lengths full uniform --layers 1 --threads 1
+    python -m benchmarks.lstm --dtype bfloat16 --backends native torch
+
+For each case one table row per variant: the median milliseconds of a training step (forward and
+backward, of the weights and the input) and of inference, their spread (the middle half of the
+samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
+packed batch it is, and its share of the machine's peak, which is what a large matrix product
+reached in the same run. The variants take turns, so that what disturbs the machine disturbs all.
+
+Lengths: full; uniform, from 10 % to 100 % of the time steps; or as spread as those of the bundled
+JapaneseVowels recordings (vowels) or BBC News articles (news), scaled so that the longest, or of
+the articles the longest twentieth, fill the time steps.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import geometric_mean, median, quantiles
+from typing import NamedTuple
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from attnlstm.data.archive import ArchiveRows
+from attnlstm.data.bbc_news import BBCNews
+from attnlstm.nn import LSTM
+from attnlstm.tables import print_table
+
+SHAPES = [
+    "29,32,12,64",
+    "100,32,64,64",
+    "100,64,128,128",
+    "200,64,128,256",
+    "100,64,256,512",
+    "400,8,128,128",
+]
+PADDED, PACKED = "nn.LSTM padded", "nn.LSTM packed"
+MIN_SAMPLES, MAX_SAMPLES = 3, 30
+
+
+class Case(NamedTuple):
+    """The sizes of one batch and of the LSTM that reads it."""
+
+    time: int
+    batch: int
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    directions: int
+    lengths: str
+
+    def __str__(self) -> str:
+        sizes = f"{self.time}, {self.batch}, {self.input_size}, {self.hidden_size}"
+        return f"({sizes}), {self.num_layers} x {self.directions}, {self.lengths}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, help="time,batch,input,hidden")
+    lengths = ["full", "uniform", "vowels", "news"]
+    parser.add_argument("--lengths", nargs="+", default=lengths, choices=lengths)
+    parser.add_argument("--layers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--directions", nargs="+", type=int, default=[1, 2], choices=[1, 2])
+    parser.add_argument("--backends", nargs="+", default=["fused", "torch", "native"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each case")
+    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+    cases = [
+        Case(*map(int, shape.split(",")), num_layers, directions, lengths)
+        for num_layers, directions, lengths, shape in product(
+            options.layers, options.directions, options.lengths, options.shapes
+        )
+    ]
+    peak = measure_peak(dtype)
+    results = [
+        measure(case, options.backends, dtype, options.seconds, peak)
+        for case in track(cases, "measuring")
+    ]
+    for result in results:
+        print_case(result)
+    print_summary(results)
+    if options.output is not None:
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": options.threads,
+            "torch": torch.__version__,
+            "dtype": options.dtype,
+            "peak_gflops": peak,
+        }
+        content = json.dumps({"machine": machine, "cases": results}, indent=1)
+        options.output.write_text(content + "\n", encoding="utf-8")
+
+
+def measure_peak(dtype: torch.dtype) -> float:
+    """Billions of operations a second of a large matrix product."""
+    size = 2048
+    a, b = torch.randn(2, size, size, dtype=dtype)
+    samples = []
+    for _ in range(8):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        samples.append(time.perf_counter() - started)
+    return 2 * size**3 / min(samples) / 1e9
+
+
+def measure(
+    case: Case, backends: Sequence[str], dtype: torch.dtype, seconds: float, peak: float
+) -> dict:
+    """Samples of every variant of one case, by turns: a round of all, then the next round."""
+    torch.manual_seed(0)
+    variants, inputs, steps = build(case, backends, dtype)
+    # Multiplications and additions of the real steps: of the forward alone, 3 times in training.
+    sizes = [case.input_size] + [case.directions * case.hidden_size] * (case.num_layers - 1)
+    operations = sum(
+        2 * steps * case.directions * 4 * case.hidden_size * (size + case.hidden_size)
+        for size in sizes
+    )
+    result: dict = {"case": case._asdict(), "name": str(case), "steps": steps}
+    for mode in ("training", "inference"):
+        samples: dict[str, list[float]] = {name: [] for name in variants}
+        deadline = time.perf_counter() + seconds / 2
+        for number in range(1 + MAX_SAMPLES):
+            if number > MIN_SAMPLES and time.perf_counter() > deadline:
+                break
+            for name, call in variants.items():
+                elapsed = run(call, inputs, mode == "training")
+                if number > 0:  # the first round warms up
+                    samples[name].append(elapsed)
+        padded, packed = median(samples[PADDED]), median(samples[PACKED])
+        work = operations * (3 if mode == "training" else 1)
+        result[mode] = {
+            name: {
+                "milliseconds": 1e3 * median(values),
+                "spread": (quantiles(values)[2] - quantiles(values)[0]) / median(values),
+                "times_padded": padded / median(values),
+                "times_packed": packed / median(values),
+                "share_of_peak": work / median(values) / 1e9 / peak,
+            }
+            for name, values in samples.items()
+        }
+    return result
+
+
+def build(
+    case: Case, backends: Sequence[str], dtype: torch.dtype
+) -> tuple[dict[str, Callable[[Tensor], Tensor]], Tensor, int]:
+    """The variants by name, the input that they take, and the number of real steps in it."""
+    lengths = sample_lengths(case)
+    sizes = (case.input_size, case.hidden_size, case.num_layers)
+    bidirectional = case.directions == 2
+    theirs = nn.LSTM(*sizes, bidirectional=bidirectional).to(dtype)
+
+    def packed(inputs: Tensor) -> Tensor:
+        return theirs(pack_padded_sequence(inputs, lengths, enforce_sorted=False))[0].data
+
+    variants: dict[str, Callable[[Tensor], Tensor]] = {
+        PADDED: lambda inputs: theirs(inputs)[0],
+        PACKED: packed,
+    }
+    for name in backends:
+        ours = LSTM(*sizes, bidirectional=bidirectional, backend=name).to(dtype)
+        ours.load_state_dict(theirs.state_dict())
+        variants[name] = lambda inputs, ours=ours: ours(inputs, lengths=lengths)[0]
+    inputs = torch.randn(case.time, case.batch, case.input_size, dtype=dtype)
+    return variants, inputs, int(lengths.sum())
+
+
+def sample_lengths(case: Case) -> Tensor:
+    """[batch]: evenly spaced quantiles of the distribution, shuffled; the longest fills the time."""
+    if case.lengths == "full":
+        shares = torch.ones(case.batch)
+    elif case.lengths == "uniform":
+        shares = torch.linspace(0.1, 1, case.batch)
+    else:
+        places = torch.linspace(0, 1, case.batch)
+        values = vowel_lengths() if case.lengths == "vowels" else news_lengths()
+        shares = values.quantile(places)
+    lengths = (shares * case.time).round().long().clamp(1, case.time)
+    lengths[-1] = case.time
+    return lengths[torch.randperm(case.batch)]
+
+
+def vowel_lengths() -> Tensor:
+    """Of the recordings of JapaneseVowels, as shares of the longest."""
+    lengths = torch.tensor(
+        [float(len(row.value)) for row in ArchiveRows("JapaneseVowels", "train")]
+    )
+    return lengths / lengths.max()
+
+
+def news_lengths() -> Tensor:
+    """Of the articles of BBC News in words, as shares of what the longest twentieth is cut to."""
+    lengths = torch.tensor([float(len(str(row.value).split())) for row in BBCNews("train")])
+    return (lengths / lengths.quantile(0.95)).clamp(max=1)
+
+
+def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float:
+    """The seconds of one call, with its backward when it trains."""
+    inputs = inputs.detach().requires_grad_(trains)
+    started = time.perf_counter()
+    with torch.set_grad_enabled(trains):
+        output = call(inputs)
+        if trains:
+            output.backward(torch.ones_like(output))
+    return time.perf_counter() - started
+
+
+def print_case(result: dict) -> None:
+    rows = [
+        [
+            name,
+            *(
+                text
+                for mode in ("training", "inference")
+                for text in (
+                    f"{result[mode][name]['milliseconds']:.2f}",
+                    f"{result[mode][name]['spread']:.0%}",
+                    f"{result[mode][name]['times_padded']:.2f}",
+                    f"{result[mode][name]['times_packed']:.2f}",
+                    f"{result[mode][name]['share_of_peak']:.0%}",
+                )
+            ),
+        ]
+        for name in result["training"]
+    ]
+    columns = ["training, ms", "spread", "x padded", "x packed", "of peak"]
+    columns += ["inference, ms", *columns[1:]]
+    print_table(result["name"], ["variant", *columns], rows)
+
+
+def print_summary(results: Sequence[dict]) -> None:
+    """Geometric means over the shapes, full and ragged batches apart, and the worst of them."""
+    rows = []
+    for is_full, mode in product((True, False), ("training", "inference")):
+        chosen = [r[mode] for r in results if (r["case"]["lengths"] == "full") == is_full]
+        for name in chosen[0] if chosen else ():
+            if name not in (PADDED, PACKED):
+                padded = [r[name]["times_padded"] for r in chosen]
+                packed = [r[name]["times_packed"] for r in chosen]
+                better = [min(pair) for pair in zip(padded, packed, strict=True)]
+                rows.append(
+                    [
+                        f"{'full' if is_full else 'ragged'}, {mode}: {name}",
+                        f"{geometric_mean(padded):.2f}",
+                        f"{geometric_mean(packed):.2f}",
+                        f"{geometric_mean(better):.2f}",
+                        f"{min(better):.2f}",
+                    ]
+                )
+    columns = ["times nn.LSTM padded", "packed", "the better", "the better, worst shape"]
+    print_table("geometric means", ["backend", *columns], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The native backend: its build, and what an operator of our own has to promise."""
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from attnlstm.nn import LSTM
+from attnlstm.nn.backends import BACKENDS, native_build
+
+ONE_CALL = """
+import sys, torch
+from attnlstm.nn import LSTM
+torch.manual_seed(0)
+lstm = LSTM(3, 4, backend=sys.argv[1])
+print(lstm(torch.ones(5, 2, 3))[0].sum().item())
+"""
+
+
+def start(backend: str, folder: Path, **environment: str) -> subprocess.Popen:
+    """One call of an LSTM in a new process that keeps its extensions in a folder of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ONE_CALL, backend],
+        env=os.environ | {"TORCH_EXTENSIONS_DIR": str(folder)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def operator_arguments(dtype: torch.dtype, directions: int, projects: bool) -> list:
+    """Arguments of the operator for three ragged sequences, which all want gradients."""
+    torch.manual_seed(0)
+    input_size, hidden_size, proj_size = 3, 5, 2 if projects else 5
+    batch_sizes = torch.tensor([3, 3, 1])
+
+    def tensor(*sizes: int) -> Tensor:
+        return torch.randn(*sizes, dtype=dtype, requires_grad=True)
+
+    return [
+        tensor(7, input_size),
+        batch_sizes,
+        tensor(directions, 3, proj_size),
+        tensor(directions, 3, hidden_size),
+        tensor(directions, 4 * hidden_size, input_size),
+        tensor(directions, 4 * hidden_size, proj_size),
+        tensor(directions, 4 * hidden_size),
+        tensor(directions, proj_size, hidden_size) if projects else None,
+        True,
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("projects", [False, True])
+def test_the_operator_keeps_torchs_rules(directions: int, projects: bool) -> None:
+    BACKENDS["native"].load()
+    arguments = operator_arguments(torch.float64, directions, projects)
+    torch.library.opcheck(torch.ops.attnlstm.lstm_layer.default, arguments)
+
+
+@pytest.mark.parametrize("bad", [[3, 3, 3], [1, 3, 3], [4, 3]])
+def test_the_operator_refuses_batch_sizes_that_do_not_fit(bad: list[int]) -> None:
+    BACKENDS["native"].load()
+    arguments = operator_arguments(torch.float32, 1, False)
+    arguments[1] = torch.tensor(bad)
+    with pytest.raises(RuntimeError, match="batch_sizes"):
+        torch.ops.attnlstm.lstm_layer(*arguments)
+
+
+def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> list[Tensor]:
+    inputs = inputs.clone().requires_grad_()
+    output, (h_n, c_n) = lstm(inputs, lengths=lengths)
+    loss = (output**2).sum() + (h_n**3).sum() + c_n.sum()
+    return [output, h_n, c_n, *torch.autograd.grad(loss, [inputs, *lstm.parameters()])]
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2, "proj_size": 9}])
+def test_any_number_of_threads_and_any_run_give_the_same_bits(options: dict) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(20, 70, **options, backend="native")
+    inputs = torch.randn(300, 13, 20)
+    lengths = torch.randint(1, 301, (13,))
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5, 5):
+            torch.set_num_threads(count)
+            results.append(results_and_gradients(lstm, inputs, lengths))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+@pytest.mark.parametrize("hidden_size", [1, 15, 16, 17, 64, 100])
+@pytest.mark.parametrize("batch", [1, 5, 6, 7, 31])
+def test_every_size_equals_float64(hidden_size: int, batch: int) -> None:
+    """Sizes around the vectors' and the blocks' own, long enough for sums in several parts."""
+    torch.manual_seed(0)
+    lstm = LSTM(150, hidden_size, backend="native")
+    reference = nn.LSTM(150, hidden_size).double()
+    reference.load_state_dict(lstm.state_dict())
+    inputs = torch.randn(40, batch, 150)
+    output, (h_n, c_n) = lstm(inputs)
+    expected, (expected_h_n, expected_c_n) = reference(inputs.double())
+    for actual, wanted in ((output, expected), (h_n, expected_h_n), (c_n, expected_c_n)):
+        torch.testing.assert_close(actual.double(), wanted, atol=2e-6, rtol=0)
+    weights = torch.randn_like(output)
+    (output * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(
+            lstm.get_parameter(name).grad.double(), parameter.grad, atol=2e-4, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0, 1e4])
+def test_activations_are_exact_from_tiny_to_saturated(scale: float) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(4, 8, backend="native")
+    reference = nn.LSTM(4, 8).double()
+    reference.load_state_dict(lstm.state_dict())
+    inputs = scale * torch.randn(6, 3, 4)
+    torch.testing.assert_close(
+        lstm(inputs)[0].double(), reference(inputs.double())[0], atol=1e-6, rtol=1e-5
+    )
+
+
+def test_what_is_not_finite_shows() -> None:
+    lstm = LSTM(3, 4, backend="native")
+    inputs = torch.ones(5, 2, 3)
+    inputs[2, 1, 0] = float("nan")
+    output, _ = lstm(inputs)
+    assert output[:2].isfinite().all()
+    assert output[:, 0].isfinite().all()
+    assert output[2:, 1].isnan().all()
+    inputs[2, 1, 0] = float("inf")
+    output, _ = lstm(inputs)
+    assert not output[2:, 1].isnan().any()
+
+
+def test_calls_leave_no_memory_behind() -> None:
+    lstm = LSTM(3, 20, bidirectional=True, backend="native")
+    inputs = torch.ones(5, 2, 3)
+
+    def call(times: int) -> int:
+        for _ in range(times):
+            lstm(inputs)[0].sum().backward()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = call(500)
+    assert call(5_000) - before < 4 * 1024  # KiB; the smallest of its tensors would take 6,000
+
+
+class Exported(nn.Module):
+    """Modules are exported with positional arguments."""
+
+    def __init__(self, lstm: LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return self.lstm(inputs, lengths=lengths)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_export_leaves_batch_time_and_lengths_open(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 5, 2, batch_first=batch_first, bidirectional=True, backend="native").eval()
+    batch, time = Dim("batch"), Dim("time")
+    shapes = {"inputs": (batch, time, None) if batch_first else (time, batch, None)}
+
+    def inputs(batch: int, time: int) -> Tensor:
+        return torch.randn(*((batch, time) if batch_first else (time, batch)), 3)
+
+    full = torch.export.export(
+        Exported(lstm), (inputs(4, 6),), dynamic_shapes=shapes | {"lengths": None}
+    )
+    ragged = torch.export.export(
+        Exported(lstm),
+        (inputs(4, 6), torch.tensor([6, 2, 3, 1])),
+        dynamic_shapes=shapes | {"lengths": (batch,)},
+    )
+    others, lengths = inputs(5, 9), torch.tensor([9, 0, 3, 8, 1])
+    torch.testing.assert_close(full.module()(others), lstm(others))
+    torch.testing.assert_close(ragged.module()(others, lengths), lstm(others, lengths=lengths))
+
+
+def test_without_a_compiler_it_says_so_and_auto_does_without(tmp_path: Path) -> None:
+    by_name = start("native", tmp_path, CXX="no-such-compiler")
+    auto = start("auto", tmp_path, CXX="no-such-compiler")
+    _, errors = by_name.communicate()
+    assert by_name.returncode == 1
+    assert re.search("backend='native' cannot run this LSTM: .*no-such-compiler.*not found", errors)
+    assert "use backend='naive' or 'fused' or 'torch'" in errors
+    output, errors = auto.communicate()
+    assert auto.returncode == 0, errors
+    torch.manual_seed(0)
+    expected, _ = LSTM(3, 4, backend="naive")(torch.ones(5, 2, 3))
+    assert float(output) == pytest.approx(expected.sum().item(), abs=1e-5)
+    assert errors.count("UserWarning: without native kernels, which cannot be built") == 1
+
+
+def test_a_damaged_build_heals_while_two_processes_want_it(tmp_path: Path) -> None:
+    BACKENDS["native"].load()
+    library = native_build.find_library()
+    folder = tmp_path / library.parent.name
+    shutil.copytree(library.parent, folder)
+    (folder / library.name).write_bytes(library.read_bytes()[:5000])
+    both = [start("native", tmp_path), start("native", tmp_path)]
+    results = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    assert sum(errors.count("building the native LSTM") for _, errors in results) == 1
