@@ -183,7 +183,7 @@ def build(
 
 
 def sample_lengths(case: Case) -> Tensor:
-    """[batch]: evenly spaced quantiles of the distribution, shuffled; the longest fills the time."""
+    """[batch]: evenly spaced quantiles of the distribution, shuffled; the longest is full."""
     if case.lengths == "full":
         shares = torch.ones(case.batch)
     elif case.lengths == "uniform":
