@@ -472,7 +472,7 @@ class PredictDataConfig:
     time_column: str | None = None
     channel_columns: list[str] | None = None
     delimiter: str | None = None
-    batch_size: int = within("[1, inf)", 256)
+    batch_size: int = within("[1, inf)", 64)
 
 
 @dataclass

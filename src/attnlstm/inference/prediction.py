@@ -75,15 +75,14 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
             writer = files.enter_context(open_writer(output, columns))
         start = 0
         rows = show_progress(source, "predicting") if config.text is None else source
-        for batch in batches_of(rows):
-            predictions = predictor.predict(batch)
+        for predictions in predictor.predict_chunks(batches_of(rows)):
             if config.attention and any(p.label and p.attention is None for p in predictions):
                 pooling = trained.config.model.pooling.name.value
                 raise UserError(f"attention=true: this model's pooling, {pooling}, has none")
             if writer is not None:
                 numbered = enumerate(predictions, start)
                 writer.write([to_columns(config, trained, *item) for item in numbered])
-            start += len(batch)
+            start += len(predictions)
             for prediction in predictions:
                 counters.add(prediction)
                 if config.report is not None:

@@ -1,6 +1,6 @@
 """A trained model applied to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -62,27 +62,48 @@ class Predictor:
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """A prediction for each row, in their order; a bad row's says what is wrong with it."""
+        return self._begin(rows)()
+
+    def predict_chunks(self, chunks: Iterable[Sequence[Row]]) -> Iterator[list[Prediction]]:
+        """`predict` for one chunk of rows after the other.
+
+        A chunk is read and encoded while the workers still compute the one before it.
+        """
+        finish = None
+        for rows in chunks:
+            begun = self._begin(rows)
+            if finish is not None:
+                yield finish()
+            finish = begun
+        if finish is not None:
+            yield finish()
+
+    def _begin(self, rows: Sequence[Row]) -> Callable[[], list[Prediction]]:
+        """Encode the rows and hand them to the workers; call the result for what they say."""
         problems = [find_problem(row, self._num_channels) for row in rows]
         sound = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
         steps = encode_values(self.encoder, [row.value for row in sound], self.counts)
         order = sorted(range(len(sound)), key=lambda number: len(steps[number]))
         starts = range(0, len(order), self.batch_size)
         batches = [order[start : start + self.batch_size] for start in starts]
-        inputs = ([steps[number] for number in batch] for batch in batches)
-        predictions: dict[int, Prediction] = {}
-        for batch, results in zip(
-            batches, self._workers.map(self._predict_batch, inputs), strict=True
-        ):
-            for number, (probabilities, attention) in zip(batch, results, strict=True):
-                label = self.label_names[int(probabilities.argmax())]
-                predictions[number] = Prediction(
-                    sound[number], None, label, probabilities, attention
-                )
-        in_order = (predictions[number] for number in range(len(sound)))
-        return [
-            next(in_order) if problem is None else Prediction(row, " ".join(problem).strip())
-            for row, problem in zip(rows, problems, strict=True)
-        ]
+        inputs = [[steps[number] for number in batch] for batch in batches]
+        answers = self._workers.map(self._predict_batch, inputs)
+
+        def finish() -> list[Prediction]:
+            predictions: dict[int, Prediction] = {}
+            for batch, results in zip(batches, answers, strict=True):
+                for number, (probabilities, attention) in zip(batch, results, strict=True):
+                    label = self.label_names[int(probabilities.argmax())]
+                    predictions[number] = Prediction(
+                        sound[number], None, label, probabilities, attention
+                    )
+            in_order = (predictions[number] for number in range(len(sound)))
+            return [
+                next(in_order) if problem is None else Prediction(row, " ".join(problem).strip())
+                for row, problem in zip(rows, problems, strict=True)
+            ]
+
+        return finish
 
     @torch.inference_mode()
     def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:

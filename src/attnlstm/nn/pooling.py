@@ -28,10 +28,12 @@ class Pooling(nn.Module, ABC):
         """
         batch, time, _ = outputs.shape
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
+        has_padding = torch.compiler.is_exporting() or bool((lengths < time).any())
         lengths = lengths.to(outputs.device)
         is_real = torch.arange(time, device=outputs.device) < lengths.unsqueeze(1)
-        # Whatever stands on padding, NaN too, must not reach a sum: 0 * NaN is NaN.
-        outputs = outputs.masked_fill(~is_real.unsqueeze(2), 0)
+        if has_padding:
+            # Whatever stands on padding, NaN too, must not reach a sum: 0 * NaN is NaN.
+            outputs = outputs.masked_fill(~is_real.unsqueeze(2), 0)
         return self.pool(outputs, h_n, lengths, is_real)
 
     @abstractmethod
@@ -59,7 +61,7 @@ class HnQueryAttention(Pooling):
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         query = last_layer_state(h_n, outputs.size(2))
-        scores = dot(outputs, query.unsqueeze(1))  # [batch, time]
+        scores = dot(outputs, query)  # [batch, time]
         if self.scaled:
             scores = scores / outputs.size(2) ** 0.5
         return attend(outputs, scores, is_real)
@@ -124,11 +126,13 @@ def last_layer_state(h_n: Tensor, feature_size: int) -> Tensor:
 
 
 def dot(outputs: Tensor, query: Tensor) -> Tensor:
-    """Dot products along the features, `[batch, time]`, in float32 at least: half precision, also
-    autocast's, would overflow or blur the scores.
+    """Dot products `[batch, time]` of the outputs with a query `[feature]` or `[batch, feature]`.
+
+    They are in float32 at least: half precision, also autocast's, would overflow or blur them.
     """
     dtype = torch.promote_types(outputs.dtype, torch.float32)
-    return (outputs.to(dtype) * query.to(dtype)).sum(2)
+    with torch.autocast(outputs.device.type, enabled=False):
+        return (outputs.to(dtype) @ query.to(dtype).unsqueeze(-1)).squeeze(-1)
 
 
 def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:

@@ -259,8 +259,8 @@ inline void multiply(
 template <typename T>
 constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
 
-// The product of all rows and one panel. `start(row, sums)` sets the sums of a row to start from,
-// `finish(row, sums)` takes them, while they are in registers.
+// The product of all rows and one panel. `start(row, sums)` sets the sums of a row to start from;
+// `finish(row, sums, count)` takes those of the `count` rows from `row` on, still in the cache.
 template <int N, typename T, typename Start, typename Finish>
 void multiply_panel(
     const Rows<T>& rows, const T* panel, int64_t depth, Start start, Finish finish) {
@@ -282,13 +282,11 @@ void multiply_panel(
       });
       const T* next = panel + end * kWidth<T> + (row / kRows * (end - begin) - begin) * kLanes<T>;
       multiply<M, N>(rows.first + row, rows.step, panel, begin, end, next, sums);
-      unroll<M>([&](auto m) __attribute__((always_inline)) {
-        if (end == depth) {
-          finish(row + m, sums[m]);
-        } else {
-          std::copy_n(sums[m], N, &unfinished[(row + m) * N]);
-        }
-      });
+      if (end == depth) {
+        finish(row, sums, M);
+      } else {
+        std::copy_n(sums[0], M * N, &unfinished[row * N]);
+      }
     };
     // Spread evenly, because seven rows are faster as four and three than as six and one.
     int64_t row = 0;
@@ -317,7 +315,11 @@ void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Start start, F
     multiply_panel<kGates>(
         rows, matrix.panel(panel), matrix.depth,
         [&](int64_t row, auto& sums) { start(row, unit, sums); },
-        [&](int64_t row, auto& sums) { finish(row, unit, sums); });
+        [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
+          for (int m = 0; m < count; ++m) {
+            finish(row + m, unit, sums[m]);
+          }
+        });
   }
 }
 
@@ -329,10 +331,12 @@ void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, T* const* out) 
     multiply_panel<N>(
         rows, matrix.panel(panel), matrix.depth,
         [](int64_t, auto& sums) { std::fill_n(sums, N, Vector<T>{}); },
-        [&](int64_t row, auto& sums) {
-          for (int64_t n = 0; n < N; ++n) {
-            const int64_t first = column + n * kLanes<T>;
-            store(sums[n], out[row] + first, matrix.columns - first);
+        [&](int64_t row, auto* sums, int count) {
+          for (int m = 0; m < count; ++m) {
+            for (int64_t n = 0; n < N; ++n) {
+              const int64_t first = column + n * kLanes<T>;
+              store(sums[m][n], out[row + m] + first, matrix.columns - first);
+            }
           }
         });
   };
@@ -790,9 +794,9 @@ void sum_over_steps(
           sums[n] = load(sum + row * kWidth<T> + n * kLanes<T>);
         }
       },
-      [&](int64_t row, auto& sums) {
-        for (int64_t n = 0; n < kGates; ++n) {
-          store(sums[n], sum + row * kWidth<T> + n * kLanes<T>);
+      [&](int64_t row, auto* sums, int count) {
+        for (int64_t n = 0; n < count * kGates; ++n) {
+          store(sums[0][n], sum + row * kWidth<T> + n * kLanes<T>);
         }
       });
 }
