@@ -1,7 +1,7 @@
 """How many texts a second `python predict.py` takes from file to file, its start-up included.
 
     python -m benchmarks.prediction
-    python -m benchmarks.prediction --ckpt runs/bbc_news/.../best.ckpt --texts 50000
+    python -m benchmarks.prediction --ckpt runs/bbc_news/.../best.ckpt --texts 20000
 
 The texts are the bundled BBC News articles, over and over, cut to their first 64 words. Without a
 checkpoint, the model is that of `python train.py experiment=bbc_news data.max_length=64`, trained
@@ -38,7 +38,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--ckpt", type=Path)
-    parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--texts", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of predict.py's configuration")
     options = parser.parse_args()

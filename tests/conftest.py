@@ -31,6 +31,17 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(CACHE)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The native backend is tested wherever it can be built."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if item.path.name == "test_native.py" or "native" in parameters:
+        from attnlstm.nn.backends import BACKENDS
+
+        BACKENDS["native"].load()
+        if BACKENDS["native"].failure is not None:
+            pytest.skip(f"no native backend: {BACKENDS['native'].failure}")
+
+
 @pytest.fixture(scope="session")
 def run_train() -> Callable:
     """Train in this process: `run_train(run_dir, *overrides)`.
