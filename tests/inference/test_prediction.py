@@ -364,7 +364,7 @@ def test_an_interrupted_run_leaves_no_half_output(text_checkpoint, texts, tmp_pa
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("attnlstm.inference.predictor.Predictor.predict", stop)
+    monkeypatch.setattr("attnlstm.inference.predictor.Predictor.predict_chunks", stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
     assert output.read_text() == "precious"

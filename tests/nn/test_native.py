@@ -131,7 +131,7 @@ def test_activations_are_exact_from_tiny_to_saturated(scale: float) -> None:
     reference.load_state_dict(lstm.state_dict())
     inputs = scale * torch.randn(6, 3, 4)
     torch.testing.assert_close(
-        lstm(inputs)[0].double(), reference(inputs.double())[0], atol=1e-6, rtol=1e-5
+        lstm(inputs)[0].double(), reference(inputs.double())[0], atol=5e-6, rtol=1e-5
     )
 
 
@@ -185,9 +185,7 @@ def test_export_leaves_batch_time_and_lengths_open(batch_first: bool) -> None:
     def inputs(batch: int, time: int) -> Tensor:
         return torch.randn(*((batch, time) if batch_first else (time, batch)), 3)
 
-    full = torch.export.export(
-        Exported(lstm), (inputs(4, 6),), dynamic_shapes=shapes | {"lengths": None}
-    )
+    full = torch.export.export(Exported(lstm), (inputs(4, 6),), dynamic_shapes=shapes)
     ragged = torch.export.export(
         Exported(lstm),
         (inputs(4, 6), torch.tensor([6, 2, 3, 1])),
@@ -210,7 +208,7 @@ def test_without_a_compiler_it_says_so_and_auto_does_without(tmp_path: Path) -> 
     torch.manual_seed(0)
     expected, _ = LSTM(3, 4, backend="naive")(torch.ones(5, 2, 3))
     assert float(output) == pytest.approx(expected.sum().item(), abs=1e-5)
-    assert errors.count("UserWarning: without native kernels, which cannot be built") == 1
+    assert errors.count("UserWarning: without the native kernels, which cannot be built") == 1
 
 
 def test_a_damaged_build_heals_while_two_processes_want_it(tmp_path: Path) -> None:
