@@ -4,9 +4,9 @@
     python -m benchmarks.lstm --shapes 100,64,128,128 --lengths full uniform --layers 1 --threads 1
     python -m benchmarks.lstm --dtype bfloat16 --backends native torch
 
-For each case one table row per variant: the median milliseconds of a training step (forward and
-backward, of the weights and the input) and of inference, their spread (the middle half of the
-samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
+For each case two tables, of a training step (forward and backward, of the weights and the input)
+and of inference, with a row per variant: the median milliseconds, their spread (the middle half of
+the samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
 packed batch it is, and its share of the machine's peak, which is what a large matrix product
 reached in the same run. The variants take turns, so that what disturbs the machine disturbs all.
 
@@ -223,26 +223,20 @@ def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float
 
 
 def print_case(result: dict) -> None:
-    rows = [
-        [
-            name,
-            *(
-                text
-                for mode in ("training", "inference")
-                for text in (
-                    f"{result[mode][name]['milliseconds']:.2f}",
-                    f"{result[mode][name]['spread']:.0%}",
-                    f"{result[mode][name]['times_padded']:.2f}",
-                    f"{result[mode][name]['times_packed']:.2f}",
-                    f"{result[mode][name]['share_of_peak']:.0%}",
-                )
-            ),
+    columns = ["variant", "milliseconds", "spread", "x padded", "x packed", "of peak"]
+    for mode in ("training", "inference"):
+        rows = [
+            [
+                name,
+                f"{found['milliseconds']:.2f}",
+                f"{found['spread']:.0%}",
+                f"{found['times_padded']:.2f}",
+                f"{found['times_packed']:.2f}",
+                f"{found['share_of_peak']:.0%}",
+            ]
+            for name, found in result[mode].items()
         ]
-        for name in result["training"]
-    ]
-    columns = ["training, ms", "spread", "x padded", "x packed", "of peak"]
-    columns += ["inference, ms", *columns[1:]]
-    print_table(result["name"], ["variant", *columns], rows)
+        print_table(f"{result['name']}, {mode}", columns, rows)
 
 
 def print_summary(results: Sequence[dict]) -> None:
@@ -264,8 +258,8 @@ def print_summary(results: Sequence[dict]) -> None:
                         f"{min(better):.2f}",
                     ]
                 )
-    columns = ["times nn.LSTM padded", "packed", "the better", "the better, worst shape"]
-    print_table("geometric means", ["backend", *columns], rows)
+    columns = ["backend", "x padded", "x packed", "x better", "worst"]
+    print_table("times as fast as nn.LSTM, geometric means; worst case", columns, rows)
 
 
 if __name__ == "__main__":

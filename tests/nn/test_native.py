@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -148,6 +147,7 @@ def test_what_is_not_finite_shows() -> None:
     assert not output[2:, 1].isnan().any()
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read memory from")
 def test_calls_leave_no_memory_behind() -> None:
     lstm = LSTM(3, 20, bidirectional=True, backend="native")
     inputs = torch.ones(5, 2, 3)
@@ -155,10 +155,11 @@ def test_calls_leave_no_memory_behind() -> None:
     def call(times: int) -> int:
         for _ in range(times):
             lstm(inputs)[0].sum().backward()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        pages = int(Path("/proc/self/statm").read_text().split()[1])  # now, not at the peak
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     before = call(500)
-    assert call(5_000) - before < 4 * 1024  # KiB; the smallest of its tensors would take 6,000
+    assert call(5_000) - before < 2**22  # the smallest of its tensors would take more
 
 
 class Exported(nn.Module):
