@@ -35,44 +35,71 @@ def start(backend: str, folder: Path, **environment: str) -> subprocess.Popen:
     )
 
 
-def operator_arguments(dtype: torch.dtype, directions: int, projects: bool) -> list:
+def operator_arguments(
+    dtype: torch.dtype, directions: int, projects: bool, layout: str = "packed"
+) -> list:
     """Arguments of the operator for three ragged sequences, which all want gradients."""
     torch.manual_seed(0)
     input_size, hidden_size, proj_size = 3, 5, 2 if projects else 5
-    batch_sizes = torch.tensor([3, 3, 1])
+    sizes = {"packed": (7,), "time first": (4, 3), "batch first": (3, 4)}[layout]
+    lengths = torch.tensor([3, 2, 2] if layout == "packed" else [2, 3, 2])
 
     def tensor(*sizes: int) -> Tensor:
         return torch.randn(*sizes, dtype=dtype, requires_grad=True)
 
     return [
-        tensor(7, input_size),
-        batch_sizes,
+        tensor(*sizes, input_size),
+        lengths,
         tensor(directions, 3, proj_size),
         tensor(directions, 3, hidden_size),
         tensor(directions, 4 * hidden_size, input_size),
         tensor(directions, 4 * hidden_size, proj_size),
         tensor(directions, 4 * hidden_size),
         tensor(directions, proj_size, hidden_size) if projects else None,
-        True,
+        layout == "batch first",
+        7,
     ]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("projects", [False, True])
-def test_the_operator_keeps_torchs_rules(directions: int, projects: bool) -> None:
+@pytest.mark.parametrize("layout", ["packed", "time first", "batch first"])
+def test_the_operator_keeps_torchs_rules(directions: int, projects: bool, layout: str) -> None:
     BACKENDS["native"].load()
-    arguments = operator_arguments(torch.float64, directions, projects)
+    arguments = operator_arguments(torch.float64, directions, projects, layout)
     torch.library.opcheck(torch.ops.attnlstm.lstm_layer.default, arguments)
 
 
-@pytest.mark.parametrize("bad", [[3, 3, 3], [1, 3, 3], [4, 3]])
-def test_the_operator_refuses_batch_sizes_that_do_not_fit(bad: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("layout", "bad"),
+    [
+        ("packed", [3, 3, 3]),
+        ("packed", [2, 3, 2]),
+        ("packed", [5, 2]),
+        ("time first", [5, 3, 2]),
+        ("batch first", [5, 3, 2]),
+        ("batch first", [-1, 3, 2]),
+        ("batch first", [1, 3, 3, 3]),
+    ],
+)
+def test_the_operator_refuses_lengths_that_do_not_fit(layout: str, bad: list[int]) -> None:
     BACKENDS["native"].load()
-    arguments = operator_arguments(torch.float32, 1, False)
+    arguments = operator_arguments(torch.float32, 1, False, layout)
     arguments[1] = torch.tensor(bad)
-    with pytest.raises(RuntimeError, match="batch_sizes"):
+    with pytest.raises(RuntimeError, match="lengths"):
         torch.ops.attnlstm.lstm_layer(*arguments)
+
+
+def test_a_graph_that_is_retained_gives_the_same_gradients_again() -> None:
+    """The backward works in the memory of what the forward kept."""
+    torch.manual_seed(0)
+    lstm = LSTM(3, 20, backend="native", bidirectional=True)
+    output, _ = lstm(torch.randn(9, 4, 3), lengths=[9, 2, 5, 0])
+    loss = (output**3).sum()
+    first = torch.autograd.grad(loss, list(lstm.parameters()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(lstm.parameters()))
+    assert all(map(torch.equal, first, second))
 
 
 def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> list[Tensor]:

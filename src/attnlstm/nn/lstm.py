@@ -247,7 +247,7 @@ class LSTM(TorchLSTM):
         self.check_forward_args(data, hx, batch_sizes)
         first, last = int(batch_sizes[0]), int(batch_sizes[-1])
         sizes = BatchSizes(batch_sizes.numel(), first, None if first == last else batch_sizes)
-        output, state = self._run(data, sizes, hx)
+        output, state = self._run(data, hx, sizes)
         packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
         return packed, self.permute_hidden(state, unsorted_indices)
 
@@ -257,57 +257,27 @@ class LSTM(TorchLSTM):
         if hx is None:
             hx = self._zero_state(input, input.size(0 if self.batch_first else 1))
         self.check_forward_args(input, hx, None)
-        time_major = input.transpose(0, 1) if self.batch_first else input
-        time, batch = time_major.shape[:2]
+        batch, time = input.shape[:2] if self.batch_first else (input.size(1), input.size(0))
         if time == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
             lengths = check_lengths(lengths, batch, time)
-            if torch.compiler.is_exporting() or not bool(lengths.eq(time).all()):
-                return self._run_ragged(input, lengths, hx)
-        steps = time_major.reshape(time * batch, self.input_size)
-        output, state = self._run(steps, BatchSizes(time, batch), hx)
-        output = output.reshape(time, batch, self.feature_size)
-        return (output.transpose(0, 1) if self.batch_first else output), state
+            if not torch.compiler.is_exporting() and bool(lengths.eq(time).all()):
+                lengths = None
+        return self._run(input, hx, lengths)
 
-    def _run_ragged(self, input: Tensor, lengths: Tensor, hx: State) -> tuple[Tensor, State]:
-        """Pack the real steps of a padded batch, run, and put the results back in place."""
-        rows, columns = input.shape[:2]  # [batch, time] with batch_first, else [time, batch]
-        batch, time = (rows, columns) if self.batch_first else (columns, rows)
-        lengths, order = lengths.sort(descending=True, stable=True)
-        running, longest = batch, time
-        if not torch.compiler.is_exporting():  # which does not know the lengths yet
-            running = int(lengths.count_nonzero())  # empty sequences keep the state they were given
-            longest = int(lengths[0])
-        times = torch.arange(longest, device="cpu").unsqueeze(1)  # [time, 1]
-        is_real = times < lengths  # [time, batch]
-        batch_sizes = is_real.sum(1)
-        places = order * columns + times if self.batch_first else times * columns + order
-        packed_places = places[is_real].to(input.device)
-        order = order.to(input.device)
-        if longest == 0:  # every sequence is empty
-            return input.new_zeros(rows, columns, self.feature_size), (hx[0].clone(), hx[1].clone())
-        h_0, c_0 = (state.index_select(1, order) for state in hx)
-        data, state = self._run(
-            input.reshape(rows * columns, self.input_size).index_select(0, packed_places),
-            BatchSizes(longest, running, batch_sizes),
-            (h_0[:, :running], c_0[:, :running]),
-        )
-        output = data.new_zeros(rows * columns, self.feature_size)
-        output = output.index_copy_(0, packed_places, data)
-        h_n, c_n = (
-            torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1).index_select(
-                1, order.argsort()
-            )
-            for ran, initial in zip(state, (h_0, c_0), strict=True)
-        )
-        return output.view(rows, columns, self.feature_size), (h_n, c_n)
-
-    def _run(self, data: Tensor, batch_sizes: BatchSizes, hx: State) -> tuple[Tensor, State]:
-        """Hand a packed batch to the backend, with the weights as they are now.
+    def _run(
+        self, data: Tensor, hx: State, sizes: BatchSizes | Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Hand a batch to the backend, with the weights as they are now.
 
         The weights are read by name at each call, so that parametrizations, `functional_call` and
         weights that were replaced are seen.
+
+        Args:
+            data: packed or padded.
+            hx: the initial state.
+            sizes: of a packed batch its sizes; of a padded one its lengths, None: all are full.
         """
         weights = [[self._weights(suffix) for suffix in layer] for layer in self._suffixes()]
         check_devices(data, weights[0][0].weight_ih, hx)
@@ -325,20 +295,20 @@ class LSTM(TorchLSTM):
                 for layer in weights
             ]
         cell = self._cell()
-        is_full = batch_sizes.is_full
-        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=not is_full)
+        ragged = not sizes.is_full if isinstance(sizes, BatchSizes) else sizes is not None
+        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=ragged)
+        options: dict[str, Any] = {
+            "dropout": self.dropout,
+            "variational_dropout": self.variational_dropout,
+            "training": self.training,
+        }
         with (
             nullcontext() if cast_dtype is None else torch.autocast(data.device.type, enabled=False)
         ):
-            return backend.run(
-                data,
-                batch_sizes,
-                hx,
-                weights,
-                cell,
-                dropout=self.dropout,
-                variational_dropout=self.variational_dropout,
-                training=self.training,
+            if isinstance(sizes, BatchSizes):
+                return backend.run(data, sizes, hx, weights, cell, **options)
+            return backend.run_padded(
+                data, sizes, hx, weights, cell, batch_first=self.batch_first, **options
             )
 
     def _suffixes(self) -> list[list[str]]:

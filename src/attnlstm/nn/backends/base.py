@@ -6,10 +6,10 @@ step t. Work then grows with the number N of real steps and not with padding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -27,8 +27,6 @@ class BatchSizes:
         time: number of time steps T.
         batch: number of sequences at the first one.
         tensor: [T], int64 on the CPU, as `PackedSequence` has it; None: all are of one length.
-
-    With the native backend, torch.export may leave all three open.
     """
 
     def __init__(self, time: int, batch: int, tensor: Tensor | None = None) -> None:
@@ -36,10 +34,25 @@ class BatchSizes:
         self.batch = batch
         self._tensor = tensor
 
+    @classmethod
+    def of_lengths(cls, lengths: Tensor) -> Self:
+        """Of sequences of these lengths, [B], int64 on the CPU, at least 1 and not growing."""
+        longest = int(lengths[0]) if len(lengths) else 0
+        times = torch.arange(longest, device="cpu").unsqueeze(1)  # [T, 1]
+        return cls(longest, len(lengths), (times < lengths).sum(1))
+
     @cached_property
     def numbers(self) -> list[int]:
         """The sizes as Python numbers."""
         return [self.batch] * self.time if self._tensor is None else self._tensor.tolist()
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The length of each sequence, [B], int64 on the CPU, not growing."""
+        if self._tensor is None:
+            return torch.full((self.batch,), self.time, dtype=torch.int64, device="cpu")
+        ranks = torch.arange(self.batch, device="cpu")
+        return (self._tensor.unsqueeze(1) > ranks).sum(0)
 
     @property
     def tensor(self) -> Tensor:
@@ -96,20 +109,87 @@ class Backend(ABC):
         Returns:
             output [N, D*P] and the final states h_n [L*D, B, P] and c_n [L*D, B, H].
         """
-        directions = len(weights[0])
-        states = []
-        for layer, layer_weights in enumerate(weights):
-            if layer > 0:
-                data = F.dropout(data, dropout, training)
-                if training and variational_dropout > 0:
-                    data = drop_features_of_sequences(data, batch_sizes, variational_dropout)
-            rows = slice(layer * directions, (layer + 1) * directions)
-            data, layer_state = self.layer(
-                data, batch_sizes, (state[0][rows], state[1][rows]), layer_weights, cell
+
+        def layer(
+            data: Tensor, state: State, layer_weights: Sequence[Weights]
+        ) -> tuple[Tensor, State]:
+            return self.layer(data, batch_sizes, state, layer_weights, cell)
+
+        def drop(data: Tensor) -> Tensor:
+            data = F.dropout(data, dropout, training)
+            if training and variational_dropout > 0:
+                data = drop_features_of_sequences(data, batch_sizes, variational_dropout)
+            return data
+
+        return run_layers(layer, data, state, weights, between=drop)
+
+    def run_padded(
+        self,
+        input: Tensor,
+        lengths: Tensor | None,
+        state: State,
+        weights: Sequence[Sequence[Weights]],
+        cell: Cell,
+        *,
+        batch_first: bool,
+        dropout: float,
+        variational_dropout: float,
+        training: bool,
+    ) -> tuple[Tensor, State]:
+        """Run all layers and directions on right-padded sequences.
+
+        This packs the real steps, runs, and puts the results back in place.
+
+        Args:
+            input: [B, T, F] with `batch_first`, else [T, B, F].
+            lengths: [B], int64 on the CPU, from 0 to T; None: all of them T.
+            state, weights, cell, dropout, variational_dropout, training: as in `run`.
+            batch_first: the layout.
+
+        Returns:
+            output [B, T, D*P] or [T, B, D*P], 0 on padding, and the final states as in `run`.
+        """
+        options: dict[str, Any] = {
+            "dropout": dropout,
+            "variational_dropout": variational_dropout,
+            "training": training,
+        }
+        rows, columns, input_size = input.shape
+        batch, time = (rows, columns) if batch_first else (columns, rows)
+        if lengths is None:
+            steps = (input.transpose(0, 1) if batch_first else input).reshape(-1, input_size)
+            output, state = self.run(
+                steps, BatchSizes(time, batch), state, weights, cell, **options
             )
-            states.append(layer_state)
-        h_n, c_n = (torch.cat(parts) for parts in zip(*states, strict=True))
-        return data, (h_n, c_n)
+            output = output.reshape(time, batch, output.size(1))
+            return (output.transpose(0, 1) if batch_first else output), state
+        lengths, order = lengths.sort(descending=True, stable=True)
+        running = int(lengths.count_nonzero())  # empty sequences keep the state they were given
+        sizes = BatchSizes.of_lengths(lengths[:running])
+        times = torch.arange(sizes.time, device="cpu").unsqueeze(1)  # [T, 1]
+        places = order * columns + times if batch_first else times * columns + order
+        packed_places = places[times < lengths].to(input.device)
+        order = order.to(input.device)
+        h_0, c_0 = (part.index_select(1, order) for part in state)
+        if running == 0:
+            size = h_0.size(2) * len(weights[0])
+            return input.new_zeros(rows, columns, size), (state[0].clone(), state[1].clone())
+        data, (h_n, c_n) = self.run(
+            input.reshape(rows * columns, input_size).index_select(0, packed_places),
+            sizes,
+            (h_0[:, :running], c_0[:, :running]),
+            weights,
+            cell,
+            **options,
+        )
+        output = data.new_zeros(rows * columns, data.size(1))
+        output = output.index_copy_(0, packed_places, data).view(rows, columns, data.size(1))
+        back = order.argsort()
+        h_n, c_n = (
+            torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1).index_select(1, back)
+            for ran, initial in ((h_n, h_0), (c_n, c_0))
+        )
+        return output, (h_n, c_n)
 
     @abstractmethod
     def layer(
@@ -121,6 +201,34 @@ class Backend(ABC):
         cell: Cell,
     ) -> tuple[Tensor, State]:
         """Run the directions of one layer; arguments and results as in `run` with L = 1."""
+
+
+class Layer(Protocol):
+    """A function that runs the directions of one layer; see `Backend.layer`."""
+
+    def __call__(
+        self, data: Tensor, state: State, weights: Sequence[Weights], /
+    ) -> tuple[Tensor, State]: ...
+
+
+def run_layers(
+    layer: Layer,
+    data: Tensor,
+    state: State,
+    weights: Sequence[Sequence[Weights]],
+    between: Callable[[Tensor], Tensor] = lambda data: data,
+) -> tuple[Tensor, State]:
+    """Run a stack of layers, each on what `between` makes of the output of the one before."""
+    directions = len(weights[0])
+    states = []
+    for number, layer_weights in enumerate(weights):
+        rows = slice(number * directions, (number + 1) * directions)
+        data, layer_state = layer(
+            data if number == 0 else between(data), (state[0][rows], state[1][rows]), layer_weights
+        )
+        states.append(layer_state)
+    h_n, c_n = (torch.cat(parts) for parts in zip(*states, strict=True))
+    return data, (h_n, c_n)
 
 
 class Recurrence(Protocol):

@@ -1,4 +1,4 @@
-"""Our own kernels for the CPU, in C++: native.cpp has the formulas and the layout of the work."""
+"""Our own kernels for the CPU, in C++: csrc/layer.h has the formulas and the shapes."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from attnlstm.nn.backends import naive
-from attnlstm.nn.backends.base import Backend, BatchSizes, State, run_directions
+from attnlstm.nn.backends.base import (
+    Backend,
+    BatchSizes,
+    State,
+    run_directions,
+    run_layers,
+)
 from attnlstm.nn.backends.native_build import load_library
 from attnlstm.nn.backends.transforms import is_transformed, needs_plain_gradients, plain_gradients
 from attnlstm.nn.cell import Cell, Weights
@@ -16,7 +22,7 @@ from attnlstm.nn.cell import Cell, Weights
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 PADDING = 16
-"""native.cpp pads hidden sizes to a multiple of this (its kPadding)."""
+"""csrc/layer.h pads hidden sizes to a multiple of this (its kPadding)."""
 
 
 class NativeBackend(Backend):
@@ -51,11 +57,50 @@ class NativeBackend(Backend):
                 self.failure = load_library()
                 if self.failure is None:
                     torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
-                    torch.library.register_fake("attnlstm::lstm_layer_backward", _empty_gradients)
+                    for name in ("lstm_layer_backward", "lstm_layer_backward_"):
+                        torch.library.register_fake(f"attnlstm::{name}", _empty_gradients)
                     torch.library.register_autograd(
                         "attnlstm::lstm_layer", _backward, setup_context=_setup_context
                     )
                 self._is_loaded = True
+
+    def run_padded(
+        self,
+        input: Tensor,
+        lengths: Tensor | None,
+        state: State,
+        weights: Sequence[Sequence[Weights]],
+        cell: Cell,
+        *,
+        batch_first: bool,
+        dropout: float,
+        variational_dropout: float,
+        training: bool,
+    ) -> tuple[Tensor, State]:
+        # Dropout between layers is drawn for the packed steps, so that a seed means the same
+        # everywhere.
+        has_dropout = training and len(weights) > 1 and (dropout > 0 or variational_dropout > 0)
+        if has_dropout or is_transformed():
+            return super().run_padded(
+                input,
+                lengths,
+                state,
+                weights,
+                cell,
+                batch_first=batch_first,
+                dropout=dropout,
+                variational_dropout=variational_dropout,
+                training=training,
+            )
+        if lengths is None:
+            batch, time = input.shape[:2] if batch_first else (input.size(1), input.size(0))
+            lengths = torch.full((batch,), time)
+        return run_layers(
+            lambda data, *arguments: _layer(data, lengths, *arguments, batch_first=batch_first),
+            input,
+            state,
+            weights,
+        )
 
     def layer(
         self,
@@ -67,17 +112,29 @@ class NativeBackend(Backend):
     ) -> tuple[Tensor, State]:
         if is_transformed():
             return run_directions(naive.recurrence, data, batch_sizes, state, weights, cell)
-        dtype = data.dtype
-        if dtype == torch.bfloat16:  # the sums and the cell state are to have float32's precision
-            data, state = data.float(), (state[0].float(), state[1].float())
-            weights = [w.to(torch.float32) for w in weights]
-        stacked = _stack(weights)
-        inputs = (data, *state, *stacked)
-        keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-        output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
-            data, batch_sizes.tensor, *state, *stacked, keep
-        )
-        return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
+        return _layer(data, batch_sizes.lengths, state, weights, batch_first=False)
+
+
+def _layer(
+    data: Tensor, lengths: Tensor, state: State, weights: Sequence[Weights], *, batch_first: bool
+) -> tuple[Tensor, State]:
+    """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
+    dtype = data.dtype
+    if dtype == torch.bfloat16:  # the sums and the cell state are to have float32's precision
+        data, state = data.float(), (state[0].float(), state[1].float())
+        weights = [w.to(torch.float32) for w in weights]
+    stacked = _stack(weights)
+    inputs = (data, *state, *stacked)
+    keep = (
+        torch.is_grad_enabled()
+        and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
+        and any(x is not None and x.requires_grad for x in inputs)
+    )
+    kept_steps = int(lengths.sum()) if keep else 0
+    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
+        data, lengths, *state, *stacked, batch_first, kept_steps, backward_overwrites=True
+    )
+    return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
 
 
 def _stack(weights: Sequence[Weights]) -> list[Tensor | None]:
@@ -97,25 +154,26 @@ def _stack(weights: Sequence[Weights]) -> list[Tensor | None]:
 
 def _empty_results(
     data: Tensor,
-    batch_sizes: Tensor,
+    lengths: Tensor,
     h_0: Tensor,
     c_0: Tensor,
     weight_ih: Tensor,
     weight_hh: Tensor,
     bias: Tensor | None,
     weight_hr: Tensor | None,
-    keep: bool,
+    batch_first: bool,
+    kept_steps: int,
+    backward_overwrites: bool = False,
 ) -> tuple[Tensor, ...]:
     """What the operator returns, in shapes alone: output, h_n, c_n, and gates and cells to keep."""
     directions, _, hidden_size = c_0.shape
     padded_size = (hidden_size + PADDING - 1) // PADDING * PADDING
-    kept = data.size(0) if keep else 0
     return (
-        data.new_empty(data.size(0), directions * h_0.size(2)),
+        data.new_empty(*data.shape[:-1], directions * h_0.size(2)),
         h_0.new_empty(h_0.shape),
         c_0.new_empty(c_0.shape),
-        data.new_empty(directions, kept, 4 * padded_size),
-        data.new_empty(directions, kept, padded_size),
+        data.new_empty(directions, kept_steps, 4 * padded_size),
+        data.new_empty(directions, kept_steps, padded_size),
     )
 
 
@@ -124,7 +182,7 @@ def _empty_gradients(
     d_h_n: Tensor | None,
     d_c_n: Tensor | None,
     data: Tensor,
-    batch_sizes: Tensor,
+    lengths: Tensor,
     h_0: Tensor,
     c_0: Tensor,
     weight_ih: Tensor,
@@ -133,6 +191,7 @@ def _empty_gradients(
     output: Tensor,
     gates: Tensor,
     cells: Tensor,
+    batch_first: bool,
     needs_data: bool,
 ) -> tuple[Tensor, ...]:
     """The gradients in shapes alone: of data, h_0, c_0 and the stacked weights."""
@@ -148,43 +207,77 @@ def _empty_gradients(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    data, batch_sizes, h_0, c_0, weight_ih, weight_hh, bias, weight_hr, _ = inputs
+    *tensors, ctx.batch_first, _, ctx.backward_overwrites = inputs
     results, _, _, gates, cells = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(gates, cells)
-    ctx.save_for_backward(
-        *(data, batch_sizes, h_0, c_0, weight_ih, weight_hh, bias, weight_hr),
-        *(results, gates, cells),
-    )
+    ctx.save_for_backward(*tensors, results, gates, cells)
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    data, batch_sizes, h_0, c_0, weight_ih, weight_hh, bias, weight_hr, *kept = ctx.saved_tensors
+    *inputs, output, gates, cells = ctx.saved_tensors
+    data, lengths, h_0, c_0, weight_ih, weight_hh, _, weight_hr = inputs
     needs_data, _, *needs = ctx.needs_input_grad[:8]
     if needs_plain_gradients(grads):
-        sizes = BatchSizes(batch_sizes.numel(), int(batch_sizes[0]), batch_sizes)
-
-        def run(data: Tensor, h_0: Tensor, c_0: Tensor, *stacked: Tensor | None) -> list[Tensor]:
-            weight_ih, weight_hh, bias, weight_hr = (
-                [None] * len(h_0) if part is None else part.unbind() for part in stacked
-            )
-            weights = [
-                Weights(w_ih, w_hh, b, None if b is None else torch.zeros_like(b), w_hr)  # type: ignore[arg-type]
-                for w_ih, w_hh, b, w_hr in zip(weight_ih, weight_hh, bias, weight_hr, strict=True)
-            ]
-            output, state = run_directions(
-                naive.recurrence, data, sizes, (h_0, c_0), weights, Cell()
-            )
-            return [output, *state]
-
-        inputs = (data, h_0, c_0, weight_ih, weight_hh, bias, weight_hr)
-        d_data, *found = plain_gradients(run, inputs, [needs_data, *needs], grads[:3])
+        d_data, *found = _plain_gradients(ctx, inputs, grads[:3])
     else:
-        d_data, *found = torch.ops.attnlstm.lstm_layer_backward(
+        operator = torch.ops.attnlstm.lstm_layer_backward
+        if ctx.backward_overwrites and not _is_needed_again(gates):
+            operator = torch.ops.attnlstm.lstm_layer_backward_  # in the memory of the gates: faster
+        d_data, *found = operator(
             *grads[:3],
-            *(data, batch_sizes, h_0, c_0, weight_ih, weight_hh, weight_hr),
-            *kept,
+            *(data, lengths, h_0, c_0, weight_ih, weight_hh, weight_hr),
+            *(output, gates, cells),
+            ctx.batch_first,
             needs_data,
         )
     gradients = [d if need else None for d, need in zip(found, needs, strict=True)]
-    return (d_data if needs_data else None, None, *gradients, None)
+    return (d_data if needs_data else None, None, *gradients, None, None, None)
+
+
+def _is_needed_again(kept: Tensor) -> bool:
+    """Whether what the forward kept may be read after this backward.
+
+    So it is with `retain_graph`, and when a compiler or tracer of any kind looks on.
+    """
+    return (
+        type(kept) is not Tensor
+        or torch.compiler.is_compiling()
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or torch._C._autograd._get_current_graph_task_keep_graph()
+    )
+
+
+def _plain_gradients(
+    ctx: Any, inputs: Sequence[Any], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients of the operator's tensors but `lengths`, by the naive backend's formulas."""
+    data, lengths, *others = inputs
+    needs_data, _, *needs = ctx.needs_input_grad[:8]
+
+    def run(data: Tensor, h_0: Tensor, c_0: Tensor, *stacked: Tensor | None) -> list[Tensor]:
+        weight_ih, weight_hh, bias, weight_hr = (
+            [None] * len(h_0) if part is None else part.unbind() for part in stacked
+        )
+        weights = [
+            Weights(w_ih, w_hh, b, None if b is None else torch.zeros_like(b), w_hr)  # type: ignore[arg-type]
+            for w_ih, w_hh, b, w_hr in zip(weight_ih, weight_hh, bias, weight_hr, strict=True)
+        ]
+        if data.dim() == 2:
+            sizes = BatchSizes.of_lengths(lengths)
+            output, state = naive.NaiveBackend().layer(data, sizes, (h_0, c_0), weights, Cell())
+        else:
+            output, state = naive.NaiveBackend().run_padded(
+                data,
+                lengths,
+                (h_0, c_0),
+                [weights],
+                Cell(),
+                batch_first=ctx.batch_first,
+                dropout=0.0,
+                variational_dropout=0.0,
+                training=True,
+            )
+        return [output, *state]
+
+    return plain_gradients(run, (data, *others), [needs_data, *needs], grads)

@@ -1,4 +1,4 @@
-"""Builds native.cpp on first use and loads it, once for each version of everything it depends on.
+"""Builds csrc/ on first use and loads it, once for each version of everything it depends on.
 
 The library lies where torch keeps its extensions (TORCH_EXTENSIONS_DIR, by default a folder of the
 user's cache), under a key of the source, the flags with the processor's instruction set, and torch.
@@ -9,15 +9,16 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 import torch
 from filelock import FileLock
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = sorted(Path(__file__).with_name("csrc").iterdir())
 
 # The instruction sets by the names that torch has for what the processor can do.
 ARCHITECTURES = {"AVX512": ["-march=x86-64-v4"], "AVX2": ["-march=x86-64-v3"]}
@@ -42,7 +43,12 @@ def find_library() -> Path:
     # which is found at load time. A second one beside it would compete for the cores.
     flags = ["-O3", "-fopenmp", "-Wno-psabi"]
     flags += ARCHITECTURES.get(torch.backends.cpu.get_cpu_capability(), [])
-    depends_on = [SOURCE.read_text(encoding="utf-8"), *flags, torch.__version__, platform.machine()]
+    depends_on = [
+        *(file.read_text(encoding="utf-8") for file in SOURCES),
+        *flags,
+        torch.__version__,
+        platform.machine(),
+    ]
     key = hashlib.sha256("\n".join(depends_on).encode()).hexdigest()
     folder = _extensions_folder() / f"attnlstm_{key[:16]}"
     library = folder / "attnlstm_native.so"
@@ -89,11 +95,11 @@ def _build(library: Path, flags: list[str]) -> None:
     with (
         TemporaryDirectory(dir=library.parent) as folder,
         # The ninja of a virtual environment that is not activated is not on the path.
-        patch.dict(os.environ, PATH=os.pathsep.join([ninja.BIN_DIR, os.environ.get("PATH", "")])),
+        _on_path(ninja.BIN_DIR),
     ):
         cpp_extension.load(
             library.stem,
-            [str(SOURCE)],
+            [str(file) for file in SOURCES if file.suffix == ".cpp"],
             extra_cflags=flags,
             build_directory=folder,
             is_python_module=False,
@@ -101,6 +107,16 @@ def _build(library: Path, flags: list[str]) -> None:
         built = Path(folder, library.name)
         _digest_file(library).write_text(_digest(built))
         os.replace(built, library)
+
+
+@contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([folder, before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def _first_error_line(message: str) -> str:

@@ -1,0 +1,196 @@
+// The forward of a layer: each slice of the batch runs all of its time steps by itself.
+
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+
+#include "layer.h"
+
+namespace attnlstm {
+namespace {
+
+template <typename T>
+struct Forward {
+  const Batch& batch;
+  const Tensor &data, &h_0, &c_0;
+  const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // of each direction; w_hr may be empty
+  const Tensor& bias;                               // [D, 4 * padded H]
+  bool keep;                                        // for the backward
+  Tensor &output, &h_n, &c_n, &gates, &cells;
+
+  void operator()(const Slice& slice) const {
+    constexpr int64_t lanes = kLanes<T>;
+    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
+    const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
+    const int64_t input_size = data.size(-1), count = slice.count(batch_size);
+    const bool projects = !w_hr.empty();
+    const T* x = data.const_data_ptr<T>();
+    T* out = output.mutable_data_ptr<T>();
+
+    // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
+    std::vector<const T*> h(count);
+    std::vector<T*> c(count), new_c(count);
+    Tensor c_rows = at::zeros({count, width}, c_0.options());
+    for (int64_t number = 0; number < count; ++number) {
+      const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+      h[number] = h_0.const_data_ptr<T>() + sequence * size_h;
+      c[number] = c_rows.mutable_data_ptr<T>() + number * width;
+      std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
+    }
+
+    const int64_t chunk_steps =
+        std::max<int64_t>(count, kChunkBytes / (kGates * width * int64_t(sizeof(T))));
+    Tensor chunk, unprojected_rows;
+    GatePanels<T> z;
+    if (keep) {
+      z = {gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
+    } else {
+      chunk = at::empty({chunk_steps, kGates * width}, data.options());
+      z = {chunk.mutable_data_ptr<T>(), chunk_steps};
+    }
+    if (projects) {
+      unprojected_rows = at::empty({count, width}, data.options());
+    }
+    std::vector<const T*> inputs;
+    std::vector<int64_t> places;  // of each input's pre-activations in z
+    std::vector<T*> new_h(count), unprojected(count);
+    for (int64_t number = 0; projects && number < count; ++number) {
+      unprojected[number] = unprojected_rows.mutable_data_ptr<T>() + number * width;
+    }
+
+    for (int64_t k = 0, end = 0; k < batch.time(); k = end) {
+      // W_ih x + b of a chunk of time steps.
+      inputs.clear();
+      places.clear();
+      for (; end < batch.time(); ++end) {
+        const int64_t t = batch.at(end, d), running = slice.count(batch.sizes[t]);
+        if (static_cast<int64_t>(inputs.size()) + running > chunk_steps) {
+          break;
+        }
+        for (int64_t number = 0; number < running; ++number) {
+          const int64_t rank = slice.rank(number);
+          places.push_back(keep ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
+          inputs.push_back(x + batch.row(t, rank) * input_size);
+        }
+      }
+      const T* b = bias.const_data_ptr<T>() + d * kGates * width;
+      multiply_gates(
+          Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d],
+          [&](int64_t row, int64_t panel, auto& sums) {
+            T* to = z.at(panel, places[row]);
+            for (int64_t gate = 0; gate < kGates; ++gate) {
+              store(sums[gate] + load(b + panel * kWidth<T> + gate * lanes), to + gate * lanes);
+            }
+          });
+
+      const int64_t* place = places.data();
+      for (int64_t step = k; step < end; ++step) {
+        const int64_t t = batch.at(step, d), running = slice.count(batch.sizes[t]);
+        for (int64_t number = 0; number < running; ++number) {
+          const int64_t rank = slice.rank(number);
+          new_h[number] = out + (batch.row(t, rank) * directions + d) * size_h;
+          new_c[number] = keep ? cells.mutable_data_ptr<T>() +
+                                     (d * batch.steps() + batch.place(t, rank)) * width
+                               : c[number];
+        }
+        multiply_gates(
+            Rows<T>{h.data(), running}, w_hh[d],
+            [&](int64_t row, int64_t panel, auto& sums) {
+              T* to = z.at(panel, place[row]);
+              for (int64_t gate = 0; gate < kGates; ++gate) {
+                sums[gate] += load(to + gate * lanes);
+              }
+              activate(sums);
+              if (keep) {
+                for (int64_t gate = 0; gate < kGates; ++gate) {
+                  store(sums[gate], to + gate * lanes);
+                }
+              }
+              const int64_t unit = panel * lanes;
+              const auto& [i, f, g, o] = sums;
+              const Vector<T> c_t = f * load(c[row] + unit) + i * g;
+              store(c_t, new_c[row] + unit);
+              const Vector<T> h_t = o * tanh(c_t);
+              if (projects) {
+                store(h_t, unprojected[row] + unit);
+              } else {
+                store(h_t, new_h[row] + unit, hidden_size - unit);
+              }
+            });
+        if (projects) {
+          multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], new_h.data());
+        }
+        std::copy_n(new_h.begin(), running, h.begin());
+        std::copy_n(new_c.begin(), running, c.begin());
+        place += running;
+      }
+    }
+    for (int64_t number = 0; number < count; ++number) {
+      const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
+      std::copy_n(h[number], size_h, h_n.mutable_data_ptr<T>() + sequence * size_h);
+      std::copy_n(c[number], hidden_size, c_n.mutable_data_ptr<T>() + sequence * hidden_size);
+      batch.for_each_padding(rank, [&](int64_t row) {
+        std::fill_n(out + (row * directions + d) * size_h, size_h, T(0));
+      });
+    }
+  }
+};
+
+template <typename T>
+Result forward_as(
+    const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
+    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& weight_hr, bool keep) {
+  const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
+  const int64_t width = padded(hidden_size), input_size = data.size(-1);
+  const auto options = data.options();
+
+  std::vector<Panels<T>> w_ih, w_hh, w_hr;
+  Tensor gate_bias = at::zeros({directions, kGates * width}, options);
+  for (int64_t d = 0; d < directions; ++d) {
+    const auto rows = [&](const Tensor& weight, int64_t size) {
+      return gate_rows(weight.const_data_ptr<T>() + d * weight.stride(0), hidden_size, size);
+    };
+    w_ih.push_back(Panels<T>::of_columns(options, input_size, rows(weight_ih, input_size)));
+    w_hh.push_back(Panels<T>::of_columns(options, size_h, rows(weight_hh, size_h)));
+    if (weight_hr) {
+      std::vector<const T*> projection;
+      for (int64_t row = 0; row < size_h; ++row) {
+        projection.push_back(weight_hr->const_data_ptr<T>() + (d * size_h + row) * hidden_size);
+      }
+      w_hr.push_back(Panels<T>::of_columns(options, hidden_size, projection));
+    }
+    if (bias) {
+      T* to = gate_bias.mutable_data_ptr<T>() + d * kGates * width;
+      for (const T* from : rows(*bias, 1)) {
+        *to++ = from ? *from : T(0);
+      }
+    }
+  }
+
+  std::vector<int64_t> sizes = data.sizes().vec();
+  sizes.back() = directions * size_h;
+  Tensor output = empty_in_huge_pages(sizes, options);
+  Tensor h_n = at::empty_like(h_0), c_n = at::empty_like(c_0);
+  const int64_t kept = keep ? batch.steps() : 0;
+  Tensor gates = empty_in_huge_pages({directions, kept, kGates * width}, options);
+  Tensor cells = empty_in_huge_pages({directions, kept, width}, options);
+  for_each_slice(
+      directions, h_0.size(1),
+      Forward<T>{
+          batch, data, h_0, c_0, w_ih, w_hh, w_hr, gate_bias, keep, output, h_n, c_n, gates,
+          cells});
+  return {output, h_n, c_n, gates, cells};
+}
+
+}  // namespace
+
+Result forward(
+    const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
+    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& weight_hr, bool keep) {
+  const auto run = data.scalar_type() == at::kDouble ? forward_as<double> : forward_as<float>;
+  return run(
+      batch, data, h_0, c_0, weight_ih, weight_hh, bias, weight_hr, keep);
+}
+
+}  // namespace attnlstm

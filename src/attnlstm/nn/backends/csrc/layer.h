@@ -1,0 +1,75 @@
+// One LSTM layer over a batch, forward and backward.
+//
+// Shape letters as in cell.py: B batch, N real steps of all sequences, F input features, H hidden
+// size, P size of h (H without projection), D directions.
+//
+//     z_t = W_ih x_t + b + W_hh h_{t-1}        i, f, o = sigmoid(z),  g = tanh(z)
+//     c_t = f_t * c_{t-1} + i_t * g_t          h_t = o_t * tanh(c_t)  (W_hr times that)
+
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "batch.h"
+#include "products.h"
+
+namespace attnlstm {
+
+// Hidden sizes are padded with zeros to a multiple of this, for every instruction set alike: the
+// tensors that are kept for the backward have then the same shape on every machine.
+constexpr int64_t kPadding = 16;
+
+inline int64_t padded(int64_t size) { return (size + kPadding - 1) / kPadding * kPadding; }
+
+// So many bytes of pre-activations at a time: what one product writes is still in the cache when
+// the next work on it begins.
+constexpr int64_t kChunkBytes = 512 * 1024;
+
+// The gates of steps, in panels as a product makes them: [vector of hidden units, step, gate, lane].
+// The weights' rows [4 * H, ...] are put in the order [vector of hidden units, gate, lane].
+template <typename T>
+struct GatePanels {
+  T* first;
+  int64_t steps;
+
+  int64_t panel_size() const { return steps * kWidth<T>; }
+  T* at(int64_t panel, int64_t step) const { return first + panel * panel_size() + step * kWidth<T>; }
+};
+
+// Where the rows [4 * H, size] of a weight matrix begin, in the order of the padded gates; nullptr
+// is padding.
+template <typename T>
+std::vector<T*> gate_rows(T* weight, int64_t hidden_size, int64_t size) {
+  constexpr int64_t lanes = kLanes<std::remove_const_t<T>>;
+  std::vector<T*> rows;
+  for (int64_t unit = 0; unit < padded(hidden_size); unit += lanes) {
+    for (int64_t gate = 0; gate < kGates; ++gate) {
+      for (int64_t lane = unit; lane < unit + lanes; ++lane) {
+        const bool is_real = lane < hidden_size;
+        rows.push_back(is_real ? weight + (gate * hidden_size + lane) * size : nullptr);
+      }
+    }
+  }
+  return rows;
+}
+
+using Result = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// output, h_n, c_n and, where `keep`, what the backward needs: the gates [D, N, 4 * padded H] and
+// the cell states [D, N, padded H].
+Result forward(
+    const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
+    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& weight_hr, bool keep);
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// The gradients of data, h_0, c_0, weight_ih, weight_hh, bias and weight_hr. Overwrites the gates.
+Gradients backward(
+    const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
+    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
+    const Tensor& weight_hh, const std::optional<Tensor>& weight_hr, const Tensor& output,
+    Tensor& gates, const Tensor& cells, bool needs_data);
+
+}  // namespace attnlstm

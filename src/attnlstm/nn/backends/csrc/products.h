@@ -1,0 +1,246 @@
+// Products of rows and a matrix that is packed so that it is read from front to back.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "vectors.h"
+
+namespace attnlstm {
+
+using at::Tensor;
+
+// A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], padded
+// with zeros.
+template <typename T>
+struct Panels {
+  int64_t depth, columns;
+  Tensor storage;
+
+  // The matrix whose columns begin at these places; nullptr is a column of zeros.
+  static Panels of_columns(
+      const at::TensorOptions& options, int64_t depth, std::vector<const T*> columns) {
+    const std::vector<T> zeros(depth);
+    std::replace(columns.begin(), columns.end(), static_cast<const T*>(nullptr), zeros.data());
+    Panels panels(options, depth, columns.size());
+    columns.resize(panels.count() * kWidth<T>, zeros.data());
+    panels.fill([&](int64_t panel, int64_t k, T* to) {
+      const T* const* from = columns.data() + panel * kWidth<T>;
+      for (int64_t column = 0; column < kWidth<T>; ++column) {
+        to[column] = from[column][k];
+      }
+    });
+    return panels;
+  }
+
+  // The matrix whose rows, of `columns` elements, begin at these places; nullptr: a row of zeros.
+  static Panels of_rows(
+      const at::TensorOptions& options, const std::vector<const T*>& rows, int64_t columns) {
+    Panels panels(options, rows.size(), columns);
+    panels.fill([&](int64_t panel, int64_t k, T* to) {
+      const int64_t first = panel * kWidth<T>;
+      const int64_t size = rows[k] ? std::min(kWidth<T>, columns - first) : 0;
+      std::copy_n(rows[k] + first, size, to);
+      std::fill_n(to + size, kWidth<T> - size, T(0));
+    });
+    return panels;
+  }
+
+  int64_t count() const { return (columns + kWidth<T> - 1) / kWidth<T>; }
+  const T* panel(int64_t number) const {
+    return storage.const_data_ptr<T>() + number * depth * kWidth<T>;
+  }
+  int64_t vectors(int64_t panel) const {
+    const int64_t rest = columns - panel * kWidth<T>;
+    return rest >= kWidth<T> ? kGates : (rest + kLanes<T> - 1) / kLanes<T>;
+  }
+
+ private:
+  Panels(const at::TensorOptions& options, int64_t depth, int64_t columns)
+      : depth(depth), columns(columns), storage(at::empty({count(), depth, kWidth<T>}, options)) {}
+
+  template <typename Fill>
+  void fill(Fill fill) {
+    T* out = storage.mutable_data_ptr<T>();
+    at::parallel_for(0, count(), 1 + 16384 / (depth * kWidth<T> + 1), [&](auto begin, auto end) {
+      for (int64_t panel = begin; panel < end; ++panel) {
+        for (int64_t k = 0; k < depth; ++k) {
+          fill(panel, k, out + (panel * depth + k) * kWidth<T>);
+        }
+      }
+    });
+  }
+};
+
+// The left side of a product, element (m, k): k of row m, which is contiguous, or in segments of
+// `segment` elements at a distance of `stride`.
+template <typename T>
+struct Rows {
+  const T* const* first;
+  int64_t count;
+  int64_t segment = std::numeric_limits<int64_t>::max();
+  int64_t stride = 0;
+
+  template <int M>
+  struct Block {
+    const T* row[M];
+    int64_t end;  // of the segment
+    T operator()(int m, int64_t k) const { return row[m][k]; }
+  };
+
+  template <int M>
+  [[gnu::always_inline]] Block<M> from(int64_t number, int64_t k) const {
+    const int64_t passed = k < segment ? 0 : k / segment;
+    Block<M> block;
+    unroll<M>([&](auto m) __attribute__((always_inline)) {
+      block.row[m] = first[number + m] + passed * (stride - segment);
+    });
+    block.end = passed == 0 ? segment : (passed + 1) * segment;
+    return block;
+  }
+};
+
+// Rows turned: element (m, k) is element m of row k.
+template <typename T>
+struct Columns {
+  const T* const* first;
+  int64_t count;
+
+  template <int M>
+  struct Block {
+    const T* const* first;
+    int64_t number;
+    int64_t end;
+    T operator()(int m, int64_t k) const { return first[k][number + m]; }
+  };
+
+  template <int M>
+  [[gnu::always_inline]] Block<M> from(int64_t number, int64_t) const {
+    return {first, number, std::numeric_limits<int64_t>::max()};
+  }
+};
+
+// sums[m][n] is the sum, or where `adds` grows by it, of left(number + m, k) panel[k][n] over k from
+// `begin` to `end`. Meanwhile asks for the memory from `next` on, a vector for each k: weights that
+// the second-level cache cannot hold arrive in time.
+template <int M, int N, typename T, typename Left>
+inline void multiply(
+    const Left& left, int64_t number, const T* panel, int64_t begin, int64_t end, const T* next,
+    bool adds, Vector<T> (&sums)[M][N]) {
+  Vector<T> local[M][N], right[N];
+  unroll<M>([&](auto m) __attribute__((always_inline)) {
+    unroll<N>([&](auto n) __attribute__((always_inline)) {
+      local[m][n] = adds ? sums[m][n] : Vector<T>{};
+    });
+  });
+  for (int64_t k = begin; k < end;) {
+    const auto block = left.template from<M>(number, k);
+    for (const int64_t stop = std::min(end, block.end); k < stop; ++k) {
+      unroll<N>([&](auto n) __attribute__((always_inline)) {
+        right[n] = load(panel + k * kWidth<T> + n * kLanes<T>);
+      });
+      __builtin_prefetch(next + k * kLanes<T>);
+      unroll<M>([&](auto m) __attribute__((always_inline)) {
+        const Vector<T> element = block(m, k) - Vector<T>{};
+        unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] += element * right[n]; });
+      });
+    }
+  }
+  unroll<M>([&](auto m) __attribute__((always_inline)) {
+    unroll<N>([&](auto n) __attribute__((always_inline)) { sums[m][n] = local[m][n]; });
+  });
+}
+
+// So much of a panel stays in the first-level cache while all rows are multiplied with it.
+template <typename T>
+constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
+
+// The product of all rows and one panel. `finish(row, sums, count)` takes the sums of the `count`
+// rows from `row` on, still in the cache.
+template <int N, typename T, typename Left, typename Finish>
+void multiply_panel(const Left& left, const T* panel, int64_t depth, Finish finish) {
+  thread_local std::vector<Vector<T>> unfinished;  // sums between two parts of the depth
+  if (depth > kDepth<T>) {
+    unfinished.resize(std::max<size_t>(unfinished.size(), left.count * N));
+  }
+  int64_t begin = 0;
+  do {
+    const int64_t end = std::min(depth, begin + kDepth<T>);
+    const auto block = [&]<int M>(int64_t row) {
+      Vector<T> sums[M][N];
+      if (begin > 0) {
+        std::copy_n(&unfinished[row * N], M * N, sums[0]);
+      }
+      const T* next = panel + end * kWidth<T> + (row / kRows * (end - begin) - begin) * kLanes<T>;
+      multiply<M, N>(left, row, panel, begin, end, next, begin > 0, sums);
+      if (end == depth) {
+        finish(row, sums, M);
+      } else {
+        std::copy_n(sums[0], M * N, &unfinished[row * N]);
+      }
+    };
+    // Spread evenly, because seven rows are faster as four and three than as six and one.
+    int64_t row = 0;
+    for (int64_t blocks = (left.count + kRows - 1) / kRows; blocks > 0; --blocks) {
+      const int64_t size = (left.count - row + blocks - 1) / blocks;
+      switch (size) {
+        case 1: block.template operator()<1>(row); break;
+        case 2: block.template operator()<2>(row); break;
+        case 3: block.template operator()<3>(row); break;
+        case 4: block.template operator()<4>(row); break;
+        case 5: block.template operator()<5>(row); break;
+        default: block.template operator()<6>(row);
+      }
+      row += size;
+    }
+    begin = end;
+  } while (begin < depth);
+}
+
+// rows [count, depth] times a matrix whose every panel holds the four gates of one vector of hidden
+// units, so that `finish(row, panel, gates)` has all that the cell's formulas need.
+template <typename T, typename Finish>
+void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Finish finish) {
+  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
+    multiply_panel<kGates>(
+        rows, matrix.panel(panel), matrix.depth,
+        [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
+          for (int m = 0; m < count; ++m) {
+            finish(row + m, panel, sums[m]);
+          }
+        });
+  }
+}
+
+// rows [count, depth] times the matrix, into the rows `out` of matrix.columns elements.
+template <typename T>
+void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, T* const* out) {
+  const auto multiply_vectors = [&]<int N>(int64_t panel) {
+    const int64_t column = panel * kWidth<T>;
+    multiply_panel<N>(
+        rows, matrix.panel(panel), matrix.depth,
+        [&](int64_t row, auto* sums, int count) {
+          for (int m = 0; m < count; ++m) {
+            for (int64_t n = 0; n < N; ++n) {
+              const int64_t first = column + n * kLanes<T>;
+              store(sums[m][n], out[row + m] + first, matrix.columns - first);
+            }
+          }
+        });
+  };
+  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
+    switch (matrix.vectors(panel)) {
+      case 1: multiply_vectors.template operator()<1>(panel); break;
+      case 2: multiply_vectors.template operator()<2>(panel); break;
+      case 3: multiply_vectors.template operator()<3>(panel); break;
+      default: multiply_vectors.template operator()<4>(panel);
+    }
+  }
+}
+
+}  // namespace attnlstm
