@@ -52,10 +52,16 @@ def operator_arguments(
         lengths,
         tensor(directions, 3, proj_size),
         tensor(directions, 3, hidden_size),
-        tensor(directions, 4 * hidden_size, input_size),
-        tensor(directions, 4 * hidden_size, proj_size),
-        tensor(directions, 4 * hidden_size),
-        tensor(directions, proj_size, hidden_size) if projects else None,
+        [
+            tensor(*shape)
+            for _ in range(directions)
+            for shape in (
+                (4 * hidden_size, input_size),
+                (4 * hidden_size, proj_size),
+                *([(4 * hidden_size,)] * 2),
+                *([(proj_size, hidden_size)] if projects else []),
+            )
+        ],
         layout == "batch first",
         7,
     ]

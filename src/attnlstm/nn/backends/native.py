@@ -1,6 +1,6 @@
 """Our own kernels for the CPU, in C++: csrc/layer.h has the formulas and the shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -33,6 +33,7 @@ class NativeBackend(Backend):
     def __init__(self) -> None:
         self._lock = Lock()
         self._is_loaded = False
+        self._library: torch.library.Library | None = None
         self.failure: str | None = None  # why the operators could not be built
 
     def unsupported(self, cell: Cell, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -56,12 +57,7 @@ class NativeBackend(Backend):
             if not self._is_loaded:
                 self.failure = load_library()
                 if self.failure is None:
-                    torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
-                    for name in ("lstm_layer_backward", "lstm_layer_backward_"):
-                        torch.library.register_fake(f"attnlstm::{name}", _empty_gradients)
-                    torch.library.register_autograd(
-                        "attnlstm::lstm_layer", _backward, setup_context=_setup_context
-                    )
+                    self._library = _register()
                 self._is_loaded = True
 
     def run_padded(
@@ -123,33 +119,28 @@ def _layer(
     if dtype == torch.bfloat16:  # the sums and the cell state are to have float32's precision
         data, state = data.float(), (state[0].float(), state[1].float())
         weights = [w.to(torch.float32) for w in weights]
-    stacked = _stack(weights)
-    inputs = (data, *state, *stacked)
+    flat = [weight for direction in weights for weight in direction if weight is not None]
     keep = (
         torch.is_grad_enabled()
         and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
-        and any(x is not None and x.requires_grad for x in inputs)
+        and any(tensor.requires_grad for tensor in (data, *state, *flat))
     )
     kept_steps = int(lengths.sum()) if keep else 0
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
-        data, lengths, *state, *stacked, batch_first, kept_steps, backward_overwrites=True
+        data, lengths, *state, flat, batch_first, kept_steps, True
     )
     return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
 
 
-def _stack(weights: Sequence[Weights]) -> list[Tensor | None]:
-    """weight_ih, weight_hh, the sum of the biases and weight_hr, each [D, ...] or None."""
-    first = weights[0]
-    biases = None
-    if first.bias_ih is not None:
-        biases = [w.bias_ih + w.bias_hh for w in weights]  # type: ignore[operator]
-    parts = [[w.weight_ih for w in weights], [w.weight_hh for w in weights], biases, None]
-    if first.weight_hr is not None:
-        parts[3] = [w.weight_hr for w in weights]
-    return [
-        None if part is None else part[0].unsqueeze(0) if len(part) == 1 else torch.stack(part)
-        for part in parts
-    ]
+def _register() -> torch.library.Library:
+    """Tell torch the shapes and the gradient of the operator, for as long as the result lives."""
+    library = torch.library.Library("attnlstm", "IMPL")
+    torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
+    for name in ("lstm_layer_backward", "lstm_layer_backward_"):
+        torch.library.register_fake(f"attnlstm::{name}", _empty_gradients)
+    # Not register_autograd, whose general wrapper takes as long as a small batch.
+    library.impl("lstm_layer", _with_gradient, "Autograd")
+    return library
 
 
 def _empty_results(
@@ -157,10 +148,7 @@ def _empty_results(
     lengths: Tensor,
     h_0: Tensor,
     c_0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias: Tensor | None,
-    weight_hr: Tensor | None,
+    weights: Sequence[Tensor],
     batch_first: bool,
     kept_steps: int,
     backward_overwrites: bool = False,
@@ -185,54 +173,84 @@ def _empty_gradients(
     lengths: Tensor,
     h_0: Tensor,
     c_0: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    weight_hr: Tensor | None,
+    weights: Sequence[Tensor],
     output: Tensor,
     gates: Tensor,
     cells: Tensor,
     batch_first: bool,
     needs_data: bool,
-) -> tuple[Tensor, ...]:
-    """The gradients in shapes alone: of data, h_0, c_0 and the stacked weights."""
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The gradients in shapes alone: of data, h_0, c_0 and the weights."""
     return (
         data.new_empty(data.shape if needs_data else (0,)),
         h_0.new_empty(h_0.shape),
         c_0.new_empty(c_0.shape),
-        weight_ih.new_empty(weight_ih.shape),
-        weight_hh.new_empty(weight_hh.shape),
-        weight_ih.new_empty(weight_ih.shape[:2]),
-        weight_hh.new_empty((0,) if weight_hr is None else weight_hr.shape),
+        [weight.new_empty(weight.shape) for weight in weights],
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.batch_first, _, ctx.backward_overwrites = inputs
-    results, _, _, gates, cells = output
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(gates, cells)
-    ctx.save_for_backward(*tensors, results, gates, cells)
+def _with_gradient(
+    data: Tensor,
+    lengths: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weights: Sequence[Tensor],
+    batch_first: bool,
+    kept_steps: int,
+    backward_overwrites: bool = False,
+) -> tuple[Tensor, ...]:
+    """The operator as autograd sees it."""
+    results: tuple[Tensor, ...] = _LayerFunction.apply(
+        (batch_first, kept_steps, backward_overwrites), data, lengths, h_0, c_0, *weights
+    )
+    return results
 
 
-def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, output, gates, cells = ctx.saved_tensors
-    data, lengths, h_0, c_0, weight_ih, weight_hh, _, weight_hr = inputs
-    needs_data, _, *needs = ctx.needs_input_grad[:8]
-    if needs_plain_gradients(grads):
-        d_data, *found = _plain_gradients(ctx, inputs, grads[:3])
-    else:
-        operator = torch.ops.attnlstm.lstm_layer_backward
-        if ctx.backward_overwrites and not _is_needed_again(gates):
-            operator = torch.ops.attnlstm.lstm_layer_backward_  # in the memory of the gates: faster
-        d_data, *found = operator(
-            *grads[:3],
-            *(data, lengths, h_0, c_0, weight_ih, weight_hh, weight_hr),
-            *(output, gates, cells),
-            ctx.batch_first,
-            needs_data,
-        )
-    gradients = [d if need else None for d, need in zip(found, needs, strict=True)]
-    return (d_data if needs_data else None, None, *gradients, None, None, None)
+class _LayerFunction(torch.autograd.Function):
+    """The operator and its gradient."""
+
+    @staticmethod
+    def forward(
+        options: tuple[bool, int, bool],
+        data: Tensor,
+        lengths: Tensor,
+        h_0: Tensor,
+        c_0: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            results: tuple[Tensor, ...] = torch.ops.attnlstm.lstm_layer(
+                data, lengths, h_0, c_0, weights, *options
+            )
+        return results
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        (ctx.batch_first, _, ctx.backward_overwrites), *tensors = inputs
+        results, _, _, gates, cells = output
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(gates, cells)
+        ctx.save_for_backward(results, gates, cells, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        output, gates, cells, data, lengths, h_0, c_0, *weights = ctx.saved_tensors
+        _, needs_data, _, *needs = ctx.needs_input_grad
+        if needs_plain_gradients(grads):
+            inputs = (data, h_0, c_0, *weights)
+            run = _plain_layer(lengths, len(weights) // len(h_0), ctx.batch_first)
+            d_data, *found = plain_gradients(run, inputs, [needs_data, *needs], grads[:3])
+        else:
+            operator = torch.ops.attnlstm.lstm_layer_backward
+            if ctx.backward_overwrites and not _is_needed_again(gates):
+                operator = torch.ops.attnlstm.lstm_layer_backward_  # faster
+            d_data, d_h_0, d_c_0, d_weights = operator(
+                *(*grads[:3], data, lengths, h_0, c_0, weights, output, gates, cells),
+                *(ctx.batch_first, needs_data),
+            )
+            found = [d_h_0, d_c_0, *d_weights]
+        gradients = [d if need else None for d, need in zip(found, needs, strict=True)]
+        return None, d_data if needs_data else None, None, *gradients
 
 
 def _is_needed_again(kept: Tensor) -> bool:
@@ -248,36 +266,37 @@ def _is_needed_again(kept: Tensor) -> bool:
     )
 
 
-def _plain_gradients(
-    ctx: Any, inputs: Sequence[Any], grads: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """The gradients of the operator's tensors but `lengths`, by the naive backend's formulas."""
-    data, lengths, *others = inputs
-    needs_data, _, *needs = ctx.needs_input_grad[:8]
+def _plain_layer(
+    lengths: Tensor, per_direction: int, batch_first: bool
+) -> Callable[..., list[Tensor]]:
+    """The operator, of its tensors but `lengths`, by the naive backend."""
+    has_bias, projects = per_direction >= 4, per_direction % 2 == 1
+    names = ["weight_ih", "weight_hh"]
+    names += ["bias_ih", "bias_hh"] if has_bias else []
+    names += ["weight_hr"] if projects else []
 
-    def run(data: Tensor, h_0: Tensor, c_0: Tensor, *stacked: Tensor | None) -> list[Tensor]:
-        weight_ih, weight_hh, bias, weight_hr = (
-            [None] * len(h_0) if part is None else part.unbind() for part in stacked
-        )
+    def run(data: Tensor, h_0: Tensor, c_0: Tensor, *flat: Tensor) -> list[Tensor]:
         weights = [
-            Weights(w_ih, w_hh, b, None if b is None else torch.zeros_like(b), w_hr)  # type: ignore[arg-type]
-            for w_ih, w_hh, b, w_hr in zip(weight_ih, weight_hh, bias, weight_hr, strict=True)
+            Weights(**dict(zip(names, flat[first : first + per_direction], strict=True)))
+            for first in range(0, len(flat), per_direction)
         ]
+        backend, state = naive.NaiveBackend(), (h_0, c_0)
         if data.dim() == 2:
-            sizes = BatchSizes.of_lengths(lengths)
-            output, state = naive.NaiveBackend().layer(data, sizes, (h_0, c_0), weights, Cell())
+            output, state = backend.layer(
+                data, BatchSizes.of_lengths(lengths), state, weights, Cell()
+            )
         else:
-            output, state = naive.NaiveBackend().run_padded(
+            output, state = backend.run_padded(
                 data,
                 lengths,
-                (h_0, c_0),
+                state,
                 [weights],
                 Cell(),
-                batch_first=ctx.batch_first,
+                batch_first=batch_first,
                 dropout=0.0,
                 variational_dropout=0.0,
                 training=True,
             )
         return [output, *state]
 
-    return plain_gradients(run, (data, *others), [needs_data, *needs], grads)
+    return run

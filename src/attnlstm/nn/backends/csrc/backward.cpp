@@ -253,39 +253,44 @@ void for_each_range(int64_t directions, int64_t panels, Work work) {
 template <typename T>
 Gradients backward_as(
     const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
-    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-    const Tensor& weight_hh, const std::optional<Tensor>& weight_hr, const Tensor& output,
-    Tensor& gates, const Tensor& cells, bool needs_data) {
+    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const std::vector<Weights>& weights,
+    const Tensor& output, Tensor& gates, const Tensor& cells, bool needs_data) {
   const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
   const int64_t width = padded(hidden_size), input_size = data.size(-1), steps = batch.steps();
-  const int64_t projection_panels = weight_hr ? (size_h + kWidth<T> - 1) / kWidth<T> : 0;
   const auto options = data.options();
 
   std::vector<Panels<T>> w_ih, w_hh, w_hr;
+  std::vector<Weights> gradients(directions);
   for (int64_t d = 0; d < directions; ++d) {
+    const auto& [weight_ih, weight_hh, b_ih, b_hh, weight_hr] = weights[d];
     const auto rows = [&](const Tensor& weight, int64_t size) {
-      return gate_rows(weight.const_data_ptr<T>() + d * weight.stride(0), hidden_size, size);
+      return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
     };
     w_hh.push_back(Panels<T>::of_rows(options, rows(weight_hh, size_h), size_h));
+    gradients[d].w_ih = at::empty_like(weight_ih);
+    gradients[d].w_hh = at::empty_like(weight_hh);
+    gradients[d].b_ih = at::empty({kGates * hidden_size}, options);
     if (needs_data) {
       w_ih.push_back(Panels<T>::of_rows(options, rows(weight_ih, input_size), input_size));
     }
-    if (weight_hr) {
+    if (weight_hr.defined()) {
       std::vector<const T*> projection;
       for (int64_t row = 0; row < size_h; ++row) {
-        projection.push_back(weight_hr->const_data_ptr<T>() + (d * size_h + row) * hidden_size);
+        projection.push_back(weight_hr.const_data_ptr<T>() + row * hidden_size);
       }
       w_hr.push_back(Panels<T>::of_rows(options, projection, hidden_size));
+      gradients[d].w_hr = at::empty_like(weight_hr);
     }
   }
 
   Tensor d_h = d_h_n.defined() ? d_h_n.clone() : at::zeros_like(h_0);
   Tensor d_c = d_c_n.defined() ? d_c_n.clone() : at::zeros_like(c_0);
   Tensor d_data, d_projected, unprojected;
+  const int64_t projection_panels = w_hr.empty() ? 0 : (size_h + kWidth<T> - 1) / kWidth<T>;
   if (needs_data) {
     d_data = empty_in_huge_pages({directions, batch.rows, input_size}, options);
   }
-  if (weight_hr) {
+  if (projection_panels > 0) {
     d_projected = at::zeros({directions, projection_panels, steps, kWidth<T>}, options);
     unprojected = at::empty({directions, steps, width}, options);
   }
@@ -296,9 +301,6 @@ Gradients backward_as(
           batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
           d_projected, unprojected, step_rows});
 
-  Tensor d_weight_ih = at::empty_like(weight_ih), d_weight_hh = at::empty_like(weight_hh);
-  Tensor d_bias = at::empty({directions, kGates * hidden_size}, options);
-  Tensor d_weight_hr = weight_hr ? at::empty_like(*weight_hr) : at::empty({0}, options);
   const T one = 1;  // the left side of the bias
   const std::vector<const T*> ones(steps, &one);
   for_each_range(directions, width / kLanes<T>, [&](int64_t d, int64_t begin, int64_t end) {
@@ -309,13 +311,13 @@ Gradients backward_as(
         panels, end - begin, steps, options);
     int64_t left = 0;
     const auto store_gradient = [&](Tensor& gradient, int64_t size) {
-      T* first = gradient.mutable_data_ptr<T>() + d * gradient.stride(0);
-      store_sums(sums, left, size, gate_rows(first, hidden_size, size).data() + begin * kWidth<T>);
+      const auto rows = gate_rows(gradient.mutable_data_ptr<T>(), hidden_size, size);
+      store_sums(sums, left, size, rows.data() + begin * kWidth<T>);
       left += size;
     };
-    store_gradient(d_weight_ih, input_size);
-    store_gradient(d_weight_hh, size_h);
-    store_gradient(d_bias, 1);
+    store_gradient(gradients[d].w_ih, input_size);
+    store_gradient(gradients[d].w_hh, size_h);
+    store_gradient(gradients[d].b_ih, 1);
   });
   for_each_range(directions, projection_panels, [&](int64_t d, int64_t begin, int64_t end) {
     const T* panels = d_projected.const_data_ptr<T>() + d * d_projected.stride(0) +
@@ -324,27 +326,34 @@ Gradients backward_as(
         {{step_rows[d].unprojected.data(), width}}, panels, end - begin, steps, options);
     std::vector<T*> rows(end * kWidth<T>);
     for (int64_t row = 0; row < std::min<int64_t>(rows.size(), size_h); ++row) {
-      rows[row] = d_weight_hr.mutable_data_ptr<T>() + (d * size_h + row) * hidden_size;
+      rows[row] = gradients[d].w_hr.mutable_data_ptr<T>() + row * hidden_size;
     }
     store_sums(sums, 0, hidden_size, rows.data() + begin * kWidth<T>);
   });
-  d_data = !needs_data ? at::empty({0}, options) : directions == 1 ? d_data[0] : d_data.sum(0);
-  return {
-      needs_data ? d_data.view(data.sizes()) : d_data, d_h, d_c, d_weight_ih, d_weight_hh, d_bias,
-      d_weight_hr};
+  for (int64_t d = 0; d < directions; ++d) {
+    if (weights[d].b_ih.defined()) {
+      gradients[d].b_hh = gradients[d].b_ih.clone();  // its own: a caller may scale it in place
+    } else {
+      gradients[d].b_ih = Tensor();
+    }
+  }
+  if (needs_data) {
+    d_data = (directions == 1 ? d_data[0] : d_data.sum(0)).view(data.sizes());
+  } else {
+    d_data = at::empty({0}, options);
+  }
+  return {d_data, d_h, d_c, gradients};
 }
 
 }  // namespace
 
 Gradients backward(
     const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
-    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-    const Tensor& weight_hh, const std::optional<Tensor>& weight_hr, const Tensor& output,
-    Tensor& gates, const Tensor& cells, bool needs_data) {
+    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const std::vector<Weights>& weights,
+    const Tensor& output, Tensor& gates, const Tensor& cells, bool needs_data) {
   const auto run = data.scalar_type() == at::kDouble ? backward_as<double> : backward_as<float>;
   return run(
-      batch, d_output, d_h_n, d_c_n, data, h_0, c_0, weight_ih, weight_hh, weight_hr, output,
-      gates, cells, needs_data);
+      batch, d_output, d_h_n, d_c_n, data, h_0, c_0, weights, output, gates, cells, needs_data);
 }
 
 }  // namespace attnlstm

@@ -138,31 +138,32 @@ struct Forward {
 template <typename T>
 Result forward_as(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
-    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& weight_hr, bool keep) {
+    const std::vector<Weights>& weights, bool keep) {
   const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
   const int64_t width = padded(hidden_size), input_size = data.size(-1);
   const auto options = data.options();
 
   std::vector<Panels<T>> w_ih, w_hh, w_hr;
-  Tensor gate_bias = at::zeros({directions, kGates * width}, options);
+  Tensor bias = at::zeros({directions, kGates * width}, options);
   for (int64_t d = 0; d < directions; ++d) {
     const auto rows = [&](const Tensor& weight, int64_t size) {
-      return gate_rows(weight.const_data_ptr<T>() + d * weight.stride(0), hidden_size, size);
+      return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
     };
-    w_ih.push_back(Panels<T>::of_columns(options, input_size, rows(weight_ih, input_size)));
-    w_hh.push_back(Panels<T>::of_columns(options, size_h, rows(weight_hh, size_h)));
-    if (weight_hr) {
+    w_ih.push_back(Panels<T>::of_columns(options, input_size, rows(weights[d].w_ih, input_size)));
+    w_hh.push_back(Panels<T>::of_columns(options, size_h, rows(weights[d].w_hh, size_h)));
+    if (weights[d].w_hr.defined()) {
       std::vector<const T*> projection;
       for (int64_t row = 0; row < size_h; ++row) {
-        projection.push_back(weight_hr->const_data_ptr<T>() + (d * size_h + row) * hidden_size);
+        projection.push_back(weights[d].w_hr.const_data_ptr<T>() + row * hidden_size);
       }
       w_hr.push_back(Panels<T>::of_columns(options, hidden_size, projection));
     }
-    if (bias) {
-      T* to = gate_bias.mutable_data_ptr<T>() + d * kGates * width;
-      for (const T* from : rows(*bias, 1)) {
-        *to++ = from ? *from : T(0);
+    if (weights[d].b_ih.defined()) {
+      const auto b_ih = rows(weights[d].b_ih, 1), b_hh = rows(weights[d].b_hh, 1);
+      for (int64_t place = 0; place < kGates * width; ++place) {
+        if (b_ih[place]) {
+          bias.mutable_data_ptr<T>()[d * kGates * width + place] = *b_ih[place] + *b_hh[place];
+        }
       }
     }
   }
@@ -177,8 +178,7 @@ Result forward_as(
   for_each_slice(
       directions, h_0.size(1),
       Forward<T>{
-          batch, data, h_0, c_0, w_ih, w_hh, w_hr, gate_bias, keep, output, h_n, c_n, gates,
-          cells});
+          batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells});
   return {output, h_n, c_n, gates, cells};
 }
 
@@ -186,11 +186,9 @@ Result forward_as(
 
 Result forward(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
-    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& weight_hr, bool keep) {
+    const std::vector<Weights>& weights, bool keep) {
   const auto run = data.scalar_type() == at::kDouble ? forward_as<double> : forward_as<float>;
-  return run(
-      batch, data, h_0, c_0, weight_ih, weight_hh, bias, weight_hr, keep);
+  return run(batch, data, h_0, c_0, weights, keep);
 }
 
 }  // namespace attnlstm

@@ -8,7 +8,6 @@
 
 #pragma once
 
-#include <optional>
 #include <tuple>
 
 #include "batch.h"
@@ -54,22 +53,27 @@ std::vector<T*> gate_rows(T* weight, int64_t hidden_size, int64_t size) {
   return rows;
 }
 
+// The weights of one direction, contiguous: w_ih [4 * H, F], w_hh [4 * H, P], and where there are
+// biases b_ih and b_hh [4 * H], and with projection w_hr [P, H].
+struct Weights {
+  Tensor w_ih, w_hh, b_ih, b_hh, w_hr;
+};
+
 using Result = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // output, h_n, c_n and, where `keep`, what the backward needs: the gates [D, N, 4 * padded H] and
 // the cell states [D, N, padded H].
 Result forward(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
-    const Tensor& weight_ih, const Tensor& weight_hh, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& weight_hr, bool keep);
+    const std::vector<Weights>& weights, bool keep);
 
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+// The gradients of data, h_0, c_0 and the weights.
+using Gradients = std::tuple<Tensor, Tensor, Tensor, std::vector<Weights>>;
 
-// The gradients of data, h_0, c_0, weight_ih, weight_hh, bias and weight_hr. Overwrites the gates.
+// Overwrites the gates.
 Gradients backward(
     const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
-    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_ih,
-    const Tensor& weight_hh, const std::optional<Tensor>& weight_hr, const Tensor& output,
-    Tensor& gates, const Tensor& cells, bool needs_data);
+    const Tensor& data, const Tensor& h_0, const Tensor& c_0, const std::vector<Weights>& weights,
+    const Tensor& output, Tensor& gates, const Tensor& cells, bool needs_data);
 
 }  // namespace attnlstm
