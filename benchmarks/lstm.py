@@ -148,7 +148,7 @@ def measure(
         result[mode] = {
             name: {
                 "milliseconds": 1e3 * median(values),
-                "spread": (quantiles(values)[2] - quantiles(values)[0]) / median(values),
+                "spread": spread(values),
                 "times_padded": padded / median(values),
                 "times_packed": packed / median(values),
                 "share_of_peak": work / median(values) / 1e9 / peak,
@@ -156,6 +156,12 @@ def measure(
             for name, values in samples.items()
         }
     return result
+
+
+def spread(samples: Sequence[float]) -> float:
+    """The middle half of the samples, as a share of their median."""
+    lower, middle, upper = quantiles(samples)
+    return (upper - lower) / middle
 
 
 def build(
