@@ -114,7 +114,8 @@ def main() -> None:
         print_case(result)
     print_summary(results)
     if options.output is not None:
-        machine = describe_machine() | {"dtype": options.dtype, "peak_gflops": peak}
+        run_with = {"threads": options.threads, "dtype": options.dtype, "peak_gflops": peak}
+        machine = describe_machine() | run_with
         content = json.dumps({"machine": machine, "cases": results}, indent=1)
         options.output.write_text(content + "\n", encoding="utf-8")
 

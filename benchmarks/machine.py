@@ -13,7 +13,6 @@ def describe_machine() -> dict[str, str | int | None]:
         "processor": name_processor(),
         "cores": os.cpu_count(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
