@@ -253,6 +253,8 @@ class PlainTraining:
 
     def train_epoch(self) -> Epoch:
         """One epoch and its validation."""
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)  # a plain loop does not ask for what they cost
         with torch.random.fork_rng():
             torch.set_rng_state(self.random_state)
             started = time.perf_counter()
@@ -260,6 +262,7 @@ class PlainTraining:
             self.accuracy("validation")
             epoch["epoch"] = time.perf_counter() - started
             self.random_state = torch.get_rng_state()
+        torch.use_deterministic_algorithms(deterministic)
         return epoch
 
     def _train_steps(self) -> Epoch:
