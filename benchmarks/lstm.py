@@ -3,12 +3,16 @@
     python -m benchmarks.lstm
     python -m benchmarks.lstm --shapes 100,64,128,128 --lengths full uniform --layers 1 --threads 1
     python -m benchmarks.lstm --dtype bfloat16 --backends native torch
+    python -m benchmarks.lstm --peers keras,onnxruntime --output lstm.json
 
 For each case two tables, of a training step (forward and backward, of the weights and the input)
 and of inference, with a row per variant: the median milliseconds, their spread (the middle half of
 the samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
 packed batch it is, and its share of the machine's peak, which is what a large matrix product
 reached in the same run. The variants take turns, so that what disturbs the machine disturbs all.
+Of a training step also the memory: what torch's allocator has handed out at the peak of one, as a
+share of nn.LSTM's on the padded batch. Scratch memory that a library gets elsewhere, such as oneDNN
+for nn.LSTM, is not in it.
 
 Lengths: full; uniform, from 10 % to 100 % of the time steps; or as spread as those of the bundled
 JapaneseVowels recordings (vowels) or BBC News articles (news), scaled so that the longest, or of
@@ -18,13 +22,15 @@ the articles the longest twentieth, fill the time steps.
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from statistics import geometric_mean, median, quantiles
 from typing import NamedTuple
+
+# Before torch is imported: its profiler, which counts the memory, would report its start and stop.
+os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 import torch
 from rich.progress import track
@@ -35,6 +41,8 @@ from attnlstm.data.archive import ArchiveRows
 from attnlstm.data.bbc_news import BBCNews
 from attnlstm.nn import LSTM
 from attnlstm.tables import print_table
+from benchmarks.machine import describe_machine
+from benchmarks.peers import PEERS
 
 SHAPES = [
     "29,32,12,64",
@@ -74,11 +82,21 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--directions", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--backends", nargs="+", default=["fused", "torch", "native"])
+    peers = ",".join(PEERS)
+    parser.add_argument("--peers", default="", help=f"other libraries, of {peers}")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=4.0, help="for each case")
     parser.add_argument("--output", type=Path, help="a JSON file of all that was measured")
     options = parser.parse_args()
+    options.peers = [name for name in options.peers.split(",") if name]
+    for name in options.peers:
+        if name not in PEERS:
+            parser.error(f"--peers: there is no {name}, only {peers}")
+        if missing := PEERS[name].missing():
+            parser.error(f"--peers {name} needs: pip install {' '.join(missing)}")
+        if not PEERS[name].trains and options.dtype != "float32":
+            parser.error(f"--peers {name} is for float32 only")
     torch.set_num_threads(options.threads)
     dtype = getattr(torch, options.dtype)
     cases = [
@@ -89,21 +107,15 @@ def main() -> None:
     ]
     peak = measure_peak(dtype)
     results = [
-        measure(case, options.backends, dtype, options.seconds, peak)
+        measure(case, options.backends, options.peers, dtype, options.seconds, peak)
         for case in track(cases, "measuring")
     ]
     for result in results:
         print_case(result)
     print_summary(results)
     if options.output is not None:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "threads": options.threads,
-            "torch": torch.__version__,
-            "dtype": options.dtype,
-            "peak_gflops": peak,
-        }
+        run_with = {"threads": options.threads, "dtype": options.dtype, "peak_gflops": peak}
+        machine = describe_machine() | run_with
         content = json.dumps({"machine": machine, "cases": results}, indent=1)
         options.output.write_text(content + "\n", encoding="utf-8")
 
@@ -121,11 +133,16 @@ def measure_peak(dtype: torch.dtype) -> float:
 
 
 def measure(
-    case: Case, backends: Sequence[str], dtype: torch.dtype, seconds: float, peak: float
+    case: Case,
+    backends: Sequence[str],
+    peers: Sequence[str],
+    dtype: torch.dtype,
+    seconds: float,
+    peak: float,
 ) -> dict:
     """Samples of every variant of one case, by turns: a round of all, then the next round."""
     torch.manual_seed(0)
-    variants, inputs, steps = build(case, backends, dtype)
+    variants, inputs, steps = build(case, backends, peers, dtype)
     # Multiplications and additions of the real steps: of the forward alone, 3 times in training.
     sizes = [case.input_size] + [case.directions * case.hidden_size] * (case.num_layers - 1)
     operations = sum(
@@ -134,32 +151,45 @@ def measure(
     )
     result: dict = {"case": case._asdict(), "name": str(case), "steps": steps}
     for mode in ("training", "inference"):
-        samples: dict[str, list[float]] = {name: [] for name in variants}
+        samples: dict[str, list[float]] = {
+            name: []
+            for name in variants
+            if mode == "inference" or name not in PEERS or PEERS[name].trains
+        }
         deadline = time.perf_counter() + seconds / 2
         for number in range(1 + MAX_SAMPLES):
             if number > MIN_SAMPLES and time.perf_counter() > deadline:
                 break
-            for name, call in variants.items():
-                elapsed = run(call, inputs, mode == "training")
+            for name, values in samples.items():
+                elapsed = run(variants[name], inputs, mode == "training")
                 if number > 0:  # the first round warms up
-                    samples[name].append(elapsed)
+                    values.append(elapsed)
         padded, packed = median(samples[PADDED]), median(samples[PACKED])
         work = operations * (3 if mode == "training" else 1)
         result[mode] = {
             name: {
                 "milliseconds": 1e3 * median(values),
-                "spread": (quantiles(values)[2] - quantiles(values)[0]) / median(values),
+                "spread": spread(values),
                 "times_padded": padded / median(values),
                 "times_packed": packed / median(values),
                 "share_of_peak": work / median(values) / 1e9 / peak,
             }
             for name, values in samples.items()
         }
+    for name, found in result["training"].items():
+        found["peak_bytes"] = measure_memory(variants[name], inputs)
+        found["memory"] = found["peak_bytes"] / result["training"][PADDED]["peak_bytes"]
     return result
 
 
+def spread(samples: Sequence[float]) -> float:
+    """The middle half of the samples, as a share of their median."""
+    lower, middle, upper = quantiles(samples)
+    return (upper - lower) / middle
+
+
 def build(
-    case: Case, backends: Sequence[str], dtype: torch.dtype
+    case: Case, backends: Sequence[str], peers: Sequence[str], dtype: torch.dtype
 ) -> tuple[dict[str, Callable[[Tensor], Tensor]], Tensor, int]:
     """The variants by name, the input that they take, and the number of real steps in it."""
     lengths = sample_lengths(case)
@@ -178,6 +208,8 @@ def build(
         ours = LSTM(*sizes, bidirectional=bidirectional, backend=name).to(dtype)
         ours.load_state_dict(theirs.state_dict())
         variants[name] = lambda inputs, ours=ours: ours(inputs, lengths=lengths)[0]
+    for name in peers:
+        variants[name] = PEERS[name].build(theirs, lengths)
     inputs = torch.randn(case.time, case.batch, case.input_size, dtype=dtype)
     return variants, inputs, int(lengths.sum())
 
@@ -222,8 +254,15 @@ def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float
     return time.perf_counter() - started
 
 
+def measure_memory(call: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
+    """The bytes that a training step has of torch's allocator at its peak."""
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run(call, inputs, trains=True)
+    events = profiler.kineto_results.events()  # in the order of time; what is freed is negative
+    return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+
+
 def print_case(result: dict) -> None:
-    columns = ["variant", "milliseconds", "spread", "x padded", "x packed", "of peak"]
     for mode in ("training", "inference"):
         rows = [
             [
@@ -233,10 +272,12 @@ def print_case(result: dict) -> None:
                 f"{found['times_padded']:.2f}",
                 f"{found['times_packed']:.2f}",
                 f"{found['share_of_peak']:.0%}",
+                *([f"{found['memory']:.0%}"] if mode == "training" else []),
             ]
             for name, found in result[mode].items()
         ]
-        print_table(f"{result['name']}, {mode}", columns, rows)
+        columns = ["variant", "ms", "spread", "x padded", "x packed", "of peak", "memory"]
+        print_table(f"{result['name']}, {mode}", columns[: len(rows[0])], rows)
 
 
 def print_summary(results: Sequence[dict]) -> None:

@@ -63,7 +63,7 @@ def run_train() -> Callable:
 def small_run(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run of the main job, with its figures."""
     run_dir = tmp_path_factory.mktemp("runs") / "small"
-    run_train(run_dir, figures=True)
+    run_train(run_dir, "callbacks.figures.every_n_epochs=1", figures=True)
     return run_dir
 
 

@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from attnlstm.data import SequenceBatch
-from attnlstm.training.figures import draw_attention, draw_confusion_matrix
+from attnlstm.training.figures import draw_attention, draw_confusion_matrix, render
 from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
@@ -42,7 +43,7 @@ class ValidationFigures(Callback):
         self.folder = folder
         self.every_n_epochs = every_n_epochs
 
-        self.confusion: MulticlassConfusionMatrix | None = None  # until there was a validation
+        self.confusion: MulticlassConfusionMatrix | None = None  # there is nothing new to draw
 
     def on_validation_epoch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -84,13 +85,14 @@ class ValidationFigures(Callback):
         self._draw(trainer)
 
     def _draw(self, trainer: lightning.Trainer) -> None:
-        if self.confusion is None:
+        confusion, self.confusion = self.confusion, None
+        if confusion is None:
             return
-        self.confusion.compute()  # on all ranks, as it gathers from all
+        confusion.compute()  # on all ranks, as it gathers from all
         if not trainer.is_global_zero:
             return
         figures: dict[str, Figure] = {
-            "confusion_matrix": draw_confusion_matrix(self.confusion, self.label_names)
+            "confusion_matrix": draw_confusion_matrix(confusion, self.label_names)
         }
         if self.attention:
             figures["attention"] = draw_attention(
@@ -98,7 +100,10 @@ class ValidationFigures(Callback):
             )
         self.folder.mkdir(exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(self.folder / f"{name}.png", dpi=120)
+            pixels = render(figure)  # once: it takes longer than many a step of training
+            imsave(self.folder / f"{name}.png", pixels)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(f"val/{name}", figure, trainer.global_step)
+                    logger.experiment.add_image(
+                        f"val/{name}", pixels, trainer.global_step, dataformats="HWC"
+                    )

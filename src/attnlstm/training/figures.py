@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -36,3 +38,11 @@ def draw_attention(sequences: list[tuple[str, Tensor]]) -> Figure:
     rows[-1].set_xlabel("time step")
     figure.suptitle("attention, each sequence shaded up to its largest weight", fontsize="medium")
     return figure
+
+
+def render(figure: Figure) -> np.ndarray:
+    """The figure's pixels, `[height, width, 4]`: red, green, blue and alpha, from 0 to 255."""
+    figure.set_dpi(120)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

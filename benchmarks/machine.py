@@ -1,0 +1,29 @@
+"""What a measurement was taken on."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe_machine() -> dict[str, str | int | None]:
+    """The processor, what torch uses of it, and the versions, for the JSON files."""
+    return {
+        "processor": name_processor(),
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def name_processor() -> str:
+    """The model's name where Linux tells it, otherwise the architecture."""
+    description = Path("/proc/cpuinfo")
+    if description.exists():
+        for line in description.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.machine()

@@ -1,0 +1,437 @@
+"""Whole epochs of `python train.py` beside a plain loop with nn.LSTM, and the parts of a step.
+
+    python -m benchmarks.training
+    python -m benchmarks.training --sets JapaneseVowels --backends native --seeds 0 1 2
+    python -m benchmarks.training --epochs 3 --output training.json
+
+The plain loop is what one writes first: nn.LSTM on packed batches, attention with h_n, a DataLoader
+that shuffles and pads, and no framework. It has the sizes, the dropout, the ensemble, the batch
+size, the optimizer, the schedule, the threads and the epochs of the configuration, and validates
+after each epoch. It lacks what nn.LSTM lacks, dropout of the recurrent weights, and writes no
+checkpoints, no logs and no figures.
+
+Both train on the same rows and take turns, epoch by epoch; the first epoch of each warms up. An
+epoch of train.py is everything from the beginning of one to the beginning of the next. How many
+times as fast it is, is the median over the epochs, and for all of them together "x in all", which
+has the epochs that draw figures, too. The accuracies are of the weights after the last epoch.
+
+A step is split into what the data, the forward, the backward and the optimizer take, its schedule
+and the clipping of gradients included; the framework is all the rest between the beginning of an
+epoch and its validation.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import Profiler
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from torch.utils.data import DataLoader
+
+from attnlstm.config import TrainConfig
+from attnlstm.config_checks import config_to_dict
+from attnlstm.data import EncodedSplit, open_sources, pad, split_sources
+from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn import TokenEmbedding
+from attnlstm.tables import print_table
+from attnlstm.training.module import ClassificationModule
+from attnlstm.training.optimization import build_optimizer, build_scheduler
+from attnlstm.training.run import fit, prepare
+from attnlstm.training.trainer import build_trainer, limit_threads, silence_known_warnings
+from benchmarks.accuracy import configure
+from benchmarks.lstm import spread
+from benchmarks.machine import describe_machine
+
+SETS = {
+    "JapaneseVowels": [],
+    "BasicMotions": ["experiment=basic_motions"],
+    "bbc_news": ["data=bbc_news"],
+}
+"""What the runs of `python train.py` are called with."""
+
+PARTS = ("data", "forward", "backward", "optimizer", "framework")
+
+ACTIONS = {
+    "[_TrainingEpochLoop].train_dataloader_next": "data",
+    "[LightningDataModule]SequenceDataModule.on_after_batch_transfer": "data",  # the noise
+    "[Strategy]SingleDeviceStrategy.training_step": "forward",
+    "[Strategy]SingleDeviceStrategy.backward": "backward",
+    "[LightningModule]ClassificationModule.optimizer_zero_grad": "optimizer",
+    "[LightningModule]ClassificationModule.configure_gradient_clipping": "optimizer",
+    "[LightningModule]ClassificationModule.lr_scheduler_step": "optimizer",
+}
+"""The part of a step that an action belongs to, by the names that Lightning's profilers get."""
+
+Epoch = dict[str, float]
+"""Seconds of each part of all its steps, and as "epoch" those of the whole."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["JapaneseVowels", "bbc_news"])
+    parser.add_argument("--backends", nargs="+", default=["fused", "torch", "native"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, help="instead of the configuration's, at least 3")
+    parser.add_argument("--threads", type=int, help="instead of the configuration's")
+    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured")
+    options = parser.parse_args()
+    if options.epochs is not None and options.epochs < 3:
+        parser.error("--epochs: at least 3, of which the first warms up")
+    logging.basicConfig(level=logging.WARNING)
+    silence_known_warnings()
+    # Equally many epochs for both: none is left out, and none is trained anew.
+    overrides = ["callbacks.early_stopping=null", "refit=false"]
+    if options.epochs is not None:
+        overrides.append(f"trainer.max_epochs={options.epochs}")
+    if options.threads is not None:
+        overrides.append(f"num_threads={options.threads}")
+    results = []
+    for name in options.sets:
+        for backend in options.backends:
+            choices = [*SETS[name], f"model.lstm.backend={backend}", *overrides]
+            runs = [measure(configure(choices, seed)) for seed in options.seeds]
+            result = {"name": f"{name}, {backend}", "threads": torch.get_num_threads()}
+            results.append(result | summarize(runs))
+    print_epochs(results)
+    print_steps(results)
+    if options.output is not None:
+        content = {"machine": describe_machine(), "results": results}
+        options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(config: TrainConfig) -> dict[str, Any]:
+    """The epochs but the first and the test accuracy of both, trained by turns."""
+    limit_threads(config.num_threads)
+    rows = split_sources(open_sources(config.data), config.data, config.seed)
+    module, data = prepare(config, rows)
+    plain = PlainTraining(config, module, data)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Path(folder))
+        turns = Turns(plain)
+        trainer.profiler = turns.clock
+        trainer.callbacks.insert(0, turns)  # the first, to count what the others take
+        fit(trainer, module, data)
+        tested = trainer.test(module, data, verbose=False)
+    return {
+        "batches": len(data.sampler("train", shuffle=True)),
+        "ours": {"epochs": turns.ours[1:], "accuracy": tested[0]["test/accuracy"]},
+        "plain": {"epochs": turns.plain[1:], "accuracy": plain.accuracy("test")},
+    }
+
+
+class Clock(Profiler):
+    """Adds up what each part of the steps takes; within a part, an inner one counts alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an epoch, in the framework."""
+        self.seconds: Epoch = defaultdict(float)
+        self.parts = ["framework"]
+        self.since = time.perf_counter()
+
+    def enter(self, part: str) -> None:
+        self._count()
+        self.parts.append(part)
+
+    def leave(self) -> None:
+        self._count()
+        self.parts.pop()
+
+    def read(self) -> Epoch:
+        """The seconds of each part since the reset."""
+        self._count()
+        return {part: self.seconds[part] for part in PARTS}
+
+    def start(self, action_name: str) -> None:
+        if action_name in ACTIONS:
+            self.enter(ACTIONS[action_name])
+
+    def stop(self, action_name: str) -> None:
+        if action_name in ACTIONS:
+            self.leave()
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose calls count for the part."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.enter(part)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.leave()
+
+        return call
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.parts[-1]] += now - self.since
+        self.since = now
+
+
+class Turns(Callback):
+    """Before each epoch of Lightning's, lets the plain loop train one; takes the time of both."""
+
+    def __init__(self, plain: "PlainTraining") -> None:
+        self.clock = Clock()
+        self.plain_training = plain
+        self.plain: list[Epoch] = []
+        self.ours: list[Epoch] = []
+        self.steps: Epoch | None = None  # of the epoch under way
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Make the parts known that Lightning has no names for."""
+        module.log = self.clock.timed("framework", module.log)
+        (optimizer,) = trainer.optimizers
+
+        def begin(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self.clock.enter("optimizer")
+            # which is called within the step: all of Lightning's, with the forward and backward
+            return args, kwargs | {"closure": self.clock.timed("framework", kwargs["closure"])}
+
+        optimizer.register_step_pre_hook(begin)
+        optimizer.register_step_post_hook(lambda *_: self.clock.leave())
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self._finish()
+        self.plain.append(self.plain_training.train_epoch())
+        self.started = time.perf_counter()
+        self.clock.reset()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self.steps = self.clock.read()
+
+    def on_train_end(self, *_: Any) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.steps is not None:
+            self.ours.append(self.steps | {"epoch": time.perf_counter() - self.started})
+
+
+class PlainTraining:
+    """The plain loop, for the rows of `data` and with the options of the configuration."""
+
+    def __init__(
+        self, config: TrainConfig, module: ClassificationModule, data: SequenceDataModule
+    ) -> None:
+        self.config = config
+        self.noise = config.data.noise
+        size = config.data.batch_size
+        self.loaders = {
+            name: DataLoader(
+                to_rows(split), size, shuffle=name == "train", collate_fn=collate_plainly
+            )
+            for name, split in data.splits.items()
+        }
+        with torch.random.fork_rng():  # here and below: train.py's numbers stay what they are
+            torch.manual_seed(config.seed)
+            self.models = nn.ModuleList(
+                PlainClassifier(config, module) for _ in range(config.model.ensemble_size)
+            )
+            self.random_state = torch.get_rng_state()
+        options = config_to_dict(config)
+        self.optimizer = build_optimizer(self.models.parameters(), options["optimizer"])
+        steps = len(self.loaders["train"]) * int(config.trainer.max_epochs or 0)
+        self.scheduler = build_scheduler(self.optimizer, options["scheduler"], steps)
+
+    def train_epoch(self) -> Epoch:
+        """One epoch and its validation."""
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)  # a plain loop does not ask for what they cost
+        with torch.random.fork_rng():
+            torch.set_rng_state(self.random_state)
+            started = time.perf_counter()
+            epoch = self._train_steps()
+            self.accuracy("validation")
+            epoch["epoch"] = time.perf_counter() - started
+            self.random_state = torch.get_rng_state()
+        torch.use_deterministic_algorithms(deterministic)
+        return epoch
+
+    def _train_steps(self) -> Epoch:
+        self.models.train()
+        clock = Clock()
+        clock.enter("data")
+        for inputs, lengths, targets in self.loaders["train"]:
+            if self.noise:
+                inputs = inputs + self.noise * torch.randn_like(inputs)
+            clock.leave()
+            clock.enter("forward")
+            losses = [
+                F.cross_entropy(
+                    model(inputs, lengths),
+                    targets,
+                    label_smoothing=self.config.loss.label_smoothing,
+                )
+                for model in self.models
+            ]
+            loss = torch.stack(losses).mean()
+            clock.leave()
+            clock.enter("backward")
+            loss.backward()
+            clock.leave()
+            clock.enter("optimizer")
+            nn.utils.clip_grad_norm_(
+                self.models.parameters(), self.config.trainer.gradient_clip_val
+            )
+            self.optimizer.step()
+            self.scheduler.step()
+            self.optimizer.zero_grad()
+            clock.leave()
+            clock.enter("data")
+        clock.leave()
+        return clock.read()
+
+    @torch.no_grad()
+    def accuracy(self, name: str) -> float:
+        """Of the mean probabilities of the models."""
+        self.models.eval()
+        correct = total = 0
+        for inputs, lengths, targets in self.loaders[name]:
+            answers = [model(inputs, lengths).softmax(dim=1) for model in self.models]
+            predictions = torch.stack(answers).mean(dim=0).argmax(dim=1)
+            correct += int((predictions == targets).sum())
+            total += len(targets)
+        return correct / total
+
+
+class PlainClassifier(nn.Module):
+    """nn.LSTM over packed sequences, attention with h_n, and a head; the embedding is ours."""
+
+    def __init__(self, config: TrainConfig, module: ClassificationModule) -> None:
+        super().__init__()
+        ours = module.members[0]
+        self.embedding = None
+        if ours.embedding is not None:
+            self.embedding = TokenEmbedding(
+                ours.embedding.num_embeddings,
+                ours.embedding.embedding_size,
+                unknown_id=ours.embedding.unknown_id,
+                word_dropout=ours.embedding.word_dropout,
+                variational_dropout=ours.embedding.variational_dropout,
+            )
+        self.lstm = nn.LSTM(
+            ours.lstm.input_size,
+            ours.lstm.hidden_size,
+            ours.lstm.num_layers,
+            batch_first=True,
+            dropout=ours.lstm.dropout,
+            bidirectional=True,
+        )
+        self.dropout = nn.Dropout(config.model.dropout)
+        self.head = nn.Linear(2 * ours.lstm.hidden_size, len(module.label_names))
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Logits `[batch, class]` of `[batch, time]` tokens or `[batch, time, feature]` steps."""
+        if self.embedding is not None:
+            inputs = self.embedding(inputs)
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        packed_outputs, (h_n, _) = self.lstm(packed)
+        outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True)
+        query = torch.cat([h_n[-2], h_n[-1]], dim=1)  # [batch, feature]
+        scores = torch.bmm(outputs, query.unsqueeze(2)).squeeze(2) / query.shape[1] ** 0.5
+        is_padding = torch.arange(outputs.shape[1]) >= lengths.unsqueeze(1)
+        weights = scores.masked_fill(is_padding, -torch.inf).softmax(dim=1)
+        context = torch.bmm(weights.unsqueeze(1), outputs).squeeze(1)
+        logits: Tensor = self.head(self.dropout(context))
+        return logits
+
+
+def to_rows(split: EncodedSplit) -> list[tuple[Tensor, int]]:
+    """Each row's steps, `[time]` tokens or `[time, feature]`, and its class number."""
+    targets = split.targets.tolist()
+    return [(pad([split.steps(row)])[0], target) for row, target in enumerate(targets)]
+
+
+def collate_plainly(rows: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs padded with 0, their lengths, and the class numbers."""
+    inputs = [steps for steps, _ in rows]
+    lengths = torch.tensor([len(steps) for steps in inputs])
+    targets = torch.tensor([target for _, target in rows])
+    return pad_sequence(inputs, batch_first=True), lengths, targets
+
+
+def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over all epochs of all seeds, in milliseconds, and the mean test accuracies."""
+    result: dict[str, Any] = {}
+    for name in ("ours", "plain"):
+        epochs = [epoch for run in runs for epoch in run[name]["epochs"]]
+        seconds = [epoch["epoch"] for epoch in epochs]
+        steps = {
+            part: 1e3 * median(epoch[part] for epoch in epochs) / runs[0]["batches"]
+            for part in PARTS
+        }
+        result[name] = {
+            "epoch": 1e3 * median(seconds),
+            "spread": spread(seconds),
+            "step": steps,
+            "accuracies": [run[name]["accuracy"] for run in runs],
+        }
+    pairs = [
+        plain["epoch"] / ours["epoch"]
+        for run in runs
+        for ours, plain in zip(run["ours"]["epochs"], run["plain"]["epochs"], strict=True)
+    ]
+    ours, plain = (
+        sum(epoch["epoch"] for run in runs for epoch in run[name]["epochs"])
+        for name in ("ours", "plain")
+    )
+    result |= {
+        "times_plain": median(pairs),
+        "times_plain_spread": spread(pairs),
+        "times_plain_in_all": plain / ours,
+    }
+    return result
+
+
+def print_epochs(results: Sequence[dict[str, Any]]) -> None:
+    times, accuracies = [], []
+    for result in results:
+        name, ours, plain = result["name"], result["ours"], result["plain"]
+        times.append(
+            [
+                name,
+                f"{ours['epoch']:.0f}",
+                f"{plain['epoch']:.0f}",
+                f"{result['times_plain']:.2f}",
+                f"{result['times_plain_spread']:.0%}",
+                f"{result['times_plain_in_all']:.2f}",
+            ]
+        )
+        accuracies.append([name, *(f"{mean(found['accuracies']):.4f}" for found in (ours, plain))])
+    columns = ["", "ms", "plain ms", "x plain", "spread", "x in all"]
+    print_table("an epoch of train.py, beside the plain loop", columns, times)
+    print_table("test accuracy", ["", "train.py", "plain loop"], accuracies)
+
+
+def print_steps(results: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for result in results:
+        for name in ("ours", "plain"):
+            step = result[name]["step"]
+            total = sum(step.values())
+            shares = [f"{step[part] / total:.0%}" for part in PARTS]
+            label = result["name"] if name == "ours" else "its plain loop"
+            rows.append([label, f"{total:.2f}", *shares])
+    print_table("a step, in milliseconds, and the shares of its parts", ["", "ms", *PARTS], rows)
+
+
+if __name__ == "__main__":
+    main()
