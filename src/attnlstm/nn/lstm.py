@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import PackedSequence
 
 from attnlstm.nn.arguments import (
@@ -289,7 +288,7 @@ class LSTM(TorchLSTM):
         if self.training and self.recurrent_dropout > 0:
             weights = [
                 [
-                    w._replace(weight_hh=F.dropout(w.weight_hh, self.recurrent_dropout))
+                    w._replace(weight_hh=drop_weights(w.weight_hh, self.recurrent_dropout))
                     for w in layer
                 ]
                 for layer in weights
@@ -361,3 +360,11 @@ class LSTM(TorchLSTM):
         for name, parameter in self.named_parameters():
             setattr(script, name, parameter)
         return script.train(self.training)
+
+
+def drop_weights(weight: Tensor, probability: float) -> Tensor:
+    """F.dropout in training, which takes three times as long to draw as many numbers on the CPU."""
+    if probability == 1:
+        return weight * 0
+    is_kept = torch.rand(weight.shape, device=weight.device) >= probability
+    return weight * is_kept / (1 - probability)
