@@ -158,10 +158,13 @@ class NewestCheckpoint(Callback):
             for progress in loops["epoch_progress"].values():
                 progress["ready"] = progress["started"]
             checkpoint["epoch"] -= 1  # as in other checkpoints the last one, not their number
+        validated = None
         if self.moment is Moment.in_validation:
             # As after a failure in the first batch, which Lightning begins again with.
             progress = loops["epoch_loop.val_loop.batch_progress"]
-            progress["current"] = dict.fromkeys(progress["current"], 0)
+            total, current = progress["total"], progress["current"]
+            validated = {name: total[name] - current[name] for name in total}
+            progress["current"] = dict.fromkeys(current, 0)
             progress["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         gradients = {}
         if trainer.accumulate_grad_batches > 1 and self.moment is not Moment.between_epochs:
@@ -174,6 +177,7 @@ class NewestCheckpoint(Callback):
             "metrics": dict(trainer.callback_metrics),
             "metric_rows": _count_metric_rows(trainer),
             "log_step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "validated": validated,  # batches, by earlier validations in the epoch
             "should_stop": trainer.should_stop,
         }
 
@@ -209,6 +213,10 @@ class NewestCheckpoint(Callback):
         for name, parameter in module.named_parameters():
             if name in restored["gradients"]:
                 parameter.grad = restored["gradients"][name].to(parameter.device)
+        if moment is Moment.in_validation:
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.load_state_dict(
+                restored["validated"]
+            )
         if moment is Moment.between_epochs:
             # With max_steps Lightning takes every restored run for one that stopped in an epoch.
             loop = trainer.fit_loop
