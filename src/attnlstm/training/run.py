@@ -3,6 +3,7 @@
 import json
 import logging
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,21 +152,33 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
     """Say of an error that ends a run which checkpoint there is.
 
     Raises:
-        UserError: instead of an OSError, and of a UserError while there are checkpoints.
+        UserError: in place of an OSError, and of a UserError while there are checkpoints.
     """
+    thread_hook, threading.excepthook = threading.excepthook, _leave_to_main_thread
     try:
         yield
     except (OSError, UserError) as error:
-        told = str(error)
-        if isinstance(error, OSError):
-            told = f"cannot write to {show_path(run_dir)}: {error.strerror or error}"
         checkpoints = list((run_dir / "checkpoints").glob("*.ckpt"))
-        if checkpoints:
-            newest = show_path(max(checkpoints, key=lambda path: path.stat().st_mtime))
-            told += f". The newest good checkpoint is {newest}"
-        elif isinstance(error, UserError):
+        folder, told = show_path(run_dir), [str(error)]
+        if isinstance(error, UserError) and not checkpoints:
             raise
-        raise UserError(told) from error
+        if isinstance(error, OSError):
+            reason = error.strerror or error if run_dir.exists() else "somebody has removed it"
+            told = [f"cannot write to {folder}: {reason}"]
+        if checkpoints:
+            newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+            told.append(f"the newest good checkpoint is {show_path(newest)}")
+        if checkpoints and isinstance(error, OSError):
+            told.append(f"once it can be written to, python train.py resume={folder} goes on")
+        raise UserError("; ".join(told)) from error
+    finally:
+        threading.excepthook = thread_hook
+
+
+def _leave_to_main_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread cannot write: the next thing to be logged raises its error again."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
 
 
 def forget_earlier_run(run_dir: Path) -> None:
