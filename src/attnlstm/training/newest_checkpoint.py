@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -197,9 +197,11 @@ class NewestCheckpoint(Callback):
                 scheduler.pop(key, None)
         # The run folder may have been moved.
         folder = os.path.realpath(self.path.parent)
-        for state in checkpoint["callbacks"].values():
-            if "best_model_path" in state:
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and state is not None:
                 _move(state, folder)
+                callback.current_score = state["current_score"]  # which Lightning leaves out
 
     def _restore(
         self,

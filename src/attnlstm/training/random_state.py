@@ -10,13 +10,14 @@ from lightning.fabric.utilities.distributed import _distributed_is_initialized
 
 def random_states() -> list[dict[str, Any]]:
     """The state of torch, numpy and Python in each process, of plain values and tensors."""
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    version, numbers, gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        # no array: what loads with weights_only=True
-        "numpy": numpy | {"state": numpy["state"] | {"key": numpy["state"]["key"].tolist()}},
-        "python": list(random.getstate()),
+        # as tensors: quicker to write than numbers, and arrays do not load with weights_only=True
+        "numpy": [kind, torch.tensor(np.asarray(keys, dtype=np.int64)), *rest],
+        "python": [version, torch.tensor(numbers), gauss],
     }
     if not _distributed_is_initialized():
         return [state]
@@ -32,6 +33,7 @@ def set_random_state(states: list[dict[str, Any]], rank: int) -> None:
     if torch.cuda.is_available():
         for device, of_device in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(of_device, device)
-    np.random.set_state(state["numpy"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    random.setstate((version, tuple(numbers.tolist()), gauss))

@@ -178,6 +178,7 @@ def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckp
         auto_insert_metric_name=config.auto_insert_metric_name,
         every_n_epochs=config.every_n_epochs,
         save_last=False,
+        save_weights_only=True,  # the newest checkpoint has what training goes on with
         enable_version_counter=False,  # a newer file takes the place of the old one
     )
 
