@@ -120,6 +120,7 @@ class NewestCheckpoint(Callback):
         if self.restored is None:  # otherwise there was nothing left to train
             self.is_due = True
             self._save_if_wanted(trainer, Moment.between_epochs)
+            trainer.strategy.checkpoint_io.teardown()  # waits until it is written
 
     def on_exception(self, *_: Any) -> None:
         self._give_signals_back()

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
@@ -86,7 +87,7 @@ def _build_trainer(
             default_root_dir=root_dir,
             logger=loggers,
             callbacks=callbacks,
-            plugins=[WholeFileCheckpointIO()],
+            plugins=[AsyncCheckpointIO(WholeFileCheckpointIO())],  # disks take their time
         )
     except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
