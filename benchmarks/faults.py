@@ -27,7 +27,6 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-import attnlstm.training.run  # noqa: F401  the runs are forks of this process: imported once
 from attnlstm.tables import print_table
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +61,8 @@ def main() -> None:
 
 def measure(kills: int, seed: int, overrides: Sequence[str], folder: Path) -> Counter[str]:
     """Stop so many runs, let them go on, and count what came of it."""
+    import attnlstm.training.run  # noqa: F401  once, as the runs are forks of this process
+
     generator = random.Random(seed)
     arguments = [*SMALL, *overrides]
     alone = folder / "alone"
