@@ -15,7 +15,7 @@ from attnlstm.config_checks import config_from_dict, config_to_dict, show
 from attnlstm.errors import UserError
 
 CHANGEABLE = (
-    *("resume", "runs_dir", "logger", "num_threads", "data.num_workers", "callbacks.figures"),
+    *("logger", "num_threads", "data.num_workers", "callbacks.figures"),
     *(f"callbacks.checkpoint.every_n_{unit}" for unit in ("epochs", "train_steps", "minutes")),
     "callbacks.checkpoint.save_on_exception",
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
@@ -67,16 +67,20 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[s
     default = _flatten(config_to_dict(plain))
     refused = []
     for key in (name.replace("/", ".") for name in changed):
+        if key in ("resume", "runs_dir"):  # they say which run
+            continue
         if key in ("experiment", "debug"):  # they are no part of the config that they change
             refused.append(key)
-        for leaf in [leaf for leaf in {*old, *new} if _is_within(leaf, [key])]:
-            is_default = leaf != key and new.get(leaf) == default.get(leaf)
-            if is_default or old.get(leaf) == new.get(leaf):
+        if key in old.keys() - new.keys():
+            refused.append(f"~{key}")
+        for leaf in [leaf for leaf in new if _is_within(leaf, [key])]:
+            is_default = leaf != key and new[leaf] == default.get(leaf, ...)
+            if is_default or new[leaf] == old.get(leaf, ...):
                 continue
             if _is_within(leaf, CHANGEABLE):
-                _set(values, leaf, new.get(leaf))
+                _set(values, leaf, new[leaf])
             else:
-                refused.append(f"{leaf}={show(new.get(leaf))} (it was {show(old.get(leaf))})")
+                refused.append(f"{leaf}={show(new[leaf])} (it was {show(old.get(leaf))})")
     if refused:
         raise UserError(
             f"resume={folder} goes on with the same experiment, of which these are a part: "
@@ -116,5 +120,6 @@ def _is_within(key: str, sections: Iterable[str]) -> bool:
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = key.split(".")
     for section in sections:
+        values[section] = values[section] or {}  # it may have been off
         values = values[section]
     values[name] = value

@@ -95,7 +95,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     [
         ["data.num_workers=2"],
         ["trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.5"],
-        ["optimizer=sgd", "scheduler=plateau", "scheduler.patience=0", "trainer.max_steps=25"],
+        ["optimizer=sgd", "scheduler=plateau", "scheduler.patience=0", "trainer.max_steps=36"],
     ],
     ids=["workers", "accumulated gradients", "plateau"],
 )
@@ -106,6 +106,7 @@ def test_other_kinds_of_runs(
     monkeypatch: pytest.MonkeyPatch,
     overrides: list[str],
 ) -> None:
+    overrides = [*overrides, "trainer.max_epochs=3"]
     run_train(tmp_path / "alone", *overrides)
     stop("training_step", 17, signal.SIGTERM)
     with pytest.raises(SystemExit):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import threading
 import time
@@ -68,22 +69,24 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     checkpoints/, refit/ and metrics.json (of the test split). best.ckpt is what is tested: with
     `config.refit` the model of `refit`, otherwise the epoch that the validation part chose.
 
-    With `config.resume` the run in `run_dir` goes on where its newest checkpoint was written, or
-    begins anew where there is none yet.
+    With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where its
+    newest checkpoint was written, or begins anew where there is none yet.
 
     Raises:
         UserError: something about the data or the configuration that the user can mend, or
             `run_dir` cannot be written to; it names the newest checkpoint.
     """
     silence_known_warnings()
-    resumes, config = config.resume is not None, replace(config, resume=None)
+    newest = run_dir / "checkpoints" / "last.ckpt"
+    is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
+    resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)
     plain_config = config_to_dict(config)
     with naming_what_is_left(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         with replacing(run_dir / "config.yaml") as partial:
             partial.write_text(yaml.safe_dump(plain_config, sort_keys=False))
     limit_threads(config.num_threads)
-    stopped = StoppedFit.read(run_dir / "checkpoints" / "last.ckpt") if resumes else StoppedFit()
+    stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     trainer = build_trainer(config, run_dir, stopped.progress)
     # Before any data is loaded, an LSTM that cannot be is refused.
     build_classifier(plain_config["model"], encoder=None, num_classes=2)
