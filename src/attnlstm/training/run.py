@@ -69,8 +69,8 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     checkpoints/, refit/ and metrics.json (of the test split). best.ckpt is what is tested: with
     `config.refit` the model of `refit`, otherwise the epoch that the validation part chose.
 
-    With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where its
-    newest checkpoint was written, or begins anew where there is none yet.
+    With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where
+    its newest checkpoint was written, or begins anew where there is none yet.
 
     Raises:
         UserError: something about the data or the configuration that the user can mend, or
@@ -188,6 +188,8 @@ def forget_earlier_run(run_dir: Path) -> None:
     """Remove what a run that goes on would take for its own."""
     for name in ("last", "refit", "validated"):
         (run_dir / "checkpoints" / f"{name}.ckpt").unlink(missing_ok=True)
+    for path in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning's, of a job that was requeued
+        path.unlink()
 
 
 def fit(
