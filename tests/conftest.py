@@ -44,7 +44,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def run_train() -> Callable:
+def compose_train() -> Callable:
+    """The config of a command line of train.py: `compose_train(*overrides)`."""
+    return lambda *overrides: compose_config(ROOT / "conf", "train", TrainConfig, overrides)
+
+
+@pytest.fixture(scope="session")
+def run_train(compose_train: Callable) -> Callable:
     """Train in this process: `run_train(run_dir, *overrides)`.
 
     The figures would take most of the time, and are drawn with `figures=True` only.
@@ -53,8 +59,9 @@ def run_train() -> Callable:
 
     def run(run_dir: Path, *overrides: str, figures: bool = False) -> TrainingResult:
         small = SMALL if figures else [*SMALL, "callbacks.figures=null"]
-        config = compose_config(ROOT / "conf", "train", TrainConfig, [*small, *overrides])
-        return train(config, run_dir)
+        if any(override.startswith("resume=") for override in overrides):
+            small = []  # the run has them already
+        return train(compose_train(*small, *overrides), run_dir)
 
     return run
 

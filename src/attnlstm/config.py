@@ -320,7 +320,10 @@ class TrainerConfig:
 
 @dataclass
 class CheckpointConfig:
-    """Arguments of lightning's ModelCheckpoint."""
+    """Arguments of lightning's ModelCheckpoint for the best checkpoint, and when to save the last.
+
+    `every_n_train_steps`, `every_n_minutes` and `save_on_exception` are the last one's only.
+    """
 
     monitor: str = one_of(*MONITORED, default="val/loss")
     mode: Mode = Mode.min
@@ -328,6 +331,8 @@ class CheckpointConfig:
     save_last: bool = False
     save_on_exception: bool = False
     every_n_epochs: int = within("[1, inf)", 1)
+    every_n_train_steps: int | None = within("[1, inf)", None)
+    every_n_minutes: float | None = within("(0, inf)", None)
     filename: str | None = None
     auto_insert_metric_name: bool = True
 
@@ -411,6 +416,7 @@ class TrainConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     num_threads: int | None = within("[1, inf)", None)
     runs_dir: str = "runs"
+    resume: str | None = None
 
 
 @dataclass

@@ -9,6 +9,7 @@ import inspect
 import itertools
 import logging
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,13 +46,14 @@ from attnlstm.config_checks import (
     unknown_key,
 )
 from attnlstm.errors import UserError
+from attnlstm.resume import resume_config
 from attnlstm.tables import print_means
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""
 
 PATHS = (
-    *("ckpt", "runs_dir", "input", "output", "report"),
+    *("ckpt", "runs_dir", "resume", "input", "output", "report"),
     *("data.train", "data.validation", "data.test", "data.path", "data.tokenizer.file"),
     *("data.text_column", "data.label_column", "data.id_column", "data.time_column"),
     "model.embedding.vectors",
@@ -82,9 +84,14 @@ def entry_point(
         @functools.wraps(function)
         def main() -> None:
             register_schemas()
+            # A full disk is told once, and not again by every line that cannot be logged.
+            logging.raiseExceptions = False
+            # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
+            handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
-                sys.argv[1:] = _check_arguments(sys.argv[1:], config_dir, config_name, schema)
-                _run(function, config_dir, config_name, schema)
+                arguments = _check_arguments(sys.argv[1:], config_dir, config_name, schema)
+                sys.argv[1:], resumed = arguments
+                _run(function, config_dir, config_name, schema, resumed)
             except UserError as error:
                 _report(error)
                 sys.exit(2)
@@ -92,6 +99,8 @@ def entry_point(
                 sys.exit(130)
             except SystemExit as stop:
                 sys.exit(_exit_code(stop))
+            finally:
+                signal.signal(signal.SIGTERM, handler)
 
         return main
 
@@ -119,7 +128,8 @@ def compose_config(
     register_schemas()
     with _initialized(config_dir):
         jobs = [[_normalize(text) for text in overrides]]
-        return _typed(_compose(config_name, schema, jobs)[0], schema)
+        config = _typed(_compose(config_name, schema, jobs)[0], schema)
+        return _resumed(config, config_name, jobs[0]) or config
 
 
 def _run(
@@ -127,6 +137,7 @@ def _run(
     config_dir: Path,
     config_name: str,
     schema: type[Config],
+    resumed: Config | None,
 ) -> None:
     """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
     failed = False
@@ -137,7 +148,7 @@ def _run(
         nonlocal failed
         try:
             run_dir = Path(HydraConfig.get().runtime.output_dir)
-            results.append(function(_typed(composed, schema), run_dir))
+            results.append(function(resumed or _typed(composed, schema), run_dir))
             return results[-1]
         except UserError as error:
             _report(error)
@@ -163,14 +174,17 @@ def _report(error: UserError) -> None:
 
 def _check_arguments(
     arguments: list[str], config_dir: Path, config_name: str, schema: type[Config]
-) -> list[str]:
-    """Check every job of a command line; the arguments for Hydra, with a folder for the run."""
+) -> tuple[list[str], Config | None]:
+    """Check every job of a command line.
+
+    Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
+    """
     arguments = [_normalize(argument) for argument in arguments]
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
     if options.hydra_help or options.shell_completion:
-        return arguments
+        return arguments, None
     overrides, config_name = list(options.overrides), options.config_name or config_name
     if options.config_dir:
         overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
@@ -178,16 +192,32 @@ def _check_arguments(
     with _initialized(config_dir / (options.config_path or "")):
         jobs = _sweep(overrides) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
-    if options.help or options.cfg or options.info:
-        return arguments
-    for config in [_typed(job, schema) for job in composed]:
+        if options.help or options.cfg or options.info:
+            return arguments, None
+        configs = [_typed(job, schema) for job in composed]
+        resumed = _resumed(configs[0], config_name, overrides)
+    for config in configs:
         _check_beyond_types(config)
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
-    if any(text.startswith(f"{key}=") for text in overrides):
-        return arguments
-    folder = _create_folder(OmegaConf.select(composed[0], key)).replace("'", r"\'")
+    has_folder = any(text.startswith(f"{key}=") for text in overrides)
     first = arguments.index(options.overrides[0]) if options.overrides else len(arguments)
-    return [*arguments[:first], f"{key}='{folder}'", *arguments[first:]]
+    if resumed is not None:
+        if is_sweep or has_folder:
+            raise UserError("resume goes on with one run, in its own folder")
+        # Hydra's record of how the configuration was put together stays that of the run's start.
+        added = [f"{key}={_quote(str(resumed.resume))}", "hydra.output_subdir=null"]
+    else:
+        folder = "" if has_folder else _create_folder(OmegaConf.select(composed[0], key))
+        added = [] if has_folder else [f"{key}={_quote(folder)}"]
+    return [*arguments[:first], *added, *arguments[first:]], resumed
+
+
+def _resumed(config: Any, config_name: str, overrides: list[str]) -> Any:
+    """The config of the run that is to be resumed; None without one."""
+    if not isinstance(config, TrainConfig) or config.resume is None:
+        return None
+    plain = _typed(_compose(config_name, TrainConfig, [[]])[0], TrainConfig)
+    return resume_config(config, plain, [override.key_or_group for override in _parse(overrides)])
 
 
 def _normalize(argument: str) -> str:

@@ -1,5 +1,6 @@
 """The encoded splits as Lightning's data loaders."""
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -18,9 +19,13 @@ class ResumableLoader(DataLoader[int]):
     Lightning counts epochs and batches in its checkpoints, but by itself it sets the epoch of
     samplers only, not of batch samplers, and begins a stopped epoch again at its first batch. The
     counters are read when the first batch is asked for: before, a restored run still moves them.
+
+    An epoch takes one random number, however many workers there are, and its rest takes none: so
+    neither a stop nor the number of workers shifts what else is drawn.
     """
 
     def __init__(self, *args: Any, trainer: lightning.Trainer | None, **kwargs: Any) -> None:
+        kwargs |= {"generator": torch.Generator(), "worker_init_fn": leave_process_group}
         super().__init__(*args, **kwargs)
         self.trainer = trainer
 
@@ -31,6 +36,9 @@ class ResumableLoader(DataLoader[int]):
             epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]
             self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
             done = loop.epoch_loop.batch_progress.current.ready
+        if done == 0:
+            # what a DataLoader without a generator of its own seeds its workers with
+            self.generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
         yield from islice(super().__iter__(), done, None)
 
     def state_dict(self) -> dict[str, Any]:
@@ -39,6 +47,14 @@ class ResumableLoader(DataLoader[int]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to restore."""
+
+
+def leave_process_group(worker: int) -> None:
+    """Keep a worker from what Ctrl-C and `kill` send to the whole group.
+
+    The training process goes on to the end of a batch and needs it until then.
+    """
+    os.setpgid(0, 0)
 
 
 class SequenceDataModule(lightning.LightningDataModule):

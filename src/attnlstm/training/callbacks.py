@@ -81,7 +81,7 @@ class ValidationFigures(Callback):
         if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer)
 
-    def on_fit_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         self._draw(trainer)
 
     def _draw(self, trainer: lightning.Trainer) -> None:

@@ -4,9 +4,11 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -16,6 +18,7 @@ from torchmetrics.classification import (
 )
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
+from attnlstm.errors import UserError
 from attnlstm.nn import Classification, SequenceClassifier
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
 from attnlstm.training.optimization import configure
@@ -55,6 +58,11 @@ class ClassificationModule(lightning.LightningModule):
         metrics = classification_metrics(len(label_names))
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        # Of the running epoch; plain sums, which a checkpoint in the middle of it can hold.
+        self.loss_sum: Tensor
+        self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
+        self.rows_seen = 0
+        self.rows_of_step: list[Tensor] = []  # since the optimizer's last step
 
     @property
     def members(self) -> list[SequenceClassifier]:
@@ -71,16 +79,61 @@ class ClassificationModule(lightning.LightningModule):
             for member in self.members
         ]
         loss = torch.stack(losses).mean()
+        self.loss_sum = self.loss_sum + loss.detach() * len(batch.targets)
+        self.rows_seen += len(batch.targets)
+        self.rows_of_step.append(batch.rows)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, and stop at a loss or a gradient that is no longer a number.
+
+        Raises:
+            UserError: it names the step and the rows; the weights are as they were before the step.
+        """
+        plugin = self.trainer.precision_plugin
+        parameters = list(plugin.main_params(optimizer))
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # The scaler of float16 finds infinite gradients by itself, and leaves their steps out.
+        has_scaler = getattr(plugin, "scaler", None) is not None
+        if not torch.isfinite(self.loss_sum if has_scaler else self.loss_sum + norm):
+            rows = ", ".join(map(str, torch.cat(self.rows_of_step).tolist()))
+            raise UserError(
+                f"the loss or a gradient is NaN or infinite in step {self.trainer.global_step}, "
+                f"training rows {rows}: look at these rows, or lower optimizer.lr; "
+                "trainer.detect_anomaly=true names the operation"
+            )
+        self.rows_of_step.clear()
+        by_norm = gradient_clip_algorithm in (None, "norm") and not isinstance(
+            plugin,
+            FSDPPrecision,  # which has each process see a part of the gradients only
+        )
+        if gradient_clip_val and by_norm:
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_epoch_end(self) -> None:
         self.log(
             "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
+            self.loss_sum / self.rows_seen,
             prog_bar=True,
             sync_dist=True,
-            batch_size=len(batch.targets),
+            batch_size=self.rows_seen,
         )
-        return loss
+        self.loss_sum, self.rows_seen = torch.zeros_like(self.loss_sum), 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_loss"] = {"loss_sum": self.loss_sum, "rows_seen": self.rows_seen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "train_loss" in checkpoint:  # not in those of version 0.1
+            self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
+            self.rows_seen = checkpoint["train_loss"]["rows_seen"]
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         return self._evaluation_step(batch, self.val_metrics, "val/loss")

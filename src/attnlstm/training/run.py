@@ -2,8 +2,12 @@
 
 import json
 import logging
+import os
 import shlex
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,12 +31,16 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
+from attnlstm.training.checkpoint_files import read_checkpoint, replacing
 from attnlstm.training.classifier import build_classifier
 from attnlstm.training.module import ClassificationModule
+from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.trainer import (
+    Progress,
     build_refit_trainer,
     build_trainer,
     find_best_checkpoint,
+    keeps_checkpoints,
     limit_threads,
     silence_known_warnings,
 )
@@ -61,15 +69,25 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     checkpoints/, refit/ and metrics.json (of the test split). best.ckpt is what is tested: with
     `config.refit` the model of `refit`, otherwise the epoch that the validation part chose.
 
+    With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where
+    its newest checkpoint was written, or begins anew where there is none yet.
+
     Raises:
-        UserError: something about the data or the configuration that the user can mend.
+        UserError: something about the data or the configuration that the user can mend, or
+            `run_dir` cannot be written to; it names the newest checkpoint.
     """
     silence_known_warnings()
-    run_dir.mkdir(parents=True, exist_ok=True)
+    newest = run_dir / "checkpoints" / "last.ckpt"
+    is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
+    resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)
     plain_config = config_to_dict(config)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(plain_config, sort_keys=False))
+    with naming_what_is_left(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(run_dir / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(plain_config, sort_keys=False))
     limit_threads(config.num_threads)
-    trainer = build_trainer(config, run_dir)
+    stopped = StoppedFit.read(newest) if resumes else StoppedFit()
+    trainer = build_trainer(config, run_dir, stopped.progress)
     # Before any data is loaded, an LSTM that cannot be is refused.
     build_classifier(plain_config["model"], encoder=None, num_classes=2)
 
@@ -79,33 +97,113 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     logger.info("%s: %s %s, %d classes", config.data.name, sizes, kind, len(rows.label_names))
     module, data = prepare(config, rows)
     started = time.monotonic()
-    fit(trainer, module, data)
-    logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
-    best = find_best_checkpoint(trainer)
-    if can_refit(config):
-        module, data = refit(config, run_dir, rows, trainer.current_epoch, best)
+    with naming_what_is_left(run_dir):
+        if not resumes:
+            forget_earlier_run(run_dir)
+        fit(trainer, module, data, stopped)
+        logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
+        best = find_best_checkpoint(trainer)
+        if can_refit(config):
+            module, data = refit(config, run_dir, rows, trainer.current_epoch, best, resumes)
 
-    ckpt_path = None if best is None else str(best)
-    trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        ckpt_path = None if best is None else str(best)
+        trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        if trainer.is_global_zero:
+            with replacing(run_dir / "metrics.json") as partial:
+                partial.write_text(json.dumps(metrics, indent=2) + "\n")
     if trainer.is_global_zero:
-        (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         print_metrics(f"{config.data.name}, test split", metrics)
         if best is None:
             logger.info("no best checkpoint was written: these are the last weights' metrics")
         else:
-            here = Path.cwd()
-            shown = best.relative_to(here) if best.is_relative_to(here) else best
+            shown = show_path(best)
             logger.info("best checkpoint: %s", shown)
             logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={shown}"))
     return TrainingResult(metrics, best, module, trainer)
 
 
-def fit(trainer: lightning.Trainer, module: ClassificationModule, data: SequenceDataModule) -> None:
-    """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+class StoppedFit(NamedTuple):
+    """Where a fit goes on; the default is one that begins.
+
+    path: of its newest checkpoint.
+    progress: what its loggers have.
+    """
+
+    path: Path | None = None
+    progress: Progress = Progress()
+
+    @classmethod
+    def read(cls, path: Path) -> "StoppedFit":
+        """The fit that this checkpoint is of, or one that begins where there is none yet.
+
+        Raises:
+            UserError: it cannot be read, or holds too little to go on with.
+        """
+        if not path.exists():
+            return cls()
+        try:
+            stopped = read_checkpoint(path)["resume"]
+            return cls(path, Progress(stopped["metric_rows"], stopped["log_step"]))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is of another version: a run cannot go on with it") from error
+
+
+@contextmanager
+def naming_what_is_left(run_dir: Path) -> Iterator[None]:
+    """Say of an error that ends a run which checkpoint there is.
+
+    Raises:
+        UserError: in place of an OSError, and of a UserError while there are checkpoints.
+    """
+    thread_hook, threading.excepthook = threading.excepthook, _leave_to_main_thread
     try:
-        trainer.fit(module, data)
+        yield
+    except (OSError, UserError) as error:
+        checkpoints = list((run_dir / "checkpoints").glob("*.ckpt"))
+        folder, told = show_path(run_dir), [str(error)]
+        if isinstance(error, UserError) and not checkpoints:
+            raise
+        if isinstance(error, OSError):
+            reason = error.strerror or error if run_dir.exists() else "somebody has removed it"
+            told = [f"cannot write to {folder}: {reason}"]
+        if checkpoints:
+            newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+            told.append(f"the newest good checkpoint is {show_path(newest)}")
+        if checkpoints and isinstance(error, OSError):
+            told.append(f"once it can be written to, python train.py resume={folder} goes on")
+        raise UserError("; ".join(told)) from error
+    finally:
+        threading.excepthook = thread_hook
+
+
+def _leave_to_main_thread(failed: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread cannot write: the next thing to be logged raises its error again."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
+
+
+def forget_earlier_run(run_dir: Path) -> None:
+    """Remove what a run that goes on would take for its own."""
+    for name in ("last", "refit", "validated"):
+        (run_dir / "checkpoints" / f"{name}.ckpt").unlink(missing_ok=True)
+    for path in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning's, of a job that was requeued
+        path.unlink()
+
+
+def fit(
+    trainer: lightning.Trainer,
+    module: ClassificationModule,
+    data: SequenceDataModule,
+    stopped: StoppedFit,
+) -> None:
+    """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+    path = None if stopped.path is None else str(stopped.path)
+    if path is not None:
+        logger.info("going on with %s", show_path(Path(path)))
+    try:
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
 
@@ -194,11 +292,17 @@ def can_refit(config: TrainConfig) -> bool:
 
 
 def refit(
-    config: TrainConfig, run_dir: Path, rows: LabelledParts, epochs: int, best: Path | None
+    config: TrainConfig,
+    run_dir: Path,
+    rows: LabelledParts,
+    epochs: int,
+    best: Path | None,
+    resumes: bool,
 ) -> tuple[ClassificationModule, SequenceDataModule]:
     """Train anew on training and validation rows together, for as many epochs as with validation.
 
-    The new model takes the place of the checkpoint `best`, which becomes validated.ckpt.
+    The new model takes the place of the checkpoint `best`, which becomes validated.ckpt. If
+    `resumes`, that may have been done in part or in full.
     """
     train = rows.parts["train"] + rows.parts["validation"]
     logger.info("refit on %d rows, training and validation, for %d epochs", len(train), epochs)
@@ -208,12 +312,17 @@ def refit(
         LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names),
         ("train", "validation"),
     )
-    trainer = build_refit_trainer(config, run_dir)
-    fit(trainer, module, data)
-    newest = find_best_checkpoint(trainer)
-    if best is not None and newest is not None:
+    newest = run_dir / "checkpoints" / "refit.ckpt"
+    validated = None if best is None else best.with_name("validated.ckpt")
+    if resumes and validated is not None and validated.exists() and not newest.exists():
+        return module, data
+    stopped = StoppedFit.read(newest) if resumes else StoppedFit()
+    trainer = build_refit_trainer(config, run_dir, stopped.progress)
+    fit(trainer, module, data, stopped)
+    if best is not None and validated is not None and keeps_checkpoints(config):
         if trainer.is_global_zero:
-            best.replace(best.with_name("validated.ckpt"))
+            if not validated.exists():  # there is one if the run stopped between these two
+                best.replace(validated)
             newest.replace(best)
         trainer.strategy.barrier()
     return module, data

@@ -4,7 +4,7 @@ import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -14,27 +14,48 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures
+from attnlstm.training.checkpoint_files import WholeFileCheckpointIO
+from attnlstm.training.metrics_file import MetricsFile
+from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
 
-def build_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer:
+class Progress(NamedTuple):
+    """What the loggers have of a run that has been stopped; nothing of one that begins.
+
+    metric_rows: the rows of metrics.csv.
+    log_step: the step of the next one.
+    """
+
+    metric_rows: int = 0
+    log_step: int | None = None
+
+
+def build_trainer(config: TrainConfig, run_dir: Path, progress: Progress) -> lightning.Trainer:
     """The Trainer of a run with validation, with the configured loggers and callbacks.
 
     Raises:
         UserError: Lightning refuses an argument, such as an accelerator that is not there.
     """
     return _build_trainer(
-        config, run_dir, build_loggers(config.logger, run_dir), build_callbacks(config, run_dir)
+        config,
+        run_dir,
+        build_loggers(config.logger, run_dir, progress),
+        build_callbacks(config, run_dir),
+        keeps_checkpoints(config),
     )
 
 
-def build_refit_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer:
+def build_refit_trainer(
+    config: TrainConfig, run_dir: Path, progress: Progress
+) -> lightning.Trainer:
     """The Trainer of a refit, without validation: the newest weights are refit.ckpt.
 
     Raises:
@@ -43,27 +64,33 @@ def build_refit_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer
     callbacks: list[Callback] = [LearningRateMonitor()]
     if config.trainer.enable_progress_bar is not False:
         callbacks.append(ProgressBar())
-    if keeps_checkpoints(config):
-        folder = run_dir / "checkpoints"
-        callbacks.append(ModelCheckpoint(folder, filename="refit", enable_version_counter=False))
-    loggers: list[Logger] = [
-        CSVLogger(run_dir, name="refit", version=""),
-        TensorBoardLogger(run_dir, name="", version="tensorboard/refit", default_hp_metric=False),
-    ]
-    return _build_trainer(config, run_dir, loggers, callbacks)
+    if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
+        path = run_dir / "checkpoints" / "refit.ckpt"
+        callbacks.insert(0, build_newest_checkpoint(config.callbacks.checkpoint, path))
+    (run_dir / "refit").mkdir(exist_ok=True)
+    loggers = _build_local_loggers(run_dir / "refit", run_dir / "tensorboard" / "refit", progress)
+    # Apart from the fit's: Lightning looks there for checkpoints of a requeued job.
+    return _build_trainer(config, run_dir / "refit", loggers, callbacks, False)
 
 
 def _build_trainer(
-    config: TrainConfig, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]
+    config: TrainConfig,
+    root_dir: Path,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+    enable_checkpointing: bool,
 ) -> lightning.Trainer:
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and changes nothing but for code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    options = asdict(config.trainer)
-    options["enable_checkpointing"] = keeps_checkpoints(config)
+    options = asdict(config.trainer) | {"enable_checkpointing": enable_checkpointing}
     try:
         return lightning.Trainer(
-            **options, default_root_dir=run_dir, logger=loggers, callbacks=callbacks
+            **options,
+            default_root_dir=root_dir,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[AsyncCheckpointIO(WholeFileCheckpointIO())],  # disks take their time
         )
     except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
@@ -76,16 +103,24 @@ def keeps_checkpoints(config: TrainConfig) -> bool:
     )
 
 
-def build_loggers(config: LoggerConfig, run_dir: Path) -> list[Logger]:
+def _build_local_loggers(folder: Path, tensorboard: Path, progress: Progress) -> list[Logger]:
+    # One behind the next step, as figures are of the last.
+    purge_step = None if progress.log_step is None else progress.log_step + 1
+    return [
+        MetricsFile(folder, progress.metric_rows),
+        TensorBoardLogger(
+            tensorboard, name="", version="", default_hp_metric=False, purge_step=purge_step
+        ),
+    ]
+
+
+def build_loggers(config: LoggerConfig, run_dir: Path, progress: Progress) -> list[Logger]:
     """CSV and TensorBoard in the run folder, and the configured ones besides.
 
     Raises:
         UserError: a configured logger's package is not installed.
     """
-    loggers: list[Logger] = [
-        CSVLogger(run_dir, name="", version=""),
-        TensorBoardLogger(run_dir, name="", version="tensorboard", default_hp_metric=False),
-    ]
+    loggers = _build_local_loggers(run_dir, run_dir / "tensorboard", progress)
     if config.wandb is not None:
         from lightning.pytorch.loggers import WandbLogger
 
@@ -121,7 +156,10 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
         callbacks.append(ProgressBar())
     checkpoint = config.callbacks.checkpoint
     if checkpoint is not None and keeps_checkpoints(config):
-        callbacks += build_checkpoint_callbacks(checkpoint, run_dir / "checkpoints")
+        callbacks.append(build_best_checkpoint(checkpoint, run_dir / "checkpoints"))
+        if checkpoint.save_last and logs:
+            path = run_dir / "checkpoints" / "last.ckpt"
+            callbacks.insert(0, build_newest_checkpoint(checkpoint, path))
     if config.callbacks.early_stopping is not None:
         callbacks.append(
             EarlyStopping(**config_to_dict(config.callbacks.early_stopping), strict=False)
@@ -133,21 +171,31 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     return callbacks
 
 
-def build_checkpoint_callbacks(config: CheckpointConfig, folder: Path) -> list[Callback]:
-    """One for the best checkpoints and, with `save_last`, one for the newest.
+def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
+    """Keeps the checkpoints that are best by `config.monitor`."""
+    return ModelCheckpoint(
+        folder,
+        config.filename,
+        monitor=config.monitor,
+        mode=config.mode.value,
+        save_top_k=config.save_top_k,
+        auto_insert_metric_name=config.auto_insert_metric_name,
+        every_n_epochs=config.every_n_epochs,
+        save_last=False,
+        save_weights_only=True,  # the newest checkpoint has what training goes on with
+        enable_version_counter=False,  # a newer file takes the place of the old one
+    )
 
-    Lightning's own `save_last` writes last.ckpt only when there is a new best, too.
-    """
-    options = config_to_dict(config) | {
-        "dirpath": folder,
-        "save_last": False,
-        "enable_version_counter": False,  # a newer file takes the place of the old one
-    }
-    callbacks: list[Callback] = [ModelCheckpoint(**options)]
-    if config.save_last:
-        newest = {"filename": "last", "monitor": None, "save_top_k": 1}
-        callbacks.append(ModelCheckpoint(**(options | newest)))
-    return callbacks
+
+def build_newest_checkpoint(config: CheckpointConfig, path: Path) -> NewestCheckpoint:
+    """Keeps the newest checkpoint, with which a stopped run goes on."""
+    return NewestCheckpoint(
+        path,
+        config.every_n_epochs,
+        config.every_n_train_steps,
+        config.every_n_minutes,
+        on_signal=config.save_on_exception,
+    )
 
 
 def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:

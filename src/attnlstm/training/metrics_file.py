@@ -1,0 +1,69 @@
+"""metrics.csv, which goes on where a stopped run left it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from attnlstm.training.checkpoint_files import replacing
+
+
+class MetricsFile(CSVLogger):
+    """Lightning's CSVLogger, which can keep the first rows of the file that is there.
+
+    Args:
+        folder: where metrics.csv is.
+        keep_rows: how many rows of an earlier part of the run stay; later ones are trained again.
+    """
+
+    def __init__(self, folder: Path, keep_rows: int = 0) -> None:
+        super().__init__(folder, name="", version="")
+        self.keep_rows = keep_rows
+        self.num_rows = keep_rows  # so far, written and not yet written
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if not isinstance(self._experiment, _Writer):
+            self._experiment = _Writer(self.log_dir, self.keep_rows)
+        return self._experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        self.num_rows += 1
+
+
+class _Writer(ExperimentWriter):
+    """Lightning's writer; a file that has to be written anew is replaced as a whole."""
+
+    def __init__(self, folder: str, keep_rows: int) -> None:
+        self.keep_rows = keep_rows
+        super().__init__(folder)
+
+    def _check_log_dir_exists(self) -> None:
+        """In place of Lightning's, which removes the file of an earlier run."""
+        path = Path(self.metrics_file_path)
+        if self.keep_rows == 0:
+            path.unlink(missing_ok=True)
+        elif path.is_file():
+            self.metrics_keys, rows = self._read()
+            self._write(self.metrics_keys, rows[: self.keep_rows])
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._write(fieldnames, self._read()[1])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), list(reader)
+
+    def _write(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        with replacing(Path(self.metrics_file_path)) as partial, partial.open("w", newline="") as f:
+            writer = csv.DictWriter(f, fieldnames=columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,391 @@
+"""Runs that are stopped and go on, wherever the stop falls: in the end nothing may differ."""
+
+import csv
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnlstm.errors import UserError
+from attnlstm.training.checkpoint_files import replacing
+from attnlstm.training.module import ClassificationModule
+from benchmarks.faults import differences
+
+ROOT = Path(__file__).parents[2]
+
+SERIES = ["refit=true", "data.noise=0.1", "model.dropout=0.2"]
+"""A run with 2 * 14 training steps and 2 * 4 validation steps, and a refit with 2 * 17 steps."""
+
+
+class Killed(BaseException):
+    """Nothing of ours is to run after it, as after SIGKILL."""
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, Any], None]:
+    """Have the next run stopped: `stop(method of the module, which call of it, signal or None)`."""
+
+    def arrange(method: str, call: int, number: int | None) -> None:
+        original, calls = getattr(ClassificationModule, method), iter(range(1, sys.maxsize))
+
+        def stopping(*arguments: Any) -> Any:
+            if next(calls) == call:
+                if number is None:
+                    raise Killed
+                signal.raise_signal(number)
+            return original(*arguments)
+
+        monkeypatch.setattr(ClassificationModule, method, stopping)
+
+    return arrange
+
+
+@pytest.fixture(scope="module")
+def alone(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run that nothing stops."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    run_train(run_dir, *SERIES)
+    return run_dir
+
+
+STOPS = [
+    pytest.param("training_step", 1, signal.SIGTERM, id="first batch"),
+    pytest.param("training_step", 5, None, id="killed in the first epoch"),
+    pytest.param("training_step", 19, signal.SIGINT, id="middle of an epoch"),
+    pytest.param("validation_step", 2, signal.SIGTERM, id="validation"),
+    pytest.param("on_train_epoch_end", 1, signal.SIGINT, id="end of an epoch"),
+    pytest.param("validation_step", 8, None, id="killed in the last validation"),
+    pytest.param("training_step", 29, None, id="killed between fit and refit"),
+    pytest.param("training_step", 35, signal.SIGTERM, id="refit"),
+    pytest.param("training_step", 62, None, id="killed in the refit"),
+    pytest.param("test_step", 1, None, id="killed in the test"),
+]
+
+
+@pytest.mark.parametrize(("method", "call", "number"), STOPS)
+def test_a_stopped_run_ends_as_if_it_had_not_been(
+    run_train: Callable,
+    stop: Callable,
+    alone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    call: int,
+    number: int | None,
+) -> None:
+    stop(method, call, number)
+    with pytest.raises(Killed if number is None else SystemExit):
+        run_train(tmp_path, *SERIES)
+    monkeypatch.undo()
+    run_train(tmp_path, f"resume={tmp_path}")
+    assert differences(alone, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.num_workers=2"],
+        ["trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.5"],
+        ["optimizer=sgd", "scheduler=plateau", "scheduler.patience=0", "trainer.max_steps=36"],
+    ],
+    ids=["workers", "accumulated gradients", "plateau"],
+)
+def test_other_kinds_of_runs(
+    run_train: Callable,
+    stop: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+) -> None:
+    overrides = [*overrides, "trainer.max_epochs=3"]
+    run_train(tmp_path / "alone", *overrides)
+    stop("training_step", 17, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "run", *overrides)
+    monkeypatch.undo()
+    stop("validation_step", 2, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    monkeypatch.undo()
+    run_train(tmp_path / "run", "resume=last", f"runs_dir={tmp_path}")
+    assert differences(tmp_path / "alone", tmp_path / "run") == []
+
+
+def test_texts(
+    run_train: Callable,
+    text_files: list[str],
+    stop: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overrides = [*text_files, "model.embedding.word_dropout=0.3", "data.batch_size=8"]
+    run_train(tmp_path / "alone", *overrides)
+    stop("training_step", 9, signal.SIGINT)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "run", *overrides)
+    monkeypatch.undo()
+    run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    assert differences(tmp_path / "alone", tmp_path / "run") == []
+
+
+def test_what_differs_is_found(alone: Path, tmp_path: Path) -> None:
+    shutil.copytree(alone, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["resume"]["random_states"][0]["torch"][0] += 1
+    torch.save(checkpoint, path)
+    (tmp_path / "run" / "metrics.csv").open("a").write("\n")
+    assert differences(alone, tmp_path / "run") == [
+        "checkpoints/last.ckpt:/resume/random_states/0/torch",
+        "metrics.csv",
+    ]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    run_train: Callable, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """At the second write of last.ckpt: once when it is written in part, once before the rename."""
+    original, calls = Path.replace, iter(range(1, 3))
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.name == "last.ckpt" and next(calls) == 2:
+            if call == 1:
+                os.truncate(path, 1000)
+            shutil.copytree(tmp_path / "run", tmp_path / "killed")
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    run_train(tmp_path / "run", *SERIES)
+    monkeypatch.undo()
+    killed = tmp_path / "killed"
+    assert torch.load(killed / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    run_train(killed, f"resume={killed}")
+    assert differences(alone, killed) == []
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail() -> None:
+        with replacing(path) as partial:
+            partial.write_text("new in part")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        fail()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_checkpoints_by_steps(run_train: Callable, stop: Callable, tmp_path: Path) -> None:
+    stop("training_step", 8, None)
+    with pytest.raises(Killed):
+        run_train(tmp_path, "callbacks.checkpoint.every_n_train_steps=3")
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6
+
+
+def test_checkpoints_by_minutes(run_train: Callable, stop: Callable, tmp_path: Path) -> None:
+    stop("training_step", 3, None)
+    with pytest.raises(Killed):
+        run_train(tmp_path, "callbacks.checkpoint.every_n_minutes=1e-9")
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+
+
+def test_more_epochs_than_planned(run_train: Callable, tmp_path: Path) -> None:
+    run_train(tmp_path)
+    result = run_train(tmp_path, f"resume={tmp_path}", "trainer.max_epochs=3")
+    assert result.trainer.current_epoch == 3
+    with (tmp_path / "metrics.csv").open() as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file) if row["train/loss"]]
+    assert epochs == ["0", "1", "2"]
+
+
+def test_a_run_folder_may_be_moved(
+    run_train: Callable,
+    stop: Callable,
+    alone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop("training_step", 19, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "here", *SERIES)
+    monkeypatch.undo()
+    (tmp_path / "here").rename(tmp_path / "there")
+    run_train(tmp_path / "there", f"resume={tmp_path / 'there'}")
+    assert differences(alone, tmp_path / "there") == []
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_new_run_in_an_old_folder_does_not_go_on_with_it(
+    run_train: Callable, stop: Callable, alone: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    shutil.copytree(alone, tmp_path / "run")
+    stop("training_step", 3, None)
+    with pytest.raises(Killed):
+        run_train(tmp_path / "run", *SERIES, "seed=1")
+    monkeypatch.undo()
+    result = run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    assert result.module.config["seed"] == 1
+    assert differences(alone, tmp_path / "run") != []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=1"], r"seed=1 \(it was 0\)"),
+        (["model.lstm.hidden_size=9"], r"model.lstm.hidden_size=9 \(it was 8\)"),
+        (["optimizer=sgd"], r"optimizer.name=SGD \(it was AdamW\)"),
+        (["experiment=basic_motions"], "are a part: experiment"),
+        (["trainer.max_epochs=3"], "its refit has begun"),
+    ],
+)
+def test_another_experiment_is_refused(
+    compose_train: Callable, alone: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        compose_train(f"resume={alone}", *overrides)
+
+
+def test_what_does_not_change_the_experiment_may_be_changed(
+    compose_train: Callable, small_run: Path
+) -> None:
+    changes = ["trainer.max_epochs=7", "logger=mlflow", "trainer=gpu", "trainer.devices=2"]
+    config = compose_train(f"resume={small_run}", *changes)
+    assert (config.trainer.max_epochs, config.trainer.devices) == (7, 2)
+    assert config.trainer.accelerator == "gpu"
+    assert config.logger.mlflow.experiment_name == "attnlstm"
+    assert config.model.lstm.hidden_size == 8  # not given: as it was
+    assert compose_train(f"resume={small_run}", "trainer=gpu").trainer.max_epochs == 2
+
+
+def test_runs_that_cannot_go_on(compose_train: Callable, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"resume=last: there is no run in .*; set runs_dir"):
+        compose_train("resume=last", f"runs_dir={tmp_path}")
+    with pytest.raises(UserError, match="gone does not exist: give one such as"):
+        compose_train(f"resume={tmp_path / 'gone'}")
+    with pytest.raises(UserError, match="is no folder of a run"):
+        compose_train(f"resume={tmp_path}")
+    (tmp_path / "config.yaml").write_text("seed: [")
+    with pytest.raises(UserError, match=r"config.yaml is not the configuration of a run"):
+        compose_train(f"resume={tmp_path}")
+
+
+def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> None:
+    run_train(tmp_path, "trainer.max_epochs=1")
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    os.truncate(path, 5000)
+    with pytest.raises(UserError, match=r"last.ckpt cannot be read as a checkpoint"):
+        run_train(tmp_path, f"resume={tmp_path}")
+    assert path.stat().st_size == 5000
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(UserError, match=r"last.ckpt is of another version"):
+        run_train(tmp_path, f"resume={tmp_path}")
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """As a full disk: `file_size_limit(bytes)`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
+    run_train: Callable,
+    stop: Callable,
+    alone: Path,
+    tmp_path: Path,
+    file_size_limit: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+
+    def training_step(*arguments: Any) -> Tensor:
+        if next(calls) == 20:
+            file_size_limit(20_000)
+        return original(*arguments)
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    with pytest.raises(UserError) as told:
+        run_train(tmp_path, *SERIES)
+    monkeypatch.undo()
+    file_size_limit(resource.RLIM_INFINITY)
+    assert str(told.value) == (
+        f"cannot write to {tmp_path}: File too large; the newest good checkpoint is "
+        f"{tmp_path}/checkpoints/last.ckpt; once it can be written to, "
+        f"python train.py resume={tmp_path} goes on"
+    )
+    assert not list(tmp_path.rglob("*.partial"))
+    run_train(tmp_path, f"resume={tmp_path}")
+    assert differences(alone, tmp_path) == []
+
+
+def test_a_folder_that_somebody_removes_is_not_made_again(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+
+    def training_step(*arguments: Any) -> Tensor:
+        if next(calls) == 20:
+            shutil.rmtree(tmp_path / "run")
+        return original(*arguments)
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    with pytest.raises(UserError, match=r"cannot write to .*run: somebody has removed it$"):
+        run_train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_no_number_stops_the_run(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    original, seen = ClassificationModule.training_step, []
+
+    def training_step(module: ClassificationModule, batch: Any, batch_idx: int) -> Tensor:
+        seen.append(batch.rows.tolist())
+        loss = original(module, batch, batch_idx)
+        if len(seen) == 20 and where == "loss":
+            module.loss_sum = module.loss_sum + torch.inf
+        if len(seen) == 20 and where == "gradient":
+            loss.register_hook(lambda gradient: gradient * torch.nan)
+        return loss
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    with pytest.raises(UserError) as told:
+        run_train(tmp_path)
+    rows = ", ".join(map(str, seen[19]))
+    assert f"NaN or infinite in step 19, training rows {rows}: look at" in str(told.value)
+    newest = tmp_path / "checkpoints" / "last.ckpt"
+    assert str(told.value).endswith(f"the newest good checkpoint is {newest}")
+    weights = torch.load(newest, weights_only=True)["state_dict"].values()
+    assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+def test_kills_at_random_instants() -> None:
+    """A short form of the benchmark, with real signals to real processes."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", "--kills", "3", "trainer.max_epochs=2"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "3 of 3" in result.stdout
