@@ -208,6 +208,7 @@ class DataConfig:
     truncation: Truncation = Truncation.head
     normalize: bool = True
     noise: float = within("[0, inf)", 0.0)
+    crop: float | None = within("(0, 1]", None)
     batch_size: int = within("[1, inf)", 16)
     batch_tokens: int | None = within("[1, inf)", None)
     sampler: SamplerName = SamplerName.shuffled

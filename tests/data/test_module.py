@@ -210,6 +210,30 @@ def test_noise_is_for_training_inputs_only():
         assert torch.equal(batch.inputs, data.splits["validation"].collate(batch.rows).inputs)
 
 
+def test_crops_are_pieces_of_training_sequences_only():
+    data = make_data(crop=0.3)
+    torch.manual_seed(0)
+    recorder = fit(data, max_epochs=40)
+    shares, starts = [], set()
+    for batch in recorder.batches["train"]:
+        clean = data.splits["train"].collate(batch.rows)
+        assert batch.inputs.shape[1] == batch.lengths.max()
+        for cropped, length, whole, full in zip(
+            batch.inputs, batch.lengths, clean.inputs, clean.lengths, strict=True
+        ):
+            assert (cropped[length:] == 0).all()
+            piece, pieces = cropped[:length], whole[:full].unfold(0, int(length), 1)
+            found = (pieces == piece.movedim(0, -1)).flatten(1).all(1).nonzero()
+            assert len(found)
+            shares.append(float(length / full))
+            starts.add((int(full), int(found[0])))
+    assert 0.3 <= min(shares) < 0.5
+    assert max(shares) == 1
+    assert len(starts) > 20
+    for batch in recorder.batches["validation"]:
+        assert torch.equal(batch.inputs, data.splits["validation"].collate(batch.rows).inputs)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("batch_size", 0), ("num_workers", -1), ("noise", -0.1), ("batch_tokens", 0)],

@@ -25,6 +25,24 @@ class SequenceBatch(NamedTuple):
     rows: Tensor  # [batch] int64, the row numbers within the split
 
 
+def crop_batch(batch: SequenceBatch, smallest_share: float) -> SequenceBatch:
+    """A random piece of each sequence: of as many of its steps as a share that is drawn for it.
+
+    Known as window slicing (Le Guennec, Malinowski and Tavenard, 2016). The share is drawn from
+    `smallest_share` to 1, and the piece from all there are of that length, of at least one step.
+    """
+    device = batch.lengths.device
+    share, place = torch.rand(2, len(batch.lengths), device=device)
+    share = smallest_share + (1 - smallest_share) * share
+    lengths = (batch.lengths * share).ceil().long().clamp(min=1)
+    starts = (place * (batch.lengths - lengths + 1)).long()
+    steps = torch.arange(int(lengths.max()), device=device)
+    taken = (starts.unsqueeze(1) + steps).clamp(max=batch.inputs.size(1) - 1)  # [batch, time]
+    inputs = batch.inputs[torch.arange(len(lengths), device=device).unsqueeze(1), taken]
+    inputs[steps >= lengths.unsqueeze(1)] = 0
+    return batch._replace(inputs=inputs, lengths=lengths)
+
+
 class EncodedSplit(Dataset[int]):
     """One split, of which only the rows of a batch are ever copied into memory.
 

@@ -9,7 +9,12 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from attnlstm.data.batches import BucketedBatchSampler, EncodedSplit, SequenceBatch
+from attnlstm.data.batches import (
+    BucketedBatchSampler,
+    EncodedSplit,
+    SequenceBatch,
+    crop_batch,
+)
 from attnlstm.errors import UserError
 
 
@@ -64,6 +69,8 @@ class SequenceDataModule(lightning.LightningDataModule):
         batch_tokens: steps of a batch, padding included, instead of `batch_size`.
         balanced: whether training rows are drawn so that every class comes equally often.
         noise: standard deviation of the Gaussian noise that is added to training series.
+        crop: the smallest share of a training sequence that is read, a new piece in every epoch;
+            None: all of it.
         seed: with the epoch it decides the order of the training batches.
 
     Under several processes, `Trainer(use_distributed_sampler=False)` is needed: the batches are
@@ -78,6 +85,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         batch_tokens: int | None = None,
         balanced: bool = False,
         noise: float = 0.0,
+        crop: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -94,6 +102,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         self.batch_tokens = batch_tokens
         self.balanced = balanced
         self.noise = noise
+        self.crop = crop
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[int] | list[Any]:
@@ -108,8 +117,12 @@ class SequenceDataModule(lightning.LightningDataModule):
         return self._loader("test", shuffle=False)
 
     def on_after_batch_transfer(self, batch: SequenceBatch, dataloader_idx: int) -> SequenceBatch:
-        """Adds the noise, on the device of the batch; padding stays 0."""
-        if not (self.noise and self.trainer and self.trainer.training):
+        """Crops and adds the noise, on the device of the batch; padding stays 0."""
+        if not (self.trainer and self.trainer.training):
+            return batch
+        if self.crop is not None:
+            batch = crop_batch(batch, self.crop)
+        if not self.noise:
             return batch
         steps = torch.arange(batch.inputs.shape[1], device=batch.inputs.device)
         real = steps < batch.lengths.unsqueeze(1)  # [batch, time]

@@ -230,6 +230,7 @@ def prepare(
         batch_tokens=config.data.batch_tokens,
         balanced=config.data.sampler is SamplerName.balanced,
         noise=config.data.noise,
+        crop=config.data.crop,
         seed=config.seed,
     )
     sampler = data.sampler("train", shuffle=True)
