@@ -108,6 +108,12 @@ class ClassificationModule(lightning.LightningModule):
                 "trainer.detect_anomaly=true names the operation"
             )
         self.rows_of_step.clear()
+        unscales_itself = getattr(optimizer, "_step_supports_amp_scaling", False)
+        if gradient_clip_val and has_scaler and unscales_itself:
+            raise UserError(
+                "a fused optimizer cannot clip the gradients of trainer.precision=16-mixed: "
+                "set optimizer.fused=false or trainer.gradient_clip_val=null"
+            )
         by_norm = gradient_clip_algorithm in (None, "norm") and not isinstance(
             plugin,
             FSDPPrecision,  # which has each process see a part of the gradients only
