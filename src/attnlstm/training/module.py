@@ -17,6 +17,7 @@ from torchmetrics.classification import (
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.nn import Classification, SequenceClassifier
+from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
 from attnlstm.training.optimization import configure
 
@@ -60,6 +61,9 @@ class ClassificationModule(lightning.LightningModule):
     def members(self) -> list[SequenceClassifier]:
         """The classifiers of the ensemble; without one, the classifier alone."""
         return members_of(self.classifier)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[FORMAT_KEY] = FORMAT_VERSION
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
         """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier."""

@@ -1,6 +1,7 @@
 """Lightning's Trainer as a run wants it: loggers, callbacks, and no noise."""
 
 import logging
+import os
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,14 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures
+from attnlstm.training.checkpoint_file import seal
 
 
 def build_trainer(config: TrainConfig, run_dir: Path) -> lightning.Trainer:
@@ -60,10 +63,30 @@ def _build_trainer(
     options["enable_checkpointing"] = keeps_checkpoints(config)
     try:
         return lightning.Trainer(
-            **options, default_root_dir=run_dir, logger=loggers, callbacks=callbacks
+            **options,
+            default_root_dir=run_dir,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=SealedCheckpointIO(),
         )
     except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+class SealedCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints with their seal beside their place and then moves them there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            super().save_checkpoint(checkpoint, unfinished, storage_options)
+            seal(unfinished)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def keeps_checkpoints(config: TrainConfig) -> bool:
