@@ -1,12 +1,8 @@
 """Evaluating a checkpoint that is all there is."""
 
 import csv
-import io
 import json
-import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,57 +171,3 @@ def test_options_that_mean_nothing_to_the_source_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=r"data\.test=a\.csv means nothing to data=archive"):
         run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
-
-
-class Bomb:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.target),)
-
-
-def broken_files(folder: Path, checkpoint: Path) -> dict[str, Path]:
-    """Files that are no checkpoints of this program, by what is wrong with them."""
-    files = {"missing": folder / "missing.ckpt", "folder": folder}
-    contents = {
-        "empty": b"",
-        "text": b"not a checkpoint",
-        "truncated": checkpoint.read_bytes()[:5000],
-        "pickle": pickle.dumps(Bomb(folder / "exploded")),
-        "code": _saved({"state_dict": Bomb(folder / "exploded")}),
-        "foreign": _saved({"state_dict": {}, "epoch": 3}),
-        "tensor": _saved(torch.zeros(3)),
-    }
-    trained = torch.load(checkpoint, weights_only=True)
-    weights = trained["state_dict"]
-    name = "classifier.head.weight"
-    contents["other sizes"] = _saved(
-        trained | {"state_dict": weights | {name: weights[name][:, :3].clone()}}
-    )
-    trained["hyper_parameters"]["config"]["model"]["lstm"]["hiden_size"] = 3
-    contents["other config"] = _saved(trained)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("hello.txt", "hello")
-    contents["zip"] = archive.getvalue()
-    for what, content in contents.items():
-        files[what] = folder / f"{what}.ckpt"
-        files[what].write_bytes(content)
-    return files
-
-
-def _saved(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def test_files_that_are_no_checkpoints_are_refused_and_not_executed(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
-    for what, path in broken_files(tmp_path, small_checkpoint).items():
-        with pytest.raises(UserError, match="checkpoint") as refusal:
-            run_evaluate(tmp_path / "out", path)
-        assert str(path) in str(refusal.value), what
-    assert not (tmp_path / "exploded").exists()

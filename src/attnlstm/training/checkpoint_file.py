@@ -35,6 +35,9 @@ CONSTRUCTORS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | 
 """All that our checkpoints' pickles name. torch's own list is longer, and has bytearray, which 20
 bytes make as large as they like."""
 
+BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+"""What zipfile and pickletools raise for damaged archives and pickles."""
+
 CALLS_BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
 
 
@@ -157,7 +160,7 @@ def _check_archive(file: BinaryIO) -> None:
             if pickles[0].file_size > LARGEST_PICKLE:
                 raise _RefusalError("is no checkpoint: it is too large besides its tensors")
             _check_pickle(archive.read(pickles[0]))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except BROKEN as error:
         raise _RefusalError(
             "is damaged: this checkpoint's parts cannot be read; take another copy"
         ) from error
@@ -167,7 +170,7 @@ def _check_pickle(content: bytes) -> None:
     """Refuse to load what names anything but tensors and plain containers."""
     for number, (name, argument) in enumerate(_operations(content)):
         if name in CALLS_BY_NAME or (name == "GLOBAL" and argument not in CONSTRUCTORS):
-            named = str(argument).replace(" ", ".") if name == "GLOBAL" else "code"
+            named = repr(str(argument)[:100]) if name == "GLOBAL" else "code"
             raise _RefusalError(
                 f"names {named}, which is neither a tensor nor a plain value of a checkpoint and "
                 "could run code; it was not loaded: give a file that train.py has written"
