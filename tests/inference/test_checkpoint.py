@@ -100,13 +100,14 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         set_weight(lambda weight: weight[:, :3].clone()),
         r"the weight head.weight is \[9, 3\], and by its own configuration \[9, 16\]",
     ),
-    "no floats": (set_weight(lambda weight: weight.long()), "no plain tensor of floats"),
+    "no floats": (set_weight(lambda weight: weight.long()), "no plain tensor of torch.float32"),
     "no tensor": (set_weight(lambda weight: weight.tolist()), "something else than the weights"),
     "huge, from one number": (
         set_weight(lambda weight: torch.zeros(1).expand(9, 16)),
-        "no plain tensor of floats",
+        "no plain tensor of torch.float32",
     ),
-    "huge layers": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "is .* and by its"),
+    "huge layers": (set_argument(*MODEL, "lstm", "hidden_size", value=10**6), "is .* and by its"),
+    "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "overflowed"),
     "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=10**9), "fewer weights than"),
     "many members": (set_argument(*MODEL, "ensemble_size", value=10**9), "fewer weights than its"),
     "unknown key": (
@@ -134,7 +135,7 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
     unsealed = saved(torch.load(checkpoint, weights_only=True))
     weights = bytearray(unsealed)
     weights[weights.index(b"/data/0FB") + 200] ^= 1
-    many = b"\x80\x02" + b"]" * 4_100_000 + b"."
+    many = b"\x80\x02" + b"]" * 2_100_000 + b"."
     other_zip = io.BytesIO()
     with zipfile.ZipFile(other_zip, "w") as archive:
         archive.writestr("hello.txt", "hello")

@@ -113,5 +113,6 @@ class SeriesEncoder:
             and all(isinstance(name, str) for name in names)
         ):
             raise ValueError("its channel_names are not a name for each channel")
-        tensors = [torch.tensor(numbers, dtype=torch.float64) for numbers in (mean, std)]
-        return cls(*tensors, names)
+        return cls(
+            torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64), names
+        )

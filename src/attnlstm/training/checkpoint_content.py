@@ -148,7 +148,8 @@ def _check_weights(
                 f"the weight {name} is {list(weight.shape)}, and by its own configuration "
                 f"{list(tensor.shape)}"
             )
-        if not weight.is_floating_point() or not weight.is_contiguous():
-            raise ValueError(f"the weight {name} is no plain tensor of floats")
+        same_kind = weight.is_floating_point() == tensor.is_floating_point()
+        if not same_kind or not weight.is_contiguous():
+            raise ValueError(f"the weight {name} is no plain tensor of {tensor.dtype}")
     if math.fsum(weight.nbytes for weight in weights.values()) > file_size:
         raise ValueError("its weights share their numbers")

@@ -25,8 +25,8 @@ END_SIZE = 22
 """Of the record that ends a zip archive, whose last two bytes are the length of a comment."""
 
 LARGEST_DIRECTORY = 1 << 24  # bytes: zipfile needs ten times as much memory
-LARGEST_PICKLE = 1 << 28  # bytes; it holds everything but the tensors
-MOST_OPERATIONS = 4_000_000  # of the pickle: each may make an object, of 60 bytes and more
+LARGEST_PICKLE = 1 << 27  # bytes; it holds everything but the tensors
+MOST_OPERATIONS = 2_000_000  # of the pickle: each may make an object, of 60 bytes and more
 
 CONSTRUCTORS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage"
