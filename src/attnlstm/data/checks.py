@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.printing import printable, shorten
 
 SHOWN = 10  # rows, and channels of a row, that a message names; of the others it gives the count
 
@@ -141,15 +142,10 @@ def survey(
     )
 
 
-def shorten(text: str) -> str:
-    """At most 60 characters of a text from a file, for a message."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
     """The rows themselves, with a progress line in a terminal."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # file names may look like it
         BarColumn(),
         TextColumn("{task.completed:,.0f} rows"),
         TimeElapsedColumn(),
@@ -157,7 +153,7 @@ def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
         disable=not sys.stderr.isatty(),
         console=Console(stderr=True),
     ) as progress:
-        task = progress.add_task(description, total=None)
+        task = progress.add_task(printable(description), total=None)
         for number, row in enumerate(rows, start=1):
             yield row
             if number % 1000 == 0:
@@ -177,4 +173,7 @@ def _digest(value: str | np.ndarray | None) -> int:
     """Equal for equal values of the same process; a 64-bit number, so that others differ."""
     if isinstance(value, str):
         return hash(" ".join(value.lower().split()))
-    return 0 if value is None else hash((value.shape, value.astype(np.float32).tobytes()))
+    if value is None:
+        return 0
+    with np.errstate(over="ignore"):
+        return hash((value.shape, value.astype(np.float32).tobytes()))
