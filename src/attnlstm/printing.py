@@ -13,14 +13,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _DIRECTION = re.compile("[\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def printable(text: str) -> str:
-    """The text without what steers a terminal, each such character replaced by one.
+def without_controls(text: str) -> str:
+    """The text with a picture for each control character (␛ for ESC) but tabs and line feeds.
 
-    Control characters become their pictures (ESC becomes ␛) but for tabs and line feeds; half
-    surrogate pairs and what turns the direction of writing become �.
+    Those of Latin-1, and half surrogate pairs, become �. The length stays the same.
     """
-    text = text.translate(_PRINTABLE)
-    return _DIRECTION.sub("\ufffd", _SURROGATE.sub("\ufffd", text))
+    return _SURROGATE.sub("\ufffd", text.translate(_PRINTABLE))
+
+
+def printable(text: str) -> str:
+    """`without_controls`, and with � for what turns the direction of writing in a terminal."""
+    return _DIRECTION.sub("\ufffd", without_controls(text))
 
 
 def shorten(text: str, length: int = SHOWN) -> str:

@@ -21,7 +21,7 @@ import pytest
 
 from attnlstm.errors import UserError
 
-GOOD = "text,label\n" + "a fine day,good\na dull day,bad\n" * 6
+GOOD = "text,label\n" + "".join(f"a fine day {n},good\na dull day {n},bad\n" for n in range(6))
 WALKS = "id,t,x,label\n" + "".join(
     f"{series},{step},{series * step / 7},{'ab'[series % 2]}\n"
     for series in range(8)
@@ -105,8 +105,8 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "no labels.csv": ("text,label\na,\nb,\n", "no label in .*2 rows: row 0"),
     "one class.csv": ("text,label\n" + "a b,x\nc d,x\n" * 4, "has only one class, 'x'"),
     "every row a class.csv": (
-        "text,label\n" + "".join(f"text {n},{n}\n" for n in range(12_000)),
-        "12,000 classes .* data.label_column",
+        "text,label\n" + "".join(f"text {n},{n}\n" for n in range(6_000)),
+        "6,000 classes.* data.label_column",
     ),
     "one row of each.csv": ("text,label\na,x\nb,y\n", "no class has a row to spare"),
     "huge field.csv": (GOOD + "a" * (1 << 24) + ",good\n", "longer than 16 Mi char.* row 12"),
@@ -120,7 +120,10 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "pretty.json": ('{\n  "text": "a",\n  "label": "x"\n}', "has no JSON objects with keys"),
     "cut.jsonl": ('{"text": "a", "label": "x"}\n{"text": "b", "la', r"not a JSON .*row 1 \(line 2"),
     "deep.jsonl": ('{"text": "a", "label": "x"}\n' + DEEP + "\n", "not a JSON object .*row 1"),
-    "key twice.jsonl": ('{"text": "a", "text": "b", "label": "x"}\n' * 4, "key twice in .*row 0"),
+    "key twice.jsonl": (
+        '{"text": "a", "label": "x"}\n{"text": "a", "text": "b", "label": "x"}\n',
+        "key twice in .*row 1",
+    ),
     "long number.jsonl": (
         '{"text": "a", "label": 1}\n{"text": "b", "label": ' + "9" * 10_000 + "}\n",
         "not a JSON object .*row 1",
@@ -134,7 +137,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "text.parquet": (GOOD, "cannot be read"),
     "cut.parquet": (GOOD_PARQUET[:-20], "cannot be read"),
     "broken footer.parquet": (
-        GOOD_PARQUET[:-30] + bytes(22) + GOOD_PARQUET[-8:],
+        GOOD_PARQUET[:-300] + b"\xff" * 292 + GOOD_PARQUET[-8:],
         "cannot be read",
     ),
     "broken page.parquet": (
@@ -221,7 +224,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "text.npz": (WALKS, "is broken or not an .npz file"),
     "pickle.npz": (pickle.dumps([1, 2]), "is broken or not an .npz file"),
     "cut.npz": (npz(X=X, y=Y)[:-30], "is broken or not an .npz file"),
-    "no X.npz": (npz(x=X, y=Y), "has no array X, only x, y"),
+    "no X.npz": (npz(x=X, y=Y), "has no array X, only 'x', 'y'"),
     "no y.npz": (npz(X=X), "has no labels: save them as the array y"),
     "objects.npz": (npz(X=OBJECTS, y=Y), "array X of Python objects, which could run code"),
     "object labels.npz": (npz(X=X, y=Y.astype(object)), "array y of Python objects"),
@@ -244,15 +247,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         archive(X=npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 9)}"), y=npy("")),
         "of another size than it says",
     ),
-    "bomb.npz": (
-        archive(
-            X=npy(
-                "{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 1000)}", bytes(10**8)
-            ),
-            y=npy(""),
-        ),
-        "would unpack to 100,000,",
-    ),
+    "bomb.npz": (archive(X=npy("", bytes(10**8))), "would unpack to 100,000,"),
     "unknown ending.mat": (b"MATLAB 5.0", "is of no known kind"),
 }
 

@@ -154,11 +154,11 @@ class SavedTable(_ArrowTable):
             )
         files = self._read_json(path / "state.json").get("_data_files")
         names = [
-            file.get("filename") if isinstance(file, dict) else None
+            str(file.get("filename")) if isinstance(file, dict) else ""
             for file in (files if isinstance(files, list) else [])
         ]
         # only files of this folder: a name with slashes could lead anywhere
-        self._files = [path / name for name in names if isinstance(name, str) and _is_plain(name)]
+        self._files = [path / name for name in names if _is_plain(name)]
         if not self._files or len(self._files) < len(names):
             raise UserError(
                 f"{path / 'state.json'} does not name its data files: save the folder again"

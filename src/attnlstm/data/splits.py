@@ -123,8 +123,8 @@ def split_sources(
             raise UserError(f"{sources[name].name} has no usable rows: give a file with rows")
     if label_names is None and len(known) < 2:
         raise UserError(
-            f"{sources['train'].name} has only one class, {shorten(known[0])!r}: there is nothing to tell "
-            "apart; check data.label_column"
+            f"{sources['train'].name} has only one class, {shorten(known[0])!r}: there is nothing "
+            "to tell apart; check data.label_column"
         )
 
     if len(known) > MOST_CLASSES:
@@ -153,8 +153,8 @@ def split_sources(
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
         if lost := [name for name in known if name not in left]:
             raise UserError(
-                f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: all "
-                "of them are also in other parts of the data; add rows or correct the labels"
+                f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: "
+                "all of them are also in other parts of the data; add rows or correct the labels"
             )
     parts = {}
     for name in ("train", "validation", "test"):
