@@ -11,7 +11,6 @@ from typing import Any
 
 from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_names, is_saved
 from attnlstm.errors import UserError
-from attnlstm.printing import enumerate_names
 
 ROWS_AT_ONCE = 128  # few, as a small file can say that a long text is in each row
 LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
@@ -146,7 +145,7 @@ class SavedTable(_ArrowTable):
         if splits.is_file():
             found = self._read_json(splits).get("splits")
             names = [str(path / str(name)) for name in found] if isinstance(found, list) else []
-            raise UserError(f"{path} holds several splits: choose one of {enumerate_names(names)}")
+            raise UserError(f"{path} holds several splits: choose one of {', '.join(names[:20])}")
         if not is_saved(path):
             raise UserError(
                 f"{path} is a folder without the state.json of save_to_disk of the datasets "
@@ -161,7 +160,7 @@ class SavedTable(_ArrowTable):
         self._files = [path / name for name in names if _is_plain(name)]
         if not self._files or len(self._files) < len(names):
             raise UserError(
-                f"{path / 'state.json'} does not name its data files: save the folder again"
+                f"{path / 'state.json'} names no data file of this folder: save the folder again"
             )
 
     def _read_json(self, path: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Series in one `.npz` file, as `numpy.savez` writes it, read a series at a time."""
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,7 +26,10 @@ from attnlstm.errors import UserError
 from attnlstm.printing import enumerate_names
 
 BAD_LENGTH = "length beyond the padded length"
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
+    *(EOFError, NotImplementedError, OSError),
+)
 """What zipfile raises for a broken file, or one that no numpy has written."""
 
 MAX_BYTES = 2**28
@@ -191,14 +196,17 @@ class NpzFile(RowSource):
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
         """The opened file; what is wrong with it becomes a UserError."""
+        problem = "is broken or not an .npz file: save it again with numpy.savez"
         with open_binary(self.path) as file:
             try:
-                with zipfile.ZipFile(file) as archive:
+                archive = zipfile.ZipFile(file)
+            except (*BROKEN, ValueError) as error:  # such as a place before the beginning
+                raise self._error(problem) from error
+            try:
+                with archive:
                     yield archive
             except BROKEN as error:
-                raise self._error(
-                    "is broken or not an .npz file: save it again with numpy.savez"
-                ) from error
+                raise self._error(problem) from error
 
     @contextmanager
     def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], _Array]]:

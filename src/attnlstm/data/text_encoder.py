@@ -102,8 +102,8 @@ class TextEncoder:
             UserError: the file cannot be read, or holds no usable tokenizer.
         """
         try:
-            if not path.is_file() and path.exists():
-                raise ValueError("it is not a file")
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise ValueError("it is not a file")  # but a pipe, which would be waited for
             if path.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
             tokenizer = read_tokenizer(path.read_text("utf-8"))

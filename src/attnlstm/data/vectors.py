@@ -106,7 +106,7 @@ def load_vectors(path: Path, vocabulary: Mapping[str, int], *, skip_malformed: b
 
 
 def _check_is_text(path: Path) -> None:
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
         raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
     try:
         with path.open("rb") as file:

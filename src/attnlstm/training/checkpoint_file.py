@@ -8,6 +8,7 @@ that torch.save alone has written, is taken if its checksums hold.
 
 import hashlib
 import pickletools
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,10 @@ CONSTRUCTORS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | 
 """All that our checkpoints' pickles name. torch's own list is longer, and has bytearray, which 20
 bytes make as large as they like."""
 
-BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+BROKEN = (
+    *(zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, OSError),
+    *(RuntimeError, ValueError),
+)
 """What zipfile and pickletools raise for damaged archives and pickles."""
 
 CALLS_BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
