@@ -10,7 +10,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from attnlstm.config import TrainConfig
+from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
+from attnlstm.training.run import train
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = "text,label\n" + "".join(f"a fine day {n},good\na dull day {n},bad\n" for n in range(6))
 WALKS = "id,t,x,label\n" + "".join(
@@ -321,23 +326,43 @@ def test_the_corpus_is_large() -> None:
     assert len(CORPUS) >= 60
 
 
+@pytest.fixture(scope="module")
+def configs() -> dict[str, TrainConfig]:
+    """What is composed for each kind of file; composing takes longer than all else here."""
+    return {
+        kind: compose_config(ROOT / "conf", "train", TrainConfig, [f"data={source}"])
+        for kind, source in (
+            ("texts", "text_files"),
+            ("series", "series_files"),
+            ("vectors", "text_files"),
+            ("tokenizer", "text_files"),
+        )
+    }
+
+
 @pytest.mark.parametrize(("kind", "name", "content", "said"), CORPUS)
 def test_a_broken_file_ends_training_in_one_message(
-    run_train: Callable, tmp_path: Path, kind: str, name: str, content: str | bytes, said: str
+    configs: dict[str, TrainConfig],
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    content: str | bytes,
+    said: str,
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    overrides = {
-        "texts": ["data=text_files", f"data.train={path}"],
-        "series": ["data=series_files", f"data.train={path}"],
-        "vectors": [f"model.embedding.vectors={path}", "model.embedding.size=3"],
-        "tokenizer": [f"data.tokenizer.file={path}"],
-    }[kind]
+    config = deepcopy(configs[kind])
+    config.data.train = str(path)
     if kind in ("vectors", "tokenizer"):
+        config.data.train = str(tmp_path / "good.csv")
         (tmp_path / "good.csv").write_text(GOOD)
-        overrides = ["data=text_files", f"data.train={tmp_path / 'good.csv'}", *overrides]
+        config.model.embedding.size = 3
+    if kind == "vectors":
+        config.model.embedding.vectors = str(path)
+    if kind == "tokenizer":
+        config.data.tokenizer.file = str(path)
     with pytest.raises(UserError) as refusal:
-        run_train(tmp_path / "run", *overrides)
+        train(config, tmp_path / "run")
     message = " ".join(str(refusal.value).split())  # as it is printed
     assert re.search(said, message), message
     assert name in message
