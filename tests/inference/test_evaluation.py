@@ -171,3 +171,21 @@ def test_options_that_mean_nothing_to_the_source_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=r"data\.test=a\.csv means nothing to data=archive"):
         run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
+
+
+def test_another_folder_of_the_hub_s_layout(
+    run_train: Callable, text_files: list[str], tmp_path: Path
+) -> None:
+    for text in text_files[1:3]:
+        file = Path(text.partition("=")[2])
+        for folder in ("first", "second"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / folder / file.name)
+    result = run_train(
+        tmp_path / "run", "data=hub_text", f"data.path={tmp_path / 'first'}", text_files[-1]
+    )
+    shutil.rmtree(tmp_path / "first")
+    evaluation = run_evaluate(
+        tmp_path / "out", result.checkpoint, f"data.path={tmp_path / 'second'}"
+    )
+    assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)

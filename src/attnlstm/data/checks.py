@@ -85,6 +85,7 @@ class Survey:
     usable: [row] bool, neither a problem nor a missing label.
     problems: what is wrong -> the file -> the rows.
     num_channels: of the series; 0 for texts.
+    is_complete: whether it went through all rows.
     """
 
     labels: np.ndarray
@@ -93,6 +94,7 @@ class Survey:
     usable: np.ndarray
     problems: dict[str, dict[str, BadRows]]
     num_channels: int
+    is_complete: bool = True
 
     def describe_problems(self) -> list[str]:
         """A part of a sentence for each problem and file."""
@@ -107,6 +109,7 @@ def survey(
     source: RowSource,
     known_labels: Iterable[str] | None = None,
     num_channels: int | None = None,
+    most_bad: int | None = None,
 ) -> Survey:
     """Go through all rows of a source.
 
@@ -115,12 +118,14 @@ def survey(
         known_labels: the classes that there are; a row with another label is bad. None: any label
             will do.
         num_channels: what every series has to have. None: what most of the first series have.
+        most_bad: after so many bad rows it stops. None: it never does.
     """
     known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
     numbers: dict[str, int] = {}
     labels, contents, usable = array("i"), array("q"), array("b")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
+    num_bad = 0
     for row in show_progress(source, f"checking {source.name}"):
         problem = find_problem(row, num_channels)
         if problem is None and row.label is None:
@@ -132,6 +137,9 @@ def survey(
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
         contents.append(_digest(row.value))
         usable.append(problem is None)
+        num_bad += problem is not None
+        if num_bad == most_bad:
+            break
     return Survey(
         np.array(labels, np.int32),
         list(numbers),
@@ -139,6 +147,7 @@ def survey(
         np.array(usable, np.bool_),
         problems,
         num_channels,
+        is_complete=most_bad is None or num_bad < most_bad,
     )
 
 

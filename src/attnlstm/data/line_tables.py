@@ -13,10 +13,10 @@ from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_nam
 from attnlstm.errors import UserError
 from attnlstm.printing import shorten
 
-LONGEST_LINE = 1 << 24  # characters; more than that are never held at a time
+LONGEST_LINE = 1 << 22  # characters; more than that are never held at a time
 SCANNED_LINES = 1000  # lines of JSON in which the names of the columns are looked for
 
-TOO_LONG = "longer than 16 Mi characters"
+TOO_LONG = "longer than 4 Mi characters"
 WRONG_WIDTH = "wrong number of columns"
 BAD_QUOTE = 'a quote (") that is not closed or not doubled'
 NUL = "NUL character"

@@ -18,6 +18,9 @@ from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
 
+MOST_BAD = 10_000
+"""Bad rows of a source after which a run that stops at bad rows looks for no more."""
+
 MOST_CLASSES = 5_000
 """Metrics keep a matrix of all classes against all: with 5,000 it takes 200 MB."""
 
@@ -112,7 +115,8 @@ def split_sources(
     surveys: dict[str, Survey] = {}
     known, num_channels = label_names, None
     for name, source in sources.items():  # "train" first
-        surveys[name] = survey(source, known, num_channels)
+        most_bad = MOST_BAD if config.on_bad_row is OnBadRow.stop else None
+        surveys[name] = survey(source, known, num_channels, most_bad)
         if name == "train" and known is None:
             known = order_labels(source, surveys[name].names)
         num_channels = surveys[name].num_channels
@@ -194,6 +198,8 @@ def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None
     if not problems:
         return
     if on_bad_row is OnBadRow.stop:
+        if not all(found.is_complete for found in surveys.values()):
+            problems.append("and perhaps more, as no more were looked for")
         raise UserError(
             f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Mend or remove "
             "these rows, or set data.on_bad_row=drop to go on without them"
