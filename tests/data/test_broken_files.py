@@ -120,8 +120,12 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "one row of each.csv": ("text,label\na,x\nb,y\n", "no class has a row to spare"),
     "huge field.csv": (GOOD + "a" * (1 << 22) + ",good\n", "longer than 4 Mi char.* row 12"),
     "many columns.csv": (
+        ",".join(f"c{n}" for n in range(300_000)) + "\n" + "1," * 299_999 + "1\n",
+        "has 300,000 columns: at most 65,536",
+    ),
+    "a million columns.csv": (
         ",".join(f"c{n}" for n in range(1_000_000)) + "\n" + "1," * 999_999 + "1\n",
-        "has 1,000,000 columns",
+        r"header line of .* cannot be read \(longer than 4 Mi characters\)",
     ),
     "long names.csv": ("a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n", "no column with a name"),
     "empty.jsonl": ("", "is empty: it must have one JSON object a line"),
@@ -214,6 +218,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "empty.ts": ("", "has no @data line"),
     "no data.ts": ("@classLabel true a b\n", "has no @data line"),
     "no rows.ts": (HEADER, "has no usable rows"),
+    "endless header.ts": ("@tag\n" * 20_000 + HEADER + SERIES, "no @data line in its first 10,000"),
     "not a ts.ts": (WALKS, "is not a .ts file: line 1 comes before @data"),
     "no labels.ts": ("@classLabel false\n@data\n1,2\n", "has no labels"),
     "no class names.ts": ("@classLabel true\n@data\n1:a\n", "@classLabel line without class names"),

@@ -29,6 +29,7 @@ from attnlstm.errors import UserError
 
 LONGEST_LINE = 1 << 24  # bytes; more than that are never held at a time
 LONGEST_HEADER_LINE = 1 << 20
+LONGEST_HEADER = 10_000  # lines
 TAGS = ("@timestamps", "@targetlabel", "@classlabel", "@univariate", "@dimensions", "@dimension")
 
 TOO_LONG = "longer than 16 Mi characters"
@@ -112,6 +113,11 @@ class TsFile(RowSource):
         tags: dict[str, list[str]] = {}
         with open_binary(self.path) as file:
             for line, content in enumerate(_lines(file), start=1):
+                if line > LONGEST_HEADER:
+                    raise self._error(
+                        f"has no @data line in its first {LONGEST_HEADER:,} lines: choose a .ts "
+                        "file with a header and data"
+                    )
                 if len(content) > LONGEST_HEADER_LINE:
                     raise self._error(
                         f"is not a .ts file: line {line} is longer than a line of a header"
