@@ -232,7 +232,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "no number.ts": (HEADER + SERIES + "1,x:3,4:a\n", "value that is not a number in .*row 12"),
     "time stamps.ts": ("@timestamps true\n" + HEADER, "has time stamps"),
     "regression.ts": ("@targetlabel true\n" + HEADER, "has numbers to predict"),
-    "long line.ts": (HEADER + SERIES + "1," * (1 << 23) + "1:1:a\n", "longer than 16 Mi .* row 12"),
+    "long line.ts": (HEADER + SERIES + "1," * (1 << 22) + "1:1:a\n", "longer than 8 Mi .* row 12"),
     "long header.ts": ("@classLabel true" + " a" * (1 << 20) + "\n@data\n", "line 1 is longer"),
     "empty.npz": ("", "is broken or not an .npz file"),
     "text.npz": (WALKS, "is broken or not an .npz file"),

@@ -27,12 +27,12 @@ from attnlstm.data.series_values import (
 from attnlstm.data.tables import NOT_UTF8, file_fingerprint
 from attnlstm.errors import UserError
 
-LONGEST_LINE = 1 << 24  # bytes; more than that are never held at a time
+LONGEST_LINE = 1 << 23  # bytes; more than that are never held at a time
 LONGEST_HEADER_LINE = 1 << 20
 LONGEST_HEADER = 10_000  # lines
 TAGS = ("@timestamps", "@targetlabel", "@classlabel", "@univariate", "@dimensions", "@dimension")
 
-TOO_LONG = "longer than 16 Mi characters"
+TOO_LONG = "longer than 8 Mi characters"
 WRONG_CHANNELS = "wrong number of channels"
 UNDECLARED_LABEL = "label that the @classLabel line does not declare"
 UNEQUAL_CHANNELS = "channels of different lengths"
