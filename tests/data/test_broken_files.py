@@ -262,6 +262,10 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         "of another size than it says",
     ),
     "bomb.npz": (archive(X=npy("", bytes(10**8))), "would unpack to 100,000,"),
+    "many arrays.npz": (
+        archive(**{f"array {n}": b"" for n in range(5_000)}),
+        "has too many arrays",
+    ),
     "unknown ending.mat": (b"MATLAB 5.0", "is of no known kind"),
 }
 

@@ -32,6 +32,12 @@ BROKEN = (
 )
 """What zipfile raises for a broken file, or one that no numpy has written."""
 
+END, END_SIZE = b"PK\x05\x06", 22
+"""The record that ends a zip archive; in it stands the size of the list of all parts."""
+
+LARGEST_DIRECTORY = 2**18
+"""Bytes of that list: zipfile takes ten times as much memory for it, and its time."""
+
 MAX_BYTES = 2**28
 """Of what is read at once, such as one series, as float64."""
 
@@ -198,6 +204,10 @@ class NpzFile(RowSource):
         """The opened file; what is wrong with it becomes a UserError."""
         problem = "is broken or not an .npz file: save it again with numpy.savez"
         with open_binary(self.path) as file:
+            file.seek(max(0, file.seek(0, 2) - END_SIZE))
+            end = file.read(END_SIZE)
+            if end.startswith(END) and int.from_bytes(end[12:16], "little") > LARGEST_DIRECTORY:
+                raise self._error("has too many arrays: save it with X, y and lengths only")
             try:
                 archive = zipfile.ZipFile(file)
             except (*BROKEN, ValueError) as error:  # such as a place before the beginning
