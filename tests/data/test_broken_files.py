@@ -157,7 +157,10 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         GOOD_PARQUET[:4] + bytes(100) + GOOD_PARQUET[104:],
         "cannot be read",
     ),
-    "long footer.parquet": (b"PAR1" + b"\xff" * 7 + b"\x7fPAR1", "cannot be read"),
+    "long footer.parquet": (
+        b"PAR1" + b"\xff" * 7 + b"\x7fPAR1",
+        "its list of columns has 2,048 MiB",
+    ),
     "no rows.parquet": (
         parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
         "has no usable rows",

@@ -14,6 +14,7 @@ from attnlstm.errors import UserError
 
 ROWS_AT_ONCE = 128  # few, as a small file can say that a long text is in each row
 LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
+LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value of such a column, on average
 
 UNREADABLE = "a value that cannot be read"
@@ -102,6 +103,7 @@ class ParquetTable(_ArrowTable):
         import pyarrow.parquet as pq
 
         try:
+            self._check_footer()
             return pq.ParquetFile(self.path, memory_map=False, buffer_size=1 << 20)
         except (OSError, pa.ArrowException) as error:
             raise cannot_read(self.path, error) from error
@@ -119,6 +121,17 @@ class ParquetTable(_ArrowTable):
                 yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
             except (OSError, pa.ArrowException) as error:
                 raise cannot_read(self.path, error) from error
+
+    def _check_footer(self) -> None:
+        """Arrow takes ten times the memory of the footer, whose size stands before the last word."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8))
+            size, mark = int.from_bytes(file.read(4), "little"), file.read()
+        if mark == b"PAR1" and size > LARGEST_FOOTER:
+            raise UserError(
+                f"{self.path} cannot be read (its list of columns has {size / 2**20:,.0f} MiB): "
+                "save fewer columns, in fewer row groups"
+            )
 
     def _check_sizes(self, metadata: Any, columns: Sequence[str]) -> None:
         """Refuse values that would fill the memory, as the file itself says."""
