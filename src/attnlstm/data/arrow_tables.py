@@ -123,7 +123,7 @@ class ParquetTable(_ArrowTable):
                 raise cannot_read(self.path, error) from error
 
     def _check_footer(self) -> None:
-        """Arrow takes ten times the memory of the footer, whose size stands before the last word."""
+        """Arrow takes ten times the memory of the footer, whose size stands at the end."""
         with self.path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8))
             size, mark = int.from_bytes(file.read(4), "little"), file.read()
