@@ -18,7 +18,7 @@ from attnlstm.data.tokenizer import (
 from attnlstm.errors import UserError
 
 TRUNCATIONS = ("head", "tail")
-LARGEST_FILE = 1 << 27  # bytes; a vocabulary of 250,000 tokens takes 17 million
+LARGEST_FILE = 1 << 26  # bytes; a vocabulary of 250,000 tokens takes 17 million
 CHUNK = 1024  # texts encoded at once: the library's own results are many times larger than ids
 
 
