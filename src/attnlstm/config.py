@@ -426,6 +426,8 @@ class EvaluateDataConfig:
 
     split: Split = Split.test
     name: str | None = None
+    path: str | None = None
+    subset: str | None = None
     train: Any = field(default=None, metadata=FILES)
     validation: Any = field(default=None, metadata=FILES)
     test: Any = field(default=None, metadata=FILES)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from difflib import SequenceMatcher
 from enum import Enum
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -101,14 +102,17 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The most similar name; the part after the last dot or slash counts as much as the whole."""
+    """The most similar name; the part after the last dot or slash counts as much as the whole.
+
+    Of names from a file, which may be many and long, it looks at so many only that nobody waits.
+    """
 
     def similarity(candidate: str) -> float:
-        whole = name.lower(), candidate.lower()
+        whole = name[:100].lower(), candidate[:100].lower()
         ends = tuple(re.split("[./]", text)[-1] for text in whole)
         return sum(SequenceMatcher(None, a, b).ratio() for a, b in (whole, ends))
 
-    return max(filter(None, known), key=similarity)
+    return max(islice(filter(None, known), 2000), key=similarity, default="")
 
 
 def matches(value: Any, hint: Any) -> bool:

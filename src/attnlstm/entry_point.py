@@ -46,6 +46,7 @@ from attnlstm.config_checks import (
     unknown_key,
 )
 from attnlstm.errors import UserError
+from attnlstm.printing import printable, shorten
 from attnlstm.resume import resume_config
 from attnlstm.tables import print_means
 
@@ -59,6 +60,8 @@ PATHS = (
     "model.embedding.vectors",
 )
 """Keys of files and columns, whose names may hold characters that mean something to Hydra."""
+
+LONGEST_MESSAGE = 5_000  # characters
 
 Metrics = Mapping[str, float]
 
@@ -169,7 +172,8 @@ def _run(
 
 
 def _report(error: UserError) -> None:
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    message = shorten(" ".join(str(error).split()), LONGEST_MESSAGE)
+    print("error:", printable(message), file=sys.stderr)
 
 
 def _check_arguments(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
+from attnlstm.printing import printable, shorten
+
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """One row per metric."""
@@ -19,17 +21,22 @@ def print_means(runs: Sequence[Mapping[str, float]]) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column holds names and whose others hold numbers."""
+    """A table whose first column holds names and whose others hold numbers.
+
+    Names may come from anywhere: markup in them is not followed, and of long ones the beginning is
+    shown.
+    """
     from rich.console import (
         Console,
     )  # not at the top: a mistyped command line is not to wait for it
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(" ".join(shorten(cell).split("\n")))) for cell in row))
     console = Console()
-    console.print(f"\n{title}", highlight=False)
+    console.print(f"\n{printable(title)}", highlight=False, markup=False)
     console.print(table)

@@ -140,7 +140,7 @@ def test_without_labels(save):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ({"data": np.ones((2, 2)), "y": [0, 1]}, "has no array X, only data, y: save it with"),
+        ({"data": np.ones((2, 2)), "y": [0, 1]}, "has no array X, only 'data', 'y': save it with"),
         ({}, "has no array X, only nothing"),
         ({"X": np.ones(3), "y": [0, 1, 2]}, "has X of shape [3]: it must be [row, time, channel]"),
         ({"X": np.ones((1, 1, 1, 1)), "y": [0]}, "has X of shape [1, 1, 1, 1]"),

@@ -433,3 +433,14 @@ def test_a_folder_of_several_parts_is_told(tmp_path):
         tmp_path / "saved"
     )
     assert "saved" in message_of(config_of("text_files", train=tmp_path / "saved"))
+
+
+def test_a_run_that_stops_at_bad_rows_does_not_look_for_all_of_them(tmp_path):
+    lines = ["text,label", *(f"text {row},{'ab'[row % 2]}" for row in range(20)), *[","] * 11_000]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    config = config_of("text_files", train=tmp_path / "train.csv")
+    message = message_of(config)
+    assert "no text in train.csv, 10,000 rows: row 20 (line 22);" in message
+    assert "and perhaps more, as no more were looked for" in message
+    config.on_bad_row = OnBadRow.drop
+    assert sum(map(len, split(config).parts.values())) == 20

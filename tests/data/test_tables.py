@@ -3,7 +3,9 @@ import hashlib
 import io
 import json
 import math
+import os
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data import line_tables
+from attnlstm.data import arrow_tables, line_tables
 from attnlstm.data.tables import Table, file_fingerprint, find_files, open_table
 from attnlstm.errors import UserError
 
@@ -23,6 +25,7 @@ ROWS = [
     ("é€😀", "ø"),
 ]
 COLUMNS = ["text", "label"]
+DEEP = "[" * 100_000
 
 
 def write(path, content):
@@ -207,7 +210,7 @@ class TestCSV:
         records = found(open_table(write_csv(tmp_path / "rows.csv", rows)))
         assert records[:3] == [
             (0, 2, ("a", "1")),
-            (1, 3, "longer than 16 Mi characters"),
+            (1, 3, "longer than 4 Mi characters"),
             (2, 4, ("b", "3")),
         ]
         assert records[3] == (3, 5, 'a quote (") that is not closed or not doubled')
@@ -219,7 +222,7 @@ class TestCSV:
         assert found(open_table(path)) == [
             (0, 2, 'a quote (") that is not closed or not doubled'),
             (1, 3, ("b", "2")),
-            (2, 4, "longer than 16 Mi characters"),
+            (2, 4, "longer than 4 Mi characters"),
             (3, 5, ("c", "4")),
         ]
 
@@ -316,7 +319,7 @@ class TestJSONLines:
         path = write_json(tmp_path / "rows.jsonl", [("a", "1"), ("x" * 100, "2"), ("b", "3")])
         assert found(open_table(path)) == [
             (0, 1, ("a", "1")),
-            (1, 2, "longer than 16 Mi characters"),
+            (1, 2, "longer than 4 Mi characters"),
             (2, 3, ("b", "3")),
         ]
 
@@ -519,3 +522,65 @@ class TestFingerprint:
 def test_nan_in_json_is_a_missing_number(tmp_path):
     (record,) = open_table(write(tmp_path / "a.jsonl", '{"x": NaN}\n')).records(["x"])
     assert math.isnan(record.values["x"])
+
+
+def test_pipes_and_names_that_are_too_long_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")  # which would be waited for forever
+    with pytest.raises(UserError, match="is neither a file nor a folder"):
+        find_files(str(tmp_path / "pipe.csv"), "data.train")
+    with pytest.raises(UserError, match="does not exist"):
+        find_files("long" * 100, "data.train")
+
+
+@pytest.mark.parametrize("name", ["../other/data.arrow", "/etc/passwd", "..", "", "a\\b"])
+def test_a_saved_folder_names_only_files_of_its_own(tmp_path, name):
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(UserError, match="names no data file of this folder"):
+        open_table(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["[]", "{", '{"_data_files": 3}', '{"_data_files": [3]}', DEEP])
+def test_a_saved_folder_with_another_state(tmp_path, state):
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(UserError, match=r"state\.json"):
+        open_table(tmp_path)
+
+
+def test_a_stream_whose_texts_lie_beyond_its_end(tmp_path):
+    offsets = np.array([0, 3, 7], dtype=np.int32).tobytes()
+    batch = pa.record_batch([pa.array(["abc", "defg"])], ["text"])
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+    assert stream.getvalue().count(offsets) == 1
+    far = np.array([0, 3, 10**9], dtype=np.int32).tobytes()
+    write(tmp_path / "data.arrow", stream.getvalue().replace(offsets, far))
+    write(tmp_path / "state.json", '{"_data_files": [{"filename": "data.arrow"}]}')
+    with pytest.raises(UserError, match="cannot be read"):
+        list(open_table(tmp_path).records(["text"]))
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [b"[", b"[]", b"{}", b'{"info": 3}', DEEP.encode()]
+    + [
+        json.dumps({"info": {"features": {"label": feature}}}).encode()
+        for feature in (3, {"_type": "ClassLabel"}, {"_type": "ClassLabel", "names": [1, 2]})
+    ],
+)
+def test_a_declaration_that_makes_no_sense_declares_nothing(tmp_path, declaration):
+    table = pa.table({"label": [0, 1]}).replace_schema_metadata({b"huggingface": declaration})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = open_table(tmp_path / "a.parquet")
+    assert found.label_names("label") is None
+    assert [record.values for record in found.records(["label"])] == [{"label": 0}, {"label": 1}]
+
+
+def test_values_that_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow_tables, "LARGEST_COLUMN", 1 << 20)
+    texts = pa.table({"text": ["a" * (3 << 20)], "label": ["x"]})
+    pq.write_table(texts, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    table = open_table(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has 3 MiB in 1 values of column 'text': save shorter"):
+        list(table.records(["text"]))
+    assert [record.values for record in table.records(["label"])] == [{"label": "x"}]

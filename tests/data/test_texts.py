@@ -330,4 +330,34 @@ class TestTextLines:
         monkeypatch.setattr(line_tables, "LONGEST_LINE", 10)
         rows = list(TextLines(io.BytesIO(b"a\n" + b"b" * 35 + b"\nc\n")))
         assert [row.value for row in rows] == ["a", None, "c"]
-        assert rows[1].problem == "longer than 16 Mi characters"
+        assert rows[1].problem == "longer than 4 Mi characters"
+
+
+def test_whole_numbers_are_the_same_labels_whatever_the_file(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na,1.0\nb,-2.00\nc,1.5\nd,01.0\ne,1.\nf,1\n")
+    (tmp_path / "b.jsonl").write_text(
+        '{"text": "a", "label": 1.0}\n{"text": "b", "label": "1.0"}\n'
+    )
+    pq.write_table(pa.table({"text": ["a"], "label": [1.0]}), tmp_path / "c.parquet")
+    found = {
+        file.name: [row.label for row in TextFiles([file], key="data.train")]
+        for file in sorted(tmp_path.iterdir())
+    }
+    assert found == {
+        "a.csv": ["1", "-2", "1.5", "01.0", "1.", "1"],
+        "b.jsonl": ["1", "1.0"],  # the second is a text, and says so
+        "c.parquet": ["1"],
+    }
+
+
+def test_a_quoted_text_between_tabs_swallows_no_record(tmp_path):
+    path = tmp_path / "a.tsv"
+    lines = ["text\tlabel", '"Hello\tgood', 'Bye"\tbad', '"two\nlines"\tgood', "end\tbad"]
+    path.write_text("\n".join(lines) + "\n")
+    rows = list(TextFiles([path], key="data.train"))
+    assert [(row.value, row.label, row.line) for row in rows] == [
+        (None, None, 2),
+        ('Bye"', "bad", 3),
+        ("two\nlines", "good", 4),
+        ("end", "bad", 6),
+    ]

@@ -1,12 +1,8 @@
 """Evaluating a checkpoint that is all there is."""
 
 import csv
-import io
 import json
-import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,55 +173,19 @@ def test_options_that_mean_nothing_to_the_source_are_refused(
         run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
 
 
-class Bomb:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.target),)
-
-
-def broken_files(folder: Path, checkpoint: Path) -> dict[str, Path]:
-    """Files that are no checkpoints of this program, by what is wrong with them."""
-    files = {"missing": folder / "missing.ckpt", "folder": folder}
-    contents = {
-        "empty": b"",
-        "text": b"not a checkpoint",
-        "truncated": checkpoint.read_bytes()[:5000],
-        "pickle": pickle.dumps(Bomb(folder / "exploded")),
-        "code": _saved({"state_dict": Bomb(folder / "exploded")}),
-        "foreign": _saved({"state_dict": {}, "epoch": 3}),
-        "tensor": _saved(torch.zeros(3)),
-    }
-    trained = torch.load(checkpoint, weights_only=True)
-    weights = trained["state_dict"]
-    name = "classifier.head.weight"
-    contents["other sizes"] = _saved(
-        trained | {"state_dict": weights | {name: weights[name][:, :3].clone()}}
-    )
-    trained["hyper_parameters"]["config"]["model"]["lstm"]["hiden_size"] = 3
-    contents["other config"] = _saved(trained)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("hello.txt", "hello")
-    contents["zip"] = archive.getvalue()
-    for what, content in contents.items():
-        files[what] = folder / f"{what}.ckpt"
-        files[what].write_bytes(content)
-    return files
-
-
-def _saved(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def test_files_that_are_no_checkpoints_are_refused_and_not_executed(
-    small_checkpoint: Path, tmp_path: Path
+def test_another_folder_of_the_hub_s_layout(
+    run_train: Callable, text_files: list[str], tmp_path: Path
 ) -> None:
-    for what, path in broken_files(tmp_path, small_checkpoint).items():
-        with pytest.raises(UserError, match="checkpoint") as refusal:
-            run_evaluate(tmp_path / "out", path)
-        assert str(path) in str(refusal.value), what
-    assert not (tmp_path / "exploded").exists()
+    for text in text_files[1:3]:
+        file = Path(text.partition("=")[2])
+        for folder in ("first", "second"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / folder / file.name)
+    result = run_train(
+        tmp_path / "run", "data=hub_text", f"data.path={tmp_path / 'first'}", text_files[-1]
+    )
+    shutil.rmtree(tmp_path / "first")
+    evaluation = run_evaluate(
+        tmp_path / "out", result.checkpoint, f"data.path={tmp_path / 'second'}"
+    )
+    assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)

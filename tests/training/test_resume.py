@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from attnlstm.errors import UserError
-from attnlstm.training.checkpoint_files import replacing
 from attnlstm.training.module import ClassificationModule
+from attnlstm.training.whole_files import replacing
 from benchmarks.faults import differences
 
 ROOT = Path(__file__).parents[2]

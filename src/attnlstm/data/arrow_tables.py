@@ -9,10 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_unique, is_saved
+from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_names, is_saved
 from attnlstm.errors import UserError
 
+ROWS_AT_ONCE = 128  # few, as a small file can say that a long text is in each row
+LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
+LARGEST_FOOTER = 1 << 25  # bytes
+LONGEST_VALUE = 1 << 16  # bytes of a value of such a column, on average
+
 UNREADABLE = "a value that cannot be read"
+UNREADABLE_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError)
+"""Of bytes that are not UTF-8, dates beyond Python's, and time zones that do not exist."""
+
 UNDECLARED = "a label number without a declared name"
 
 
@@ -23,26 +31,33 @@ class _ArrowTable(Table):
         names = self._schema().names
         if not names:
             raise UserError(f"{self.path} has no columns: choose another file")
-        check_unique(self.path, names)
+        check_names(self.path, names)
         return names
 
     def label_names(self, column: str) -> list[str] | None:
         import pyarrow as pa
 
         schema = self._schema()
-        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        feature = metadata.get("info", {}).get("features", {}).get(column)
-        is_label = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        try:
+            metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            feature = metadata["info"]["features"][column]
+            names = feature["names"] if feature["_type"] == "ClassLabel" else None
+        except (ValueError, KeyError, TypeError, RecursionError):  # no declaration
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return None
         # other programs keep this declaration even when they change the column
-        is_number = pa.types.is_integer(schema.field(column).type)
-        return feature["names"] if is_label and is_number else None
+        return names if pa.types.is_integer(schema.field(column).type) else None
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}
         number = 0
         for batch in self._batches(columns):
             problems: dict[int, str] = {}
-            values = [arrow_values(batch.column(c), names[c], problems) for c in columns]
+            try:
+                values = [arrow_values(batch.column(c), names[c], problems) for c in columns]
+            except MemoryError as error:
+                raise cannot_read(self.path, error) from error
             for row in range(batch.num_rows):
                 if row in problems:
                     yield Record(number, None, problems[row])
@@ -62,12 +77,12 @@ def arrow_values(column: Any, names: list[str] | None, problems: dict[int, str])
     """The values of an Arrow array, class numbers by name; adds to `problems` by place."""
     try:
         values = column.to_pylist()
-    except ValueError:  # such as bytes that are not UTF-8: find the values at fault
+    except UNREADABLE_ERRORS:  # such as bytes that are not UTF-8: find the values at fault
         values = []
         for place, value in enumerate(column):
             try:
                 values.append(value.as_py())
-            except ValueError as error:
+            except UNREADABLE_ERRORS as error:
                 values.append(None)
                 is_text = isinstance(error, UnicodeDecodeError)
                 problems[place] = NOT_UTF8 if is_text else UNREADABLE
@@ -88,6 +103,7 @@ class ParquetTable(_ArrowTable):
         import pyarrow.parquet as pq
 
         try:
+            self._check_footer()
             return pq.ParquetFile(self.path, memory_map=False, buffer_size=1 << 20)
         except (OSError, pa.ArrowException) as error:
             raise cannot_read(self.path, error) from error
@@ -100,10 +116,37 @@ class ParquetTable(_ArrowTable):
         import pyarrow as pa
 
         with self._open() as file:
+            self._check_sizes(file.metadata, columns)
             try:
-                yield from file.iter_batches(batch_size=1024, columns=list(columns))
+                yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
             except (OSError, pa.ArrowException) as error:
                 raise cannot_read(self.path, error) from error
+
+    def _check_footer(self) -> None:
+        """Arrow takes ten times the memory of the footer, whose size stands at the end."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8))
+            size, mark = int.from_bytes(file.read(4), "little"), file.read()
+        if mark == b"PAR1" and size > LARGEST_FOOTER:
+            raise UserError(
+                f"{self.path} cannot be read (its list of columns has {size / 2**20:,.0f} MiB): "
+                "save fewer columns, in fewer row groups"
+            )
+
+    def _check_sizes(self, metadata: Any, columns: Sequence[str]) -> None:
+        """Refuse values that would fill the memory, as the file itself says."""
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for chunk in map(group.column, range(group.num_columns)):
+                size = chunk.total_uncompressed_size
+                if (
+                    chunk.path_in_schema.partition(".")[0] in columns
+                    and size > LARGEST_COLUMN
+                    and size > LONGEST_VALUE * chunk.num_values
+                ):
+                    raise UserError(
+                        f"{self.path} has {size / 2**20:,.0f} MiB in {chunk.num_values:,} values "
+                        f"of column {chunk.path_in_schema!r}: save shorter values"
+                    )
 
 
 class SavedTable(_ArrowTable):
@@ -113,23 +156,34 @@ class SavedTable(_ArrowTable):
         super().__init__(path)
         splits = path / "dataset_dict.json"
         if splits.is_file():
-            folders = [str(path / split) for split in self._read_json(splits).get("splits", [])]
-            raise UserError(f"{path} holds several splits: choose one of {', '.join(folders)}")
+            found = self._read_json(splits).get("splits")
+            names = [str(path / str(name)) for name in found] if isinstance(found, list) else []
+            raise UserError(f"{path} holds several splits: choose one of {', '.join(names[:20])}")
         if not is_saved(path):
             raise UserError(
                 f"{path} is a folder without the state.json of save_to_disk of the datasets "
                 f"package: name its files, such as {path / '*.csv'}"
             )
-        files = self._read_json(path / "state.json").get("_data_files", [])
-        self._files = [path / file["filename"] for file in files]
-        if not self._files:
-            raise UserError(f"{path / 'state.json'} names no data file: save the folder again")
+        files = self._read_json(path / "state.json").get("_data_files")
+        names = [
+            str(file.get("filename")) if isinstance(file, dict) else ""
+            for file in (files if isinstance(files, list) else [])
+        ]
+        # only files of this folder: a name with slashes could lead anywhere
+        self._files = [path / name for name in names if _is_plain(name)]
+        if not self._files or len(self._files) < len(names):
+            raise UserError(
+                f"{path / 'state.json'} names no data file of this folder: save the folder again"
+            )
 
-    def _read_json(self, path: Path) -> Any:
+    def _read_json(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise cannot_read(path, error) from error
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is not of save_to_disk: save the folder again")
+        return found
 
     def _open(self, path: Path) -> Any:
         import pyarrow as pa
@@ -147,6 +201,25 @@ class SavedTable(_ArrowTable):
 
         for path in self._files:
             try:
-                yield from self._open(path)
+                for batch in self._open(path):
+                    for column in columns:
+                        _check_array(batch.column(column))
+                    for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                        yield batch.slice(start, ROWS_AT_ONCE)
             except (OSError, pa.ArrowException) as error:
                 raise cannot_read(path, error) from error
+
+
+def _check_array(array: Any) -> None:
+    """Raise an ArrowInvalid if the array would read beyond its buffers: Arrow trusts a stream."""
+    import pyarrow as pa
+
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):  # which is looked at after the offsets, and told row by row
+            raise
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.printing import printable, shorten
 
 SHOWN = 10  # rows, and channels of a row, that a message names; of the others it gives the count
 
@@ -84,6 +85,7 @@ class Survey:
     usable: [row] bool, neither a problem nor a missing label.
     problems: what is wrong -> the file -> the rows.
     num_channels: of the series; 0 for texts.
+    is_complete: whether it went through all rows.
     """
 
     labels: np.ndarray
@@ -92,6 +94,7 @@ class Survey:
     usable: np.ndarray
     problems: dict[str, dict[str, BadRows]]
     num_channels: int
+    is_complete: bool = True
 
     def describe_problems(self) -> list[str]:
         """A part of a sentence for each problem and file."""
@@ -106,6 +109,7 @@ def survey(
     source: RowSource,
     known_labels: Iterable[str] | None = None,
     num_channels: int | None = None,
+    most_bad: int | None = None,
 ) -> Survey:
     """Go through all rows of a source.
 
@@ -114,12 +118,14 @@ def survey(
         known_labels: the classes that there are; a row with another label is bad. None: any label
             will do.
         num_channels: what every series has to have. None: what most of the first series have.
+        most_bad: after so many bad rows it stops. None: it never does.
     """
     known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
     numbers: dict[str, int] = {}
     labels, contents, usable = array("i"), array("q"), array("b")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
+    num_bad = 0
     for row in show_progress(source, f"checking {source.name}"):
         problem = find_problem(row, num_channels)
         if problem is None and row.label is None:
@@ -131,6 +137,9 @@ def survey(
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
         contents.append(_digest(row.value))
         usable.append(problem is None)
+        num_bad += problem is not None
+        if num_bad == most_bad:
+            break
     return Survey(
         np.array(labels, np.int32),
         list(numbers),
@@ -138,18 +147,14 @@ def survey(
         np.array(usable, np.bool_),
         problems,
         num_channels,
+        is_complete=most_bad is None or num_bad < most_bad,
     )
-
-
-def shorten(text: str) -> str:
-    """At most 60 characters of a text from a file, for a message."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
     """The rows themselves, with a progress line in a terminal."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # file names may look like it
         BarColumn(),
         TextColumn("{task.completed:,.0f} rows"),
         TimeElapsedColumn(),
@@ -157,7 +162,7 @@ def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
         disable=not sys.stderr.isatty(),
         console=Console(stderr=True),
     ) as progress:
-        task = progress.add_task(description, total=None)
+        task = progress.add_task(printable(description), total=None)
         for number, row in enumerate(rows, start=1):
             yield row
             if number % 1000 == 0:
@@ -177,4 +182,7 @@ def _digest(value: str | np.ndarray | None) -> int:
     """Equal for equal values of the same process; a 64-bit number, so that others differ."""
     if isinstance(value, str):
         return hash(" ".join(value.lower().split()))
-    return 0 if value is None else hash((value.shape, value.astype(np.float32).tobytes()))
+    if value is None:
+        return 0
+    with np.errstate(over="ignore"):
+        return hash((value.shape, value.astype(np.float32).tobytes()))

@@ -2,24 +2,30 @@
 
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_unique
+from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_names
 from attnlstm.errors import UserError
+from attnlstm.printing import shorten
 
-LONGEST_LINE = 1 << 24  # characters; more than that are never held at a time
+LONGEST_LINE = 1 << 22  # characters; more than that are never held at a time
 SCANNED_LINES = 1000  # lines of JSON in which the names of the columns are looked for
 
-TOO_LONG = "longer than 16 Mi characters"
+TOO_LONG = "longer than 4 Mi characters"
 WRONG_WIDTH = "wrong number of columns"
 BAD_QUOTE = 'a quote (") that is not closed or not doubled'
 NUL = "NUL character"
 NOT_JSON = "not a JSON object"
+KEY_TWICE = "key twice in a JSON object"
 BAD_UNICODE = "invalid Unicode"
+
+WHOLE_NUMBER = re.compile(r"\s*([+-]?(?:0|[1-9]\d*))\.0+\s*", re.ASCII)
+"""Such as 1.0: what a column of whole numbers with gaps turns into."""
 
 
 def open_lines(path: Path, newline: str) -> TextIO:
@@ -59,7 +65,9 @@ class CSVTable(Table):
     """Columns between delimiters, quoted with `"` where needed; names in the first line.
 
     A blank line is no record. After a bad quote the reading goes on with the next line, so that
-    one quote that is never closed costs one record and not all that follow.
+    one quote that is never closed costs one record and not all that follow. Between tabs, a quoted
+    field with both a tab and a line break counts as one, too: it is far more likely that the file
+    was written without quoting, and a text that begins with a quote would swallow other records.
     """
 
     def __init__(self, path: Path, delimiter: str) -> None:
@@ -83,18 +91,22 @@ class CSVTable(Table):
         others = [other for other in ",;\t|" if other in names[0]]
         if len(names) == 1 and others:
             wanted = others[0].replace("\t", r"\t")
-            return f"Its only column is {names[0]!r}: say data.delimiter='{wanted}'"
+            return f"Its only column is {shorten(names[0])!r}: say data.delimiter='{wanted}'"
         return f"{super().describe_columns()}, as its first line says"
+
+    def read_label(self, cell: Any) -> Any:
+        found = WHOLE_NUMBER.fullmatch(cell)
+        return int(found[1]) if found and len(found[1]) < 4300 else cell
 
     def _header(self, rows: Iterator[tuple[int, list[str] | str]]) -> list[str]:
         _, names = next(rows, (0, None))
         if names is None:
             raise UserError(f"{self.path} is empty: its first line must name the columns")
         if isinstance(names, str):
-            raise UserError(f"the header line of {self.path} has {names}: mend it")
+            raise UserError(f"the header line of {self.path} cannot be read ({names}): mend it")
         if not all(is_unicode(name) and "\0" not in name for name in names):
             raise UserError(f"the header line of {self.path} is not UTF-8: save the file as UTF-8")
-        check_unique(self.path, names)
+        check_names(self.path, names)
         return names
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
@@ -134,8 +146,17 @@ class CSVTable(Table):
                 yield line, TOO_LONG if is_too_long(lines.row[0]) else BAD_QUOTE
                 lines.go_back()
             else:
-                if fields:
+                if self._swallows(lines.row, fields):
+                    yield line, BAD_QUOTE
+                    lines.go_back()
+                elif fields:
                     yield line, fields
+
+    def _swallows(self, lines: Sequence[str], fields: Sequence[str]) -> bool:
+        """Whether a quoted field seems to be of several records, see above."""
+        if self.delimiter != "\t" or len(lines) == 1:
+            return False
+        return sum(line.count("\t") for line in lines) >= len(fields)
 
 
 class _Lines:
@@ -144,6 +165,7 @@ class _Lines:
     def __init__(self, file: TextIO) -> None:
         self.number = 0  # of the line that was given last
         self.row: list[str] = []
+        self._size = 0  # characters of the row
         self._file = file
         self._again: deque[str] = deque()
 
@@ -155,8 +177,9 @@ class _Lines:
         if not line:
             raise StopIteration
         self.number += 1
+        self._size = self._size + len(line) if self.row else len(line)
         self.row.append(line)
-        if is_too_long(line):
+        if is_too_long(line) or self._size > LONGEST_LINE:
             raise csv.Error(TOO_LONG)
         return line
 
@@ -180,6 +203,7 @@ class JSONTable(Table):
                 is_empty = False
                 if isinstance(found, dict):
                     names.update(dict.fromkeys(filter(is_unicode, found)))
+                    check_names(self.path, list(names))
             file.seek(0)
             start = file.read(1000).lstrip()
         if is_empty:
@@ -217,7 +241,21 @@ class JSONTable(Table):
                 yield number, NOT_UTF8
             elif not line.isspace():
                 try:
-                    value = json.loads(line)
+                    value = json.loads(line, object_pairs_hook=_to_object)
+                except _KeyTwiceError:
+                    yield number, KEY_TWICE
+                    continue
                 except (ValueError, RecursionError):  # of brackets by the thousand
                     value = None
                 yield number, value if isinstance(value, dict) else NOT_JSON
+
+
+class _KeyTwiceError(ValueError):
+    """An object has a key twice, of which Python would take the last."""
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _KeyTwiceError
+    return found

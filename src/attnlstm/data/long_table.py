@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.series_columns import enumerate_columns, find_columns
+from attnlstm.data.series_columns import find_columns
 from attnlstm.data.series_values import (
     RowProblemError,
     check_series_values,
@@ -34,6 +34,7 @@ from attnlstm.data.series_values import (
 )
 from attnlstm.data.tables import Record, Table, file_fingerprint, open_table
 from attnlstm.errors import UserError
+from attnlstm.printing import enumerate_names
 
 NO_ID = "no id"
 NOT_A_TIME = "time that is not a number or date"
@@ -146,7 +147,7 @@ class LongTable(RowSource):
         if odd := sorted(set(ours) ^ set(theirs)):
             raise UserError(
                 f"{self._where} and {first.name} do not have the same channels, only one has "
-                f"{enumerate_columns(odd)}: give files with the same columns, or name the "
+                f"{enumerate_names(odd)}: give files with the same columns, or name the "
                 "channels with data.channel_columns"
             )
         self.columns = replace(self.columns, channels=theirs)
@@ -197,7 +198,9 @@ class LongTable(RowSource):
         check_series_values(values)
         if self.columns.time is not None:
             _check_times(columns[num_channels])
-        return values, _common_label(columns[-1]) if self.columns.label is not None else None
+        if self.columns.label is None:
+            return values, None
+        return values, _common_label(list(map(self._table.read_label, columns[-1])))
 
     def _first_problem(self, series: _OpenSeries) -> tuple[str, int | None]:
         """The problem of a series that comes first in the file, and its line.

@@ -1,5 +1,7 @@
 """Series in one `.npz` file, as `numpy.savez` writes it, read a series at a time."""
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,13 +23,28 @@ from attnlstm.data.series_values import (
 )
 from attnlstm.data.tables import file_fingerprint
 from attnlstm.errors import UserError
+from attnlstm.printing import enumerate_names
 
 BAD_LENGTH = "length beyond the padded length"
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
+    *(EOFError, NotImplementedError, OSError),
+)
 """What zipfile raises for a broken file, or one that no numpy has written."""
 
-MAX_BYTES = 2**32
-"""Of what is read at once, such as one series; a small file can claim to unpack to any size."""
+END, END_SIZE = b"PK\x05\x06", 22
+"""The record that ends a zip archive; in it stands the size of the list of all parts."""
+
+LARGEST_DIRECTORY = 2**18
+"""Bytes of that list: zipfile takes ten times as much memory for it, and its time."""
+
+MAX_BYTES = 2**28
+"""Of what is read at once, such as one series, as float64."""
+
+LARGEST_BOMB = 2**26
+MOST_COMPRESSED = 200
+"""A file that claims to unpack to more bytes than the one, and to so many times its size, is
+refused: it would be read for hours."""
 
 
 class _Array(NamedTuple):
@@ -62,10 +79,11 @@ class NpzFile(RowSource):
         self.name = name
         with self._archive() as archive:
             arrays = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+            self._check_sizes(archive)
             self._has_labels, self._has_lengths = "y" in arrays, "lengths" in arrays
             if "X" not in arrays:
                 raise self._error(
-                    f"has no array X, only {', '.join(arrays[:10]) or 'nothing'}: save it with "
+                    f"has no array X, only {enumerate_names(arrays) or 'nothing'}: save it with "
                     "numpy.savez(path, X=..., y=...)"
                 )
             if needs_labels and not self._has_labels:
@@ -96,6 +114,15 @@ class NpzFile(RowSource):
 
     def fingerprint(self) -> str:
         return file_fingerprint(self.path)
+
+    def _check_sizes(self, archive: zipfile.ZipFile) -> None:
+        packed = max(1, sum(member.compress_size for member in archive.infolist()))
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > LARGEST_BOMB and unpacked > MOST_COMPRESSED * packed:
+            raise self._error(
+                f"has {packed:,} bytes that would unpack to {unpacked:,}: save it with numpy.savez "
+                "instead of savez_compressed"
+            )
 
     def _check_series_array(self, array: _Array) -> None:
         if array.dtype.kind not in "iuf":
@@ -161,10 +188,11 @@ class NpzFile(RowSource):
     ) -> np.ndarray:
         """The next values of `stream`, in `shape`."""
         num_bytes = prod(shape) * array.dtype.itemsize
-        if num_bytes > MAX_BYTES:
+        needed = prod(shape) * max(array.dtype.itemsize, 8)
+        if needed > MAX_BYTES:
             raise self._error(
-                f"has {num_bytes / 2**30:.0f} GiB to be read at once: save shorter series, "
-                "made contiguous by numpy.ascontiguousarray(X)"
+                f"has {needed / 2**20:,.0f} MiB to be read at once: save shorter series, made "
+                "contiguous by numpy.ascontiguousarray(X), and shorter labels"
             )
         content = stream.read(num_bytes)
         if len(content) < num_bytes:
@@ -174,14 +202,21 @@ class NpzFile(RowSource):
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
         """The opened file; what is wrong with it becomes a UserError."""
+        problem = "is broken or not an .npz file: save it again with numpy.savez"
         with open_binary(self.path) as file:
+            file.seek(max(0, file.seek(0, 2) - END_SIZE))
+            end = file.read(END_SIZE)
+            if end.startswith(END) and int.from_bytes(end[12:16], "little") > LARGEST_DIRECTORY:
+                raise self._error("has too many arrays: save it with X, y and lengths only")
             try:
-                with zipfile.ZipFile(file) as archive:
+                archive = zipfile.ZipFile(file)
+            except (*BROKEN, ValueError) as error:  # such as a place before the beginning
+                raise self._error(problem) from error
+            try:
+                with archive:
                     yield archive
             except BROKEN as error:
-                raise self._error(
-                    "is broken or not an .npz file: save it again with numpy.savez"
-                ) from error
+                raise self._error(problem) from error
 
     @contextmanager
     def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], _Array]]:
@@ -191,13 +226,13 @@ class NpzFile(RowSource):
             raise self._error("is encrypted: save it again with numpy.savez")
         with archive.open(member) as stream:
             try:
-                version = np.lib.format.read_magic(stream)
-                read_header = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                array = _Array(*read_header(stream))
-            except (ValueError, KeyError) as error:
+                # version 2 is for headers of more than 64 KiB, which only records need
+                if np.lib.format.read_magic(stream) != (1, 0):
+                    raise ValueError("version")
+                array = _Array(*np.lib.format.read_array_header_1_0(stream))
+            except BROKEN:
+                raise
+            except Exception as error:  # whatever a header makes Python's own parser raise
                 raise self._error(
                     f"has an array {name} that numpy cannot read: save it again with numpy.savez"
                 ) from error

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnlstm.printing import shorten
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -37,7 +39,7 @@ class Row:
     def place(self) -> str:
         """Within the file, such as "row 3 (line 5)"."""
         parts = [f"line {self.line}"] if self.line is not None else []
-        parts += [f"id {self.name}"] if self.name is not None else []
+        parts += [f"id {shorten(self.name)}"] if self.name is not None else []
         return f"row {self.number}" + (f" ({', '.join(parts)})" if parts else "")
 
 

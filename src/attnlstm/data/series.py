@@ -1,6 +1,7 @@
 """Time series to steps: every channel z-normalised with the training part's statistics."""
 
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -58,7 +59,8 @@ class SeriesEncoder:
         # a standard deviation of 0 would miss a constant channel whose mean is off by a rounding
         constant = lowest == highest
         mean = np.where(constant, lowest, mean)
-        std = np.where(constant, 1.0, np.sqrt(deviations / max(count, 1)))
+        std = np.sqrt(deviations / max(count, 1))
+        std = np.where(constant | (std == 0), 1.0, std)  # 0: changes whose squares are too small
         return cls(torch.from_numpy(mean), torch.from_numpy(std), channel_names)
 
     @property
@@ -91,9 +93,26 @@ class SeriesEncoder:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """The encoder that `to_dict` was called on."""
+        """The encoder that `to_dict` was called on.
+
+        Raises:
+            ValueError: the state is none of `to_dict`, as in a file that was tampered with.
+        """
+        mean, std, names = state["mean"], state["std"], state["channel_names"]
+        numbers = [*mean, *std]
+        if (
+            not (isinstance(mean, list) and isinstance(std, list) and mean)
+            or len(mean) != len(std)
+            or not all(isinstance(number, float) and isfinite(number) for number in numbers)
+            or min(std) <= 0
+        ):
+            raise ValueError("its mean and std are not a number for each channel")
+        if names is not None and not (
+            isinstance(names, list)
+            and len(names) == len(mean)
+            and all(isinstance(name, str) for name in names)
+        ):
+            raise ValueError("its channel_names are not a name for each channel")
         return cls(
-            torch.tensor(state["mean"], dtype=torch.float64),
-            torch.tensor(state["std"], dtype=torch.float64),
-            state["channel_names"],
+            torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64), names
         )

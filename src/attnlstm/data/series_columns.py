@@ -10,6 +10,7 @@ from attnlstm.config_checks import nearest
 from attnlstm.data.series_values import RowProblemError, to_numbers
 from attnlstm.data.tables import Table
 from attnlstm.errors import UserError
+from attnlstm.printing import enumerate_names, shorten
 
 USUAL_NAMES = {
     "id": ["id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"],
@@ -71,10 +72,6 @@ def find_columns(
     return Columns(found["id"], found["time"], found["label"], list(channel_columns))
 
 
-def enumerate_columns(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + ", ..." * (len(names) > 10)
-
-
 def _check_named(
     table: Table,
     where: str,
@@ -88,7 +85,7 @@ def _check_named(
         if name not in names:
             raise UserError(
                 f"{where} has no column {name!r}, which {setting} names: did you mean "
-                f"{nearest(name, names)!r}? {table.describe_columns()}"
+                f"{shorten(nearest(name, names))!r}? {table.describe_columns()}"
             )
     for name, count in Counter(name for _, name in settings).items():
         if count > 1:
@@ -100,7 +97,7 @@ def _find_usual(where: str, role: str, names: Sequence[str]) -> str | None:
     usual = [name for name in names if name.strip().lower() in USUAL_NAMES[role]]
     if len(usual) > 1:
         raise UserError(
-            f"{where} has several columns that may be the {role} ({enumerate_columns(usual)}): "
+            f"{where} has several columns that may be the {role} ({enumerate_names(usual)}): "
             f"choose one with data.{role}_column"
         )
     return usual[0] if usual else None
@@ -116,14 +113,18 @@ def _not_found(table: Table, where: str, role: str, reason: str) -> UserError:
 
 def _refuse_texts(table: Table, where: str, channels: Sequence[str]) -> None:
     """A column of texts is no channel, and would make every series a bad one."""
-    records = islice(table.records(channels), SAMPLE)
-    sample = [record.values for record in records if record.values is not None]
-    for column in channels:
-        if sample and not any(_is_number(values[column]) for values in sample):
-            raise UserError(
-                f"{where} has a column {column!r} without numbers: name the channels with "
-                f"data.channel_columns. {table.describe_columns()}"
-            )
+    numberless, has_records = list(channels), False
+    for record in islice(table.records(channels), SAMPLE):
+        if record.values is not None:
+            has_records = True
+            numberless = [name for name in numberless if not _is_number(record.values[name])]
+        if not numberless:
+            return
+    if has_records:
+        raise UserError(
+            f"{where} has a column {shorten(numberless[0])!r} without numbers: name the channels "
+            f"with data.channel_columns. {table.describe_columns()}"
+        )
 
 
 def _is_number(value: Any) -> bool:

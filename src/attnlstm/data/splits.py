@@ -14,8 +14,15 @@ from attnlstm.config import DataConfig, OnBadRow
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
+from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
+
+MOST_BAD = 10_000
+"""Bad rows of a source after which a run that stops at bad rows looks for no more."""
+
+MOST_CLASSES = 5_000
+"""Metrics keep a matrix of all classes against all: with 5,000 it takes 200 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +115,8 @@ def split_sources(
     surveys: dict[str, Survey] = {}
     known, num_channels = label_names, None
     for name, source in sources.items():  # "train" first
-        surveys[name] = survey(source, known, num_channels)
+        most_bad = MOST_BAD if config.on_bad_row is OnBadRow.stop else None
+        surveys[name] = survey(source, known, num_channels, most_bad)
         if name == "train" and known is None:
             known = order_labels(source, surveys[name].names)
         num_channels = surveys[name].num_channels
@@ -119,8 +127,14 @@ def split_sources(
             raise UserError(f"{sources[name].name} has no usable rows: give a file with rows")
     if label_names is None and len(known) < 2:
         raise UserError(
-            f"{sources['train'].name} has only one class, {known[0]!r}: there is nothing to tell "
-            "apart; check data.label_column"
+            f"{sources['train'].name} has only one class, {shorten(known[0])!r}: there is nothing "
+            "to tell apart; check data.label_column"
+        )
+
+    if len(known) > MOST_CLASSES:
+        raise UserError(
+            f"{sources['train'].name} has {len(known):,} classes, more than {MOST_CLASSES:,}: "
+            "check data.label_column"
         )
 
     chosen = {name: found.usable.copy() for name, found in surveys.items()}
@@ -132,16 +146,19 @@ def split_sources(
         ("validation", "val_fraction", config.val_fraction),
     ):
         if "train" in surveys and name not in surveys:
-            carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
+            try:
+                carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
+            except UserError as error:
+                raise UserError(f"{sources['train'].name}: {error}") from error
             chosen[name], origin[name] = carved, "train"
             chosen["train"] = chosen["train"] & ~carved
     if label_names is None:
         train = surveys["train"]
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
-        if lost := [repr(name) for name in known if name not in left]:
+        if lost := [name for name in known if name not in left]:
             raise UserError(
-                f"{sources['train'].name} has no row to train on of class {', '.join(lost)}: all "
-                "of them are also in other parts of the data; add rows or correct the labels"
+                f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: "
+                "all of them are also in other parts of the data; add rows or correct the labels"
             )
     parts = {}
     for name in ("train", "validation", "test"):
@@ -181,6 +198,8 @@ def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None
     if not problems:
         return
     if on_bad_row is OnBadRow.stop:
+        if not all(found.is_complete for found in surveys.values()):
+            problems.append("and perhaps more, as no more were looked for")
         raise UserError(
             f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Mend or remove "
             "these rows, or set data.on_bad_row=drop to go on without them"
@@ -276,6 +295,6 @@ def stratified_choice(
             key,
             fraction,
             "es" * (len(rare) > 1),
-            ", ".join(map(repr, rare)),
+            enumerate_names(rare),
         )
     return chosen

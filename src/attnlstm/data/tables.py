@@ -6,6 +6,7 @@ wrong with it. Only a file that is no table at all is an error.
 
 import glob
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 from attnlstm.config_checks import nearest
 from attnlstm.errors import UserError
+from attnlstm.printing import enumerate_names, shorten
 
+MOST_COLUMNS = 1 << 16
 NOT_UTF8 = "not UTF-8"
 
 
@@ -70,12 +73,16 @@ class Table(ABC):
             if column not in known:
                 raise UserError(
                     f"{self.path} has no column {column!r}: did you mean "
-                    f"{nearest(column, known)!r}? {self.describe_columns()}"
+                    f"{shorten(nearest(column, known))!r}? {self.describe_columns()}"
                 )
 
     def describe_columns(self) -> str:
         """The end of a message about columns: which there are, and why they may look odd."""
-        return f"Its columns are {', '.join(map(repr, self.column_names()))}"
+        return f"Its columns are {enumerate_names(self.column_names())}"
+
+    def read_label(self, cell: Any) -> Any:
+        """A cell of `records` as what it stands for, where the file alone does not say its type."""
+        return cell
 
     @abstractmethod
     def _records(self, columns: Sequence[str]) -> Iterator[Record]: ...
@@ -124,7 +131,9 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     files: list[Path] = []
     for pattern in patterns:
         path = Path(pattern).expanduser()
-        if path.exists() and pattern.strip():
+        if os.path.exists(path) and pattern.strip():
+            if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+                raise UserError(f"{key}={pattern} is neither a file nor a folder: give one of them")
             files.append(path)
             continue
         matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
@@ -166,7 +175,14 @@ def is_saved(path: Path) -> bool:
     return (path / "state.json").is_file()
 
 
-def check_unique(path: Path, names: Sequence[str]) -> None:
-    """Raise a UserError if two columns have the same name."""
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise a UserError if there are too many columns, or two with the same name."""
+    if len(names) > MOST_COLUMNS:
+        raise UserError(
+            f"{path} has {len(names):,} columns: at most {MOST_COLUMNS:,} can be read; is it a "
+            "table with a record a line?"
+        )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{path} has several columns named {twice[0]!r}: rename or remove one")
+        raise UserError(
+            f"{path} has several columns named {shorten(twice[0])!r}: rename or remove one"
+        )

@@ -18,6 +18,7 @@ from attnlstm.data.tokenizer import (
 from attnlstm.errors import UserError
 
 TRUNCATIONS = ("head", "tail")
+LARGEST_FILE = 1 << 26  # bytes; a vocabulary of 250,000 tokens takes 17 million
 CHUNK = 1024  # texts encoded at once: the library's own results are many times larger than ids
 
 
@@ -101,6 +102,10 @@ class TextEncoder:
             UserError: the file cannot be read, or holds no usable tokenizer.
         """
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise ValueError("it is not a file")  # but a pipe, which would be waited for
+            if path.stat().st_size > LARGEST_FILE:
+                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
             tokenizer = read_tokenizer(path.read_text("utf-8"))
         except OSError as error:
             raise UserError(f"data.tokenizer.file={path}: {error.strerror}") from error

@@ -13,6 +13,7 @@ from attnlstm.data.line_tables import NUL, TOO_LONG, is_too_long, is_unicode, op
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.tables import NOT_UTF8, Record, file_fingerprint, open_table
 from attnlstm.errors import UserError
+from attnlstm.printing import shorten
 
 TEXT_COLUMNS = (
     "text",
@@ -97,6 +98,8 @@ class TextFiles(RowSource):
             label_column = self._label_column_of(table.column_names())
             columns = [self.text_column, label_column] if label_column else [self.text_column]
             for record in table.records(columns):
+                if label_column and record.values is not None:
+                    record.values[label_column] = table.read_label(record.values[label_column])
                 yield to_row(file, record, self.text_column, label_column)
 
     def fingerprint(self) -> str:
@@ -193,7 +196,7 @@ def choose_columns(
         if named is not None:
             raise UserError(
                 f"{where} has no column data.{kind}_column={named}: did you mean "
-                f"{nearest(named, columns)}? {described}"
+                f"{shorten(nearest(named, columns))}? {described}"
             )
         if len(found) == 1:
             return found[0]

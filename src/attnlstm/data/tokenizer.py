@@ -33,6 +33,7 @@ WORD = "|".join(
 # Control and format characters, and variants of the same character, would make words differ that
 # look the same.
 INVISIBLE = r"[[\p{Cc}\p{Cf}\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]&&[^\s]]"
+MOST_GROWTH = 100  # times as long as it was, at most, may a text get by replacements
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -137,6 +138,7 @@ def read_tokenizer(content: str) -> Tokenizer:
         ValueError: it is not such JSON, or the tokenizer cannot be used.
     """
     try:
+        _check_growth(content)
         tokenizer = Tokenizer.from_str(content)
         ids = tokenizer.get_vocab().values()
         if not ids:
@@ -157,6 +159,23 @@ def read_tokenizer(content: str) -> Tokenizer:
     except BaseException as error:  # Exception, or a panic of its Rust code: no Exception at all
         raise ValueError(f"no usable tokenizer of the tokenizers library: {error}") from error
     return tokenizer
+
+
+def _check_growth(content: str) -> None:
+    """Raise a ValueError if normalizers, one after the other, could make a text many times longer.
+
+    Forty that double a letter fill any memory, and the library then ends the whole process.
+    """
+    growth, found = 1, [json.loads(content).get("normalizer")]
+    while found:
+        part = found.pop()
+        if isinstance(part, dict):
+            found += part.get("normalizers") or []
+            growth *= max(1, len(str(part.get("content") or part.get("prepend") or "")))
+        if growth > MOST_GROWTH:
+            raise ValueError(
+                f"its normalizer makes texts many times longer, more than {MOST_GROWTH}"
+            )
 
 
 def find_unknown_id(tokenizer: Tokenizer) -> int | None:

@@ -9,8 +9,10 @@ between colons, each with its values between commas, and last the label.
     0.1,0.2,0.3:1.5,1.5,1.6:walking
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,6 +27,12 @@ from attnlstm.data.series_values import (
 from attnlstm.data.tables import NOT_UTF8, file_fingerprint
 from attnlstm.errors import UserError
 
+LONGEST_LINE = 1 << 23  # bytes; more than that are never held at a time
+LONGEST_HEADER_LINE = 1 << 20
+LONGEST_HEADER = 10_000  # lines
+TAGS = ("@timestamps", "@targetlabel", "@classlabel", "@univariate", "@dimensions", "@dimension")
+
+TOO_LONG = "longer than 8 Mi characters"
 WRONG_CHANNELS = "wrong number of channels"
 UNDECLARED_LABEL = "label that the @classLabel line does not declare"
 UNEQUAL_CHANNELS = "channels of different lengths"
@@ -55,12 +63,13 @@ class TsFile(RowSource):
         self._tags, self._header_lines = self._read_header()
         self._check_header()
         self.label_names = self._declared_labels(needs_labels)
+        self._declared = set(self.label_names or ())
         self._num_channels = self._declared_channels()
 
     def __iter__(self) -> Iterator[Row]:
         number = 0
         with open_binary(self.path) as file:
-            for line, content in enumerate(file, start=1):
+            for line, content in enumerate(_lines(file), start=1):
                 if line > self._header_lines and not _is_comment(content):
                     yield self._read_row(number, line, content)
                     number += 1
@@ -77,6 +86,8 @@ class TsFile(RowSource):
 
     def _parse(self, content: bytes) -> tuple[np.ndarray, str | None]:
         """The series `[time, channel]` and the label of a line."""
+        if len(content) == LONGEST_LINE:
+            raise RowProblemError(TOO_LONG)
         try:
             fields = content.decode().strip().split(":")
         except UnicodeDecodeError:
@@ -91,7 +102,7 @@ class TsFile(RowSource):
             raise RowProblemError(UNEQUAL_CHANNELS)
         series = np.stack(channels, axis=1)  # [time, channel]
         check_series_values(series)
-        if self.label_names is None or label in self.label_names:
+        if self.label_names is None or label in self._declared:
             return series, label
         if label in ("", "?"):
             return series, None
@@ -101,7 +112,16 @@ class TsFile(RowSource):
         """The words behind each tag, and the number of the `@data` line."""
         tags: dict[str, list[str]] = {}
         with open_binary(self.path) as file:
-            for line, content in enumerate(file, start=1):
+            for line, content in enumerate(_lines(file), start=1):
+                if line > LONGEST_HEADER:
+                    raise self._error(
+                        f"has no @data line in its first {LONGEST_HEADER:,} lines: choose a .ts "
+                        "file with a header and data"
+                    )
+                if len(content) > LONGEST_HEADER_LINE:
+                    raise self._error(
+                        f"is not a .ts file: line {line} is longer than a line of a header"
+                    )
                 if line == 1:
                     content = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
                 if _is_comment(content):
@@ -117,7 +137,8 @@ class TsFile(RowSource):
                     raise self._error(f"is not UTF-8 in line {line}: save it as UTF-8") from None
                 if tag.lower() == "@data":
                     return tags, line
-                tags[tag.lower()] = words
+                if tag.lower() in TAGS:
+                    tags[tag.lower()] = words
         raise self._error("has no @data line: choose a .ts file with a header and data")
 
     def _check_header(self) -> None:
@@ -149,7 +170,7 @@ class TsFile(RowSource):
         for tag in ("@dimensions", "@dimension"):
             if tag in self._tags:
                 words = self._tags[tag]
-                if len(words) != 1 or not words[0].isdecimal() or int(words[0]) == 0:
+                if len(words) != 1 or not re.fullmatch("0*[1-9][0-9]{0,8}", words[0]):
                     raise self._error(f"has a {tag} line without a count: write it '{tag} 3'")
                 return int(words[0])
         return None
@@ -160,6 +181,15 @@ class TsFile(RowSource):
 
     def _error(self, problem: str) -> UserError:
         return UserError(f"{self.key}: {self.path} {problem}")
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Each line with its end; of one that is too long, the beginning."""
+    while line := file.readline(LONGEST_LINE):
+        rest = line
+        while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST_LINE)
+        yield line
 
 
 def _is_comment(content: bytes) -> bool:

@@ -18,6 +18,7 @@ SHOWN = 10  # malformed lines that a message names; of the others it gives the c
 SNIFFED_LINES = 100  # in which the size of the vectors is looked for
 SNIFFED_BYTES = 1 << 16  # in which a binary file betrays itself
 LONGEST_LINE = 1 << 20  # bytes; more than that are never held at a time
+LARGEST_SIZE = 10_000  # values of a vector; a file of longer ones is of something else
 LARGEST = float(np.finfo(np.float32).max)
 HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -105,6 +106,8 @@ def load_vectors(path: Path, vocabulary: Mapping[str, int], *, skip_malformed: b
 
 
 def _check_is_text(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
     try:
         with path.open("rb") as file:
             start = file.read(SNIFFED_BYTES)
@@ -150,6 +153,10 @@ def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
             "its values in each line, such as GloVe's"
         )
     size = sizes.most_common(1)[0][0]
+    if size > LARGEST_SIZE:
+        raise UserError(
+            f"model.embedding.vectors={path} has vectors of {size:,} values: choose smaller ones"
+        )
     if size > 1 and (header := HEADER.fullmatch(first)):
         return size, (int(header[1]), int(header[2]))
     return size, None
@@ -164,6 +171,8 @@ def _parse(line: bytes, size: int) -> tuple[str, list[float]]:
     """The word and its `size` values, or a ValueError that says in a few words what is wrong."""
     word, *parts = line.rsplit(b" ", size)  # from the right: the word may contain spaces
     try:
+        if b"_" in b"".join(parts):  # which Python takes for a thousands separator
+            raise ValueError
         values = list(map(float, parts))
     except ValueError:
         values = []
@@ -188,4 +197,4 @@ def _is_number(part: bytes) -> bool:
         float(part)
     except ValueError:
         return False
-    return True
+    return b"_" not in part

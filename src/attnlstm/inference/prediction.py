@@ -29,6 +29,7 @@ from attnlstm.inference.device import choose_device
 from attnlstm.inference.predictor import PROBABILITY_DECIMALS, Prediction, Predictor
 from attnlstm.inference.report import Example, Report
 from attnlstm.inference.writers import name_probability, open_writer
+from attnlstm.printing import printable
 from attnlstm.tables import print_table
 
 logger = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ def show(prediction: Prediction, trained: TrainedModel) -> None:
     if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
         return
     text = str(prediction.row.value)
-    shaded = Text(text)
+    shaded = Text(printable(text))
     strongest = prediction.attention.max()
     for (start, end), weight in zip(trained.encoder.spans(text), prediction.attention, strict=True):
         blue = round(160 * float(weight / strongest))

@@ -1,12 +1,13 @@
 """Texts and series as the report's page shows them: shaded by attention, and cut where long."""
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
+
+from attnlstm.printing import without_controls
 
 READ_CHARACTERS = 5_000  # shown of what the model has read of a text
 UNREAD_CHARACTERS = 300  # shown of what it has not
@@ -19,10 +20,6 @@ SHADES = 200  # of a series; with more time steps, neighbours share one
 FAINTEST = 0.005  # of the largest weight: what has less would not be seen
 LISTED_WEIGHTS = 3
 
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
-_PRINTABLE = str.maketrans(_PICTURES | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD))
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 def printable(value: Any) -> Any:
     """A string without what a page cannot hold, each character replaced by one; others as is.
@@ -32,8 +29,7 @@ def printable(value: Any) -> Any:
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    value = value.replace("\r\n", " \n").replace("\r", "\n").translate(_PRINTABLE)
-    return _SURROGATE.sub("\ufffd", value)
+    return without_controls(value.replace("\r\n", " \n").replace("\r", "\n"))
 
 
 def cut(text: str, length: int = NAME_CHARACTERS) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from attnlstm.data import SequenceBatch
-from attnlstm.training.figures import draw_attention, draw_confusion_matrix, render
+from attnlstm.training.figures import as_label, draw_attention, draw_confusion_matrix, render
 from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
@@ -71,9 +71,9 @@ class ValidationFigures(Callback):
         shown = torch.linspace(0, last, SEQUENCES_SHOWN).long().tolist()
         for position, row in enumerate(batch.rows.tolist()):
             if row in shown:
-                title = f"row {row}: {self.label_names[int(batch.targets[position])]}"
+                title = f"row {row}: {as_label(self.label_names[int(batch.targets[position])])}"
                 if predictions[position] != batch.targets[position]:
-                    title += f", said {self.label_names[int(predictions[position])]}"
+                    title += f", said {as_label(self.label_names[int(predictions[position])])}"
                 length = int(batch.lengths[position])
                 self.attention[row] = (title, outputs["attention"][position, :length].cpu())
 

@@ -8,13 +8,22 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from attnlstm.printing import printable, shorten
+
+NAME_CHARACTERS = 30
+
 
 def draw_confusion_matrix(confusion: MulticlassConfusionMatrix, label_names: list[str]) -> Figure:
     """The counts of true (rows) against predicted (columns) classes."""
     size = min(20.0, 3 + 0.5 * len(label_names))
     figure = Figure(figsize=(size, size), layout="constrained")
-    confusion.plot(ax=figure.subplots(), labels=label_names)
+    confusion.plot(ax=figure.subplots(), labels=[as_label(name) for name in label_names])
     return figure
+
+
+def as_label(name: str) -> str:
+    """A name from a file on one line of a figure, where a dollar sign begins no formula."""
+    return printable(" ".join(shorten(name, NAME_CHARACTERS).split())).replace("$", r"\$")
 
 
 def draw_attention(sequences: list[tuple[str, Tensor]]) -> Figure:

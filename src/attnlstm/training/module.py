@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.nn import Classification, SequenceClassifier
+from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
 from attnlstm.training.optimization import configure
 
@@ -134,6 +135,7 @@ class ClassificationModule(lightning.LightningModule):
         self.loss_sum, self.rows_seen = torch.zeros_like(self.loss_sum), 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[FORMAT_KEY] = FORMAT_VERSION
         checkpoint["train_loss"] = {"loss_sum": self.loss_sum, "rows_seen": self.rows_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
-from attnlstm.training.checkpoint_files import read_checkpoint, replacing
+from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
@@ -44,6 +44,7 @@ from attnlstm.training.trainer import (
     limit_threads,
     silence_known_warnings,
 )
+from attnlstm.training.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class StoppedFit(NamedTuple):
         if not path.exists():
             return cls()
         try:
-            stopped = read_checkpoint(path)["resume"]
+            stopped = read_checkpoint(path, key="resume").loaded["resume"]
             return cls(path, Progress(stopped["metric_rows"], stopped["log_step"]))
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is of another version: a run cannot go on with it") from error

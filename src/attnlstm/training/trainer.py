@@ -22,9 +22,9 @@ from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures
-from attnlstm.training.checkpoint_files import WholeFileCheckpointIO
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
+from attnlstm.training.whole_files import WholeFileCheckpointIO
 
 
 class Progress(NamedTuple):

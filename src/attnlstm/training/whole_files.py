@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from attnlstm.errors import UserError
+from attnlstm.training.checkpoint_file import seal
 
 
 @contextmanager
@@ -49,20 +49,4 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as partial:
             partial.write_bytes(buffer.getbuffer())
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is executed.
-
-    Raises:
-        UserError: it is damaged, or holds something other than tensors and plain values.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken or hostile file makes the reader raise
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: put a good one in its place, or train anew"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} is not a checkpoint of train.py")
-    return checkpoint
+            seal(partial)
