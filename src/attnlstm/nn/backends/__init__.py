@@ -28,7 +28,7 @@ def choose_backend(
             says why, and which backends do.
     """
     if name == "auto":
-        for candidate in (BACKENDS[name] for name in _fastest_first(device, ragged=ragged)):
+        for candidate in (BACKENDS[name] for name in _fastest_first(dtype, device, ragged=ragged)):
             if candidate.unsupported(cell, dtype, device) is None:
                 return candidate
             if isinstance(candidate, NativeBackend) and candidate.failure is not None:
@@ -48,7 +48,7 @@ def choose_backend(
     return BACKENDS[name]
 
 
-def _fastest_first(device: torch.device, *, ragged: bool) -> list[str]:
+def _fastest_first(dtype: torch.dtype, device: torch.device, *, ragged: bool) -> list[str]:
     """The order in which `auto` asks the backends, by what benchmarks/lstm.py measures."""
     if device.type != "cpu":
         return ["torch", "fused"]  # cuDNN does not mind ragged batches
@@ -58,6 +58,9 @@ def _fastest_first(device: torch.device, *, ragged: bool) -> list[str]:
     # A trace is to work where our kernels are not, and is checked without gradients.
     if torch.jit.is_tracing():
         return ["torch", "fused"]
+    # oneDNN multiplies bfloat16 in the processor's own units for it; ours in float32.
+    if dtype == torch.bfloat16 and not ragged:
+        return ["torch", "native", "fused"]
     # What the native kernels do not support, nn.LSTM's are the fastest for, but they leave oneDNN
     # as soon as lengths differ, which costs the most in training.
     return [
