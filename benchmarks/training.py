@@ -48,8 +48,13 @@ from attnlstm.nn import TokenEmbedding
 from attnlstm.tables import print_table
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
-from attnlstm.training.run import fit, prepare
-from attnlstm.training.trainer import build_trainer, limit_threads, silence_known_warnings
+from attnlstm.training.run import StoppedFit, fit, prepare
+from attnlstm.training.trainer import (
+    Progress,
+    build_trainer,
+    limit_threads,
+    silence_known_warnings,
+)
 from benchmarks.accuracy import configure
 from benchmarks.lstm import spread
 from benchmarks.machine import describe_machine
@@ -120,11 +125,11 @@ def measure(config: TrainConfig) -> dict[str, Any]:
     module, data = prepare(config, rows)
     plain = PlainTraining(config, module, data)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Path(folder))
+        trainer = build_trainer(config, Path(folder), Progress())
         turns = Turns(plain)
         trainer.profiler = turns.clock
         trainer.callbacks.insert(0, turns)  # the first, to count what the others take
-        fit(trainer, module, data)
+        fit(trainer, module, data, StoppedFit())
         tested = trainer.test(module, data, verbose=False)
     return {
         "batches": len(data.sampler("train", shuffle=True)),

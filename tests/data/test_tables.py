@@ -252,7 +252,7 @@ class TestCSV:
             (b"t\xe9xt,label\na,b\n", "is not UTF-8: save the file as UTF-8"),
             ("text,label\na,b\n".encode("utf-16"), "is not UTF-8: save the file as UTF-8"),
             ("text,label\na,b\n".encode("utf-16-le"), "is not UTF-8: save the file as UTF-8"),
-            ('"text,label\na,b\n', "has a quote"),
+            ('"text,label\na,b\n', 'a quote (") that is not closed'),
         ],
     )
     def test_files_without_a_header_that_can_be_used(self, tmp_path, content, words):

@@ -278,9 +278,10 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_written_has_the_present_version(small_checkpoint: Path) -> None:
-    content = read_checkpoint(small_checkpoint)
-    assert content.loaded[FORMAT_KEY] == FORMAT_VERSION
-    assert "optimizer_states" in content.loaded  # what a training needs to go on
+    best = read_checkpoint(small_checkpoint)
+    last = read_checkpoint(small_checkpoint.with_name("last.ckpt"))
+    assert best.loaded[FORMAT_KEY] == last.loaded[FORMAT_KEY] == FORMAT_VERSION
+    assert "optimizer_states" in last.loaded  # what a training needs to go on
 
 
 def test_messages_name_the_key_that_chose_the_file(tmp_path: Path) -> None:

@@ -290,11 +290,11 @@ def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> N
     run_train(tmp_path, "trainer.max_epochs=1")
     path = tmp_path / "checkpoints" / "last.ckpt"
     os.truncate(path, 5000)
-    with pytest.raises(UserError, match=r"last.ckpt cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match=r"last.ckpt is no whole checkpoint"):
         run_train(tmp_path, f"resume={tmp_path}")
     assert path.stat().st_size == 5000
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(UserError, match=r"last.ckpt is of another version"):
+    with pytest.raises(UserError, match=r"last.ckpt is not a checkpoint that this program can use"):
         run_train(tmp_path, f"resume={tmp_path}")
 
 

@@ -143,6 +143,11 @@ def _check_weights(
         raise ValueError(f"it {has} the weight {name}")
     for name, tensor in expected.items():
         weight = weights[name]
+        if name.endswith("frozen_vectors"):  # how many there are, the data has decided
+            tensor = tensor.new_empty(len(weight) if weight.dim() else 0, *tensor.shape[1:])
+            rows = weights[name.removesuffix("vectors") + "rows"]
+            if rows.numel() and not -1 <= int(rows.min()) <= int(rows.max()) < len(tensor):
+                raise ValueError(f"{name} lacks vectors")
         if weight.shape != tensor.shape:
             raise ValueError(
                 f"the weight {name} is {list(weight.shape)}, and by its own configuration "
