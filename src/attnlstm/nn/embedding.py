@@ -67,7 +67,8 @@ class TokenEmbedding(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw `weight` anew."""
-        nn.init.normal_(self.weight, std=0.1)
+        if not self.weight.is_meta:  # there is nothing to draw, and torch would import its compiler
+            nn.init.normal_(self.weight, std=0.1)
 
     @torch.no_grad()
     def copy_vectors(self, ids: Tensor, vectors: Tensor, freeze: bool) -> None:
