@@ -64,6 +64,7 @@ def operator_arguments(
         ],
         layout == "batch first",
         7,
+        False,
     ]
 
 

@@ -151,7 +151,7 @@ def _empty_results(
     weights: Sequence[Tensor],
     batch_first: bool,
     kept_steps: int,
-    backward_overwrites: bool = False,
+    backward_overwrites: bool,
 ) -> tuple[Tensor, ...]:
     """What the operator returns, in shapes alone: output, h_n, c_n, and gates and cells to keep."""
     directions, _, hidden_size = c_0.shape
@@ -195,14 +195,10 @@ def _with_gradient(
     h_0: Tensor,
     c_0: Tensor,
     weights: Sequence[Tensor],
-    batch_first: bool,
-    kept_steps: int,
-    backward_overwrites: bool = False,
+    *options: Any,
 ) -> tuple[Tensor, ...]:
     """The operator as autograd sees it."""
-    results: tuple[Tensor, ...] = _LayerFunction.apply(
-        (batch_first, kept_steps, backward_overwrites), data, lengths, h_0, c_0, *weights
-    )
+    results: tuple[Tensor, ...] = _LayerFunction.apply(options, data, lengths, h_0, c_0, *weights)
     return results
 
 

@@ -99,7 +99,7 @@ FlatGradients lstm_layer_backward(
 TORCH_LIBRARY(attnlstm, library) {
   library.def(
       "lstm_layer(Tensor data, Tensor lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
-      "bool batch_first, SymInt kept_steps, bool backward_overwrites=False) "
+      "bool batch_first, SymInt kept_steps, bool backward_overwrites) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   for (const auto& [name, gates] : {std::pair("", "Tensor"), {"_", "Tensor(a!)"}}) {
     const std::string schema = c10::str(
