@@ -35,16 +35,14 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.utils.data import DataLoader
 
 from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_to_dict
-from attnlstm.data import EncodedSplit, open_sources, pad, split_sources
+from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.nn import TokenEmbedding
 from attnlstm.tables import print_table
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
@@ -58,6 +56,7 @@ from attnlstm.training.trainer import (
 from benchmarks.accuracy import configure
 from benchmarks.lstm import spread
 from benchmarks.machine import describe_machine
+from benchmarks.plain_classifier import PlainClassifier, collate_plainly, to_rows
 
 SETS = {
     "JapaneseVowels": [],
@@ -315,62 +314,6 @@ class PlainTraining:
             correct += int((predictions == targets).sum())
             total += len(targets)
         return correct / total
-
-
-class PlainClassifier(nn.Module):
-    """nn.LSTM over packed sequences, attention with h_n, and a head; the embedding is ours."""
-
-    def __init__(self, config: TrainConfig, module: ClassificationModule) -> None:
-        super().__init__()
-        ours = module.members[0]
-        self.embedding = None
-        if ours.embedding is not None:
-            self.embedding = TokenEmbedding(
-                ours.embedding.num_embeddings,
-                ours.embedding.embedding_size,
-                unknown_id=ours.embedding.unknown_id,
-                word_dropout=ours.embedding.word_dropout,
-                variational_dropout=ours.embedding.variational_dropout,
-            )
-        self.lstm = nn.LSTM(
-            ours.lstm.input_size,
-            ours.lstm.hidden_size,
-            ours.lstm.num_layers,
-            batch_first=True,
-            dropout=ours.lstm.dropout,
-            bidirectional=True,
-        )
-        self.dropout = nn.Dropout(config.model.dropout)
-        self.head = nn.Linear(2 * ours.lstm.hidden_size, len(module.label_names))
-
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Logits `[batch, class]` of `[batch, time]` tokens or `[batch, time, feature]` steps."""
-        if self.embedding is not None:
-            inputs = self.embedding(inputs)
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        packed_outputs, (h_n, _) = self.lstm(packed)
-        outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True)
-        query = torch.cat([h_n[-2], h_n[-1]], dim=1)  # [batch, feature]
-        scores = torch.bmm(outputs, query.unsqueeze(2)).squeeze(2) / query.shape[1] ** 0.5
-        is_padding = torch.arange(outputs.shape[1]) >= lengths.unsqueeze(1)
-        weights = scores.masked_fill(is_padding, -torch.inf).softmax(dim=1)
-        context = torch.bmm(weights.unsqueeze(1), outputs).squeeze(1)
-        logits: Tensor = self.head(self.dropout(context))
-        return logits
-
-
-def to_rows(split: EncodedSplit) -> list[tuple[Tensor, int]]:
-    """Each row's steps, `[time]` tokens or `[time, feature]`, and its class number."""
-    targets = split.targets.tolist()
-    return [(pad([split.steps(row)])[0], target) for row, target in enumerate(targets)]
-
-
-def collate_plainly(rows: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs padded with 0, their lengths, and the class numbers."""
-    inputs = [steps for steps, _ in rows]
-    lengths = torch.tensor([len(steps) for steps in inputs])
-    targets = torch.tensor([target for _, target in rows])
-    return pad_sequence(inputs, batch_first=True), lengths, targets
 
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -157,7 +157,10 @@ def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> DataConfig
     """
     given = {
         name: getattr(wanted, name)
-        for name in EVALUATED_OPTIONS
+        for name in (
+            *("name", "path", "subset", "train", "validation", "test"),
+            *("text_column", "label_column"),
+        )
         if getattr(wanted, name) is not None
     }
     check_data_options(replace(DataConfig(source=trained.source), **given))
@@ -165,10 +168,6 @@ def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> DataConfig
         given["on_bad_row"] = wanted.on_bad_row
     return replace(trained, **given)
 
-
-EVALUATED_OPTIONS = (
-    *("name", "path", "subset", "train", "validation", "test", "text_column", "label_column"),
-)
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
 
