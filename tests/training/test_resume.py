@@ -389,3 +389,16 @@ def test_kills_at_random_instants() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "3 of 3" in result.stdout
+
+
+def test_an_error_of_ours_keeps_its_traceback(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what the system says of writing is taken for the user's to mend."""
+
+    def fail(*_: object) -> None:
+        (tmp_path / "missing").read_text()
+
+    monkeypatch.setattr("attnlstm.training.run.fit", fail)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        run_train(tmp_path)

@@ -1,5 +1,6 @@
 """A training run: from a typed config to a run folder."""
 
+import errno
 import json
 import logging
 import os
@@ -47,6 +48,12 @@ from attnlstm.training.trainer import (
 from attnlstm.training.whole_files import replacing
 
 logger = logging.getLogger(__name__)
+
+CANNOT_WRITE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+)
+"""What the system says of folders that are closed and disks that are full or broken."""
 
 
 class TrainingResult(NamedTuple):
@@ -156,12 +163,16 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
     """Say of an error that ends a run which checkpoint there is.
 
     Raises:
-        UserError: in place of an OSError, and of a UserError while there are checkpoints.
+        UserError: in place of an OSError of writing, or while the folder is gone; and of a
+            UserError while there are checkpoints.
     """
     thread_hook, threading.excepthook = threading.excepthook, _leave_to_main_thread
     try:
         yield
     except (OSError, UserError) as error:
+        is_of_writing = isinstance(error, OSError) and error.errno in CANNOT_WRITE
+        if isinstance(error, OSError) and run_dir.exists() and not is_of_writing:
+            raise  # a bug, which keeps its traceback
         checkpoints = list((run_dir / "checkpoints").glob("*.ckpt"))
         folder, told = show_path(run_dir), [str(error)]
         if isinstance(error, UserError) and not checkpoints:
