@@ -219,6 +219,8 @@ def run_layers(
     between: Callable[[Tensor], Tensor] = lambda data: data,
 ) -> tuple[Tensor, State]:
     """Run a stack of layers, each on what `between` makes of the output of the one before."""
+    if len(weights) == 1:
+        return layer(data, state, weights[0])
     directions = len(weights[0])
     states = []
     for number, layer_weights in enumerate(weights):

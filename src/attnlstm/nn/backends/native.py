@@ -198,6 +198,9 @@ def _with_gradient(
     *options: Any,
 ) -> tuple[Tensor, ...]:
     """The operator as autograd sees it."""
+    if not torch.is_grad_enabled():
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.attnlstm.lstm_layer(data, lengths, h_0, c_0, weights, *options)
     results: tuple[Tensor, ...] = _LayerFunction.apply(options, data, lengths, h_0, c_0, *weights)
     return results
 
@@ -205,8 +208,11 @@ def _with_gradient(
 class _LayerFunction(torch.autograd.Function):
     """The operator and its gradient."""
 
+    # Not in the newer form with `setup_context`, for which torch reads the signature anew in every
+    # call: a third of the time of a small batch.
     @staticmethod
     def forward(
+        ctx: Any,
         options: tuple[bool, int, bool],
         data: Tensor,
         lengths: Tensor,
@@ -218,15 +224,12 @@ class _LayerFunction(torch.autograd.Function):
             results: tuple[Tensor, ...] = torch.ops.attnlstm.lstm_layer(
                 data, lengths, h_0, c_0, weights, *options
             )
-        return results
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        (ctx.batch_first, _, ctx.backward_overwrites), *tensors = inputs
-        results, _, _, gates, cells = output
+        ctx.batch_first, _, ctx.backward_overwrites = options
+        output, _, _, gates, cells = results
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(gates, cells)
-        ctx.save_for_backward(results, gates, cells, *tensors)
+        ctx.save_for_backward(output, gates, cells, data, lengths, h_0, c_0, *weights)
+        return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
