@@ -116,7 +116,7 @@ def _layer(
 ) -> tuple[Tensor, State]:
     """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
     dtype = data.dtype
-    if dtype == torch.bfloat16:  # the sums and the cell state are to have float32's precision
+    if dtype == torch.bfloat16 and not _takes_bfloat16(weights):
         data, state = data.float(), (state[0].float(), state[1].float())
         weights = [w.to(torch.float32) for w in weights]
     flat = [weight for direction in weights for weight in direction if weight is not None]
@@ -130,6 +130,11 @@ def _layer(
         data, lengths, *state, flat, batch_first, kept_steps, True
     )
     return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
+
+
+def _takes_bfloat16(weights: Sequence[Weights]) -> bool:
+    """Whether there are kernels for it, which sum, and keep the cell state, in float32."""
+    return weights[0].weight_hr is None and torch.ops.attnlstm.multiplies_bfloat16()
 
 
 def _register() -> torch.library.Library:
@@ -156,12 +161,13 @@ def _empty_results(
     """What the operator returns, in shapes alone: output, h_n, c_n, and gates and cells to keep."""
     directions, _, hidden_size = c_0.shape
     padded_size = (hidden_size + PADDING - 1) // PADDING * PADDING
+    cell_dtype = torch.float32 if data.dtype == torch.bfloat16 else data.dtype
     return (
         data.new_empty(*data.shape[:-1], directions * h_0.size(2)),
         h_0.new_empty(h_0.shape),
         c_0.new_empty(c_0.shape),
         data.new_empty(directions, kept_steps, 4 * padded_size),
-        data.new_empty(directions, kept_steps, padded_size),
+        data.new_empty(directions, kept_steps, padded_size, dtype=cell_dtype),
     )
 
 

@@ -11,6 +11,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "layer.h"
+#include "tiles.h"
 
 namespace attnlstm {
 namespace {
@@ -19,7 +20,8 @@ namespace {
 // dc_{t-1} in the place of dc.
 template <typename T>
 inline void cell_backward(
-    T* gates, const T* c, const T* c_before, const T* d_hidden, T* d_c, T* hidden) {
+    T* gates, const Real<T>* c, const Real<T>* c_before, const Real<T>* d_hidden, Real<T>* d_c,
+    T* hidden) {
   constexpr int64_t lanes = kLanes<T>;
   const Vector<T> i = load(gates), f = load(gates + lanes);
   const Vector<T> g = load(gates + 2 * lanes), o = load(gates + 3 * lanes);
@@ -55,6 +57,7 @@ struct Backward {
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
 
   void operator()(const Slice& slice) const {
+    const ProductUnit<T> unit_of_products;
     constexpr int64_t lanes = kLanes<T>;
     const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
     const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
@@ -62,32 +65,33 @@ struct Backward {
     const int64_t input_size = data.size(-1);
     const bool projects = !w_hr.empty();
     const GatePanels<T> z{gates.mutable_data_ptr<T>() + d * gates.stride(0), steps};
-    const T* c_rows = cells.const_data_ptr<T>() + d * cells.stride(0);
+    const Real<T>* c_rows = cells.const_data_ptr<Real<T>>() + d * cells.stride(0);
     const T* out = output.const_data_ptr<T>();
 
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
-      Tensor result = at::zeros({count, padded(size)}, from.options());
+      Tensor result = at::zeros({count, padded(size)}, cells.options());
       for (int64_t number = 0; number < count; ++number) {
         const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
         std::copy_n(
             from.const_data_ptr<T>() + sequence * size, size,
-            result.mutable_data_ptr<T>() + number * padded(size));
+            result.mutable_data_ptr<Real<T>>() + number * padded(size));
       }
       return result;
     };
     const auto row_pointers = [&](Tensor& tensor) {
-      std::vector<T*> pointers(count);
+      std::vector<Real<T>*> pointers(count);
       for (int64_t number = 0; number < count; ++number) {
-        pointers[number] = tensor.mutable_data_ptr<T>() + number * tensor.size(1);
+        pointers[number] = tensor.mutable_data_ptr<Real<T>>() + number * tensor.size(1);
       }
       return pointers;
     };
     Tensor c_start = padded_rows(c_0, hidden_size);
     Tensor d_h_rows = padded_rows(d_h, size_h), d_c_rows = padded_rows(d_c, hidden_size);
-    Tensor d_hidden_rows = projects ? at::zeros({count, width}, c_0.options()) : d_h_rows;
-    const std::vector<T*> dh = row_pointers(d_h_rows), dc = row_pointers(d_c_rows);
-    const std::vector<T*> d_hidden = row_pointers(d_hidden_rows), first_c = row_pointers(c_start);
-    std::vector<const T*> c(count), c_before(count);
+    Tensor d_hidden_rows = projects ? at::zeros({count, width}, cells.options()) : d_h_rows;
+    const std::vector<Real<T>*> dh = row_pointers(d_h_rows), dc = row_pointers(d_c_rows);
+    const std::vector<Real<T>*> d_hidden = row_pointers(d_hidden_rows);
+    const std::vector<Real<T>*> first_c = row_pointers(c_start);
+    std::vector<const Real<T>*> c(count), c_before(count);
     std::vector<int64_t> places(count);
 
     const size_t chunk_steps =
@@ -147,7 +151,9 @@ struct Backward {
             store(load(dh[number] + unit), to + unit % kWidth<T>);
           }
         }
-        multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], d_hidden.data());
+        if constexpr (std::is_same_v<T, Real<T>>) {
+          multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], d_hidden.data());
+        }
       }
       for (int64_t unit = 0; unit < width; unit += lanes) {
         for (int64_t number = 0; number < running; ++number) {
@@ -182,6 +188,13 @@ struct Backward {
 // So many bytes of the left sides, and of the sums, stay in the second-level cache.
 constexpr int64_t kSumsBytes = 512 * 1024;
 
+// So many steps at a time: as many as the first-level cache has room for in a panel, and more where
+// to multiply is much faster than to read and write sums.
+template <typename T>
+constexpr int64_t kStepsAtOnce = kDepth<T>;
+template <>
+constexpr int64_t kStepsAtOnce<BFloat16> = 512;
+
 // The sums over all steps of left[step]^T panel[step], [panel, left, 4 vectors], for `count`
 // panels [step, 4 vectors] one after the other; the left sides are next to each other. Always in
 // the same order, whatever the number of threads.
@@ -189,32 +202,45 @@ template <typename T>
 Tensor sum_over_steps(
     const std::vector<Columns<T>>& lefts, const T* panels, int64_t count, int64_t steps,
     const at::TensorOptions& options) {
+  const ProductUnit<T> unit_of_products;
+  constexpr int64_t steps_at_once = kStepsAtOnce<T>;
   int64_t size = 0;
   for (const auto& left : lefts) {
     size += left.count;
   }
   Tensor sums = at::zeros({count, size, kWidth<T>}, options);
   const int64_t row_bytes = size * int64_t(sizeof(T));
-  const int64_t group = std::max<int64_t>(1, kSumsBytes / (row_bytes * kWidth<T>));
-  const int64_t block = std::max<int64_t>(1, kSumsBytes / row_bytes / kDepth<T>) * kDepth<T>;
+  // bfloat16's left sides are copied for each group; to do so once is worth more than the cache.
+  const int64_t group = kPack<T> > 1
+      ? count : std::max<int64_t>(1, kSumsBytes / (row_bytes * kWidth<T>));
+  const int64_t block = std::max<int64_t>(1, kSumsBytes / row_bytes / steps_at_once) * steps_at_once;
   for (int64_t first = 0; first < count; first += group) {
     for (int64_t block_begin = 0; block_begin < steps; block_begin += block) {
       const int64_t block_end = std::min(steps, block_begin + block);
+      using Arranged = std::decay_t<decltype(arrange(lefts[0], 0))>;
+      std::vector<Arranged> arranged;
+      for (int64_t begin = block_begin; begin < block_end; begin += steps_at_once) {
+        for (const auto& left : lefts) {
+          arranged.push_back(arrange(
+              Columns<T>{left.first + begin, left.count},
+              std::min(block_end - begin, steps_at_once)));
+        }
+      }
       for (int64_t panel = first; panel < std::min(count, first + group); ++panel) {
-        for (int64_t begin = block_begin; begin < block_end; begin += kDepth<T>) {
-          T* sum = sums.mutable_data_ptr<T>() + panel * size * kWidth<T>;
-          for (const auto& left : lefts) {
+        auto left = arranged.begin();
+        for (int64_t begin = block_begin; begin < block_end; begin += steps_at_once) {
+          const int64_t depth = std::min(block_end - begin, steps_at_once);
+          const T* right = arrange_panel(panels + (panel * steps + begin) * kWidth<T>, depth);
+          Real<T>* sum = sums.mutable_data_ptr<Real<T>>() + panel * size * kWidth<T>;
+          for (size_t number = 0; number < lefts.size(); ++number, ++left) {
             multiply_panel<kGates>(
-                Columns<T>{left.first + begin, left.count},
-                panels + (panel * steps + begin) * kWidth<T>,
-                std::min(block_end - begin, kDepth<T>),
-                [&](int64_t row, auto* products, int rows) {
-                  T* to = sum + row * kWidth<T>;
+                *left, right, depth, [&](int64_t row, auto* products, int rows) {
+                  Real<T>* to = sum + row * kWidth<T>;
                   for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
                     store(load(to) + products[0][n], to);
                   }
                 });
-            sum += left.count * kWidth<T>;
+            sum += left->count * kWidth<T>;
           }
         }
       }
@@ -228,7 +254,8 @@ Tensor sum_over_steps(
 template <typename T>
 void store_sums(const Tensor& sums, int64_t first_left, int64_t size, T* const* rows) {
   for (int64_t panel = 0; panel < sums.size(0); ++panel) {
-    const T* from = sums.const_data_ptr<T>() + (panel * sums.size(1) + first_left) * kWidth<T>;
+    const Real<T>* from =
+        sums.const_data_ptr<Real<T>>() + (panel * sums.size(1) + first_left) * kWidth<T>;
     for (int64_t column = 0; column < kWidth<T>; ++column) {
       T* to = rows[panel * kWidth<T> + column];
       for (int64_t k = 0; to && k < size; ++k) {
@@ -308,7 +335,7 @@ Gradients backward_as(
     const Tensor sums = sum_over_steps<T>(
         {{step_rows[d].x.data(), input_size}, {step_rows[d].h_before.data(), size_h},
          {ones.data(), 1}},
-        panels, end - begin, steps, options);
+        panels, end - begin, steps, cells.options());
     int64_t left = 0;
     const auto store_gradient = [&](Tensor& gradient, int64_t size) {
       const auto rows = gate_rows(gradient.mutable_data_ptr<T>(), hidden_size, size);
@@ -323,7 +350,7 @@ Gradients backward_as(
     const T* panels = d_projected.const_data_ptr<T>() + d * d_projected.stride(0) +
                       begin * steps * kWidth<T>;
     const Tensor sums = sum_over_steps<T>(
-        {{step_rows[d].unprojected.data(), width}}, panels, end - begin, steps, options);
+        {{step_rows[d].unprojected.data(), width}}, panels, end - begin, steps, cells.options());
     std::vector<T*> rows(end * kWidth<T>);
     for (int64_t row = 0; row < std::min<int64_t>(rows.size(), size_h); ++row) {
       rows[row] = gradients[d].w_hr.mutable_data_ptr<T>() + row * hidden_size;
@@ -351,9 +378,11 @@ Gradients backward(
     const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
     const Tensor& data, const Tensor& h_0, const Tensor& c_0, const std::vector<Weights>& weights,
     const Tensor& output, Tensor& gates, const Tensor& cells, bool needs_data) {
-  const auto run = data.scalar_type() == at::kDouble ? backward_as<double> : backward_as<float>;
-  return run(
-      batch, d_output, d_h_n, d_c_n, data, h_0, c_0, weights, output, gates, cells, needs_data);
+  const auto run = [&](auto zero) {
+    return backward_as<decltype(zero)>(
+        batch, d_output, d_h_n, d_c_n, data, h_0, c_0, weights, output, gates, cells, needs_data);
+  };
+  return with_dtype(data, run);
 }
 
 }  // namespace attnlstm

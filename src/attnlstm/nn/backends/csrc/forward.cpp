@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "layer.h"
+#include "tiles.h"
 
 namespace attnlstm {
 namespace {
@@ -18,6 +19,7 @@ struct Forward {
   Tensor &output, &h_n, &c_n, &gates, &cells;
 
   void operator()(const Slice& slice) const {
+    const ProductUnit<T> unit_of_products;
     constexpr int64_t lanes = kLanes<T>;
     const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
     const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
@@ -28,30 +30,32 @@ struct Forward {
 
     // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
     std::vector<const T*> h(count);
-    std::vector<T*> c(count), new_c(count);
-    Tensor c_rows = at::zeros({count, width}, c_0.options());
+    std::vector<Real<T>*> c(count), new_c(count);
+    Tensor c_rows = at::zeros({count, width}, cells.options());
     for (int64_t number = 0; number < count; ++number) {
       const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
       h[number] = h_0.const_data_ptr<T>() + sequence * size_h;
-      c[number] = c_rows.mutable_data_ptr<T>() + number * width;
+      c[number] = c_rows.mutable_data_ptr<Real<T>>() + number * width;
       std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
     }
 
     const int64_t chunk_steps =
-        std::max<int64_t>(count, kChunkBytes / (kGates * width * int64_t(sizeof(T))));
+        std::max<int64_t>(count, kChunkBytes / (kGates * width * int64_t(sizeof(Real<T>))));
+    const GatePanels<T> kept{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
+    // The pre-activations are where the gates will be kept, unless these are rounded or not kept.
+    const bool in_place = keep && std::is_same_v<T, Real<T>>;
     Tensor chunk, unprojected_rows;
-    GatePanels<T> z;
-    if (keep) {
-      z = {gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
-    } else {
-      chunk = at::empty({chunk_steps, kGates * width}, data.options());
-      z = {chunk.mutable_data_ptr<T>(), chunk_steps};
+    GatePanels<Real<T>> z{reinterpret_cast<Real<T>*>(kept.first), kept.steps};
+    if (!in_place) {
+      chunk = at::empty({chunk_steps, kGates * width}, cells.options());
+      z = {chunk.mutable_data_ptr<Real<T>>(), chunk_steps};
     }
     if (projects) {
       unprojected_rows = at::empty({count, width}, data.options());
     }
     std::vector<const T*> inputs;
     std::vector<int64_t> places;  // of each input's pre-activations in z
+    std::vector<int64_t> kept_places(count);
     std::vector<T*> new_h(count), unprojected(count);
     for (int64_t number = 0; projects && number < count; ++number) {
       unprojected[number] = unprojected_rows.mutable_data_ptr<T>() + number * width;
@@ -68,15 +72,15 @@ struct Forward {
         }
         for (int64_t number = 0; number < running; ++number) {
           const int64_t rank = slice.rank(number);
-          places.push_back(keep ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
+          places.push_back(in_place ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
           inputs.push_back(x + batch.row(t, rank) * input_size);
         }
       }
-      const T* b = bias.const_data_ptr<T>() + d * kGates * width;
+      const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
       multiply_gates(
           Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d],
           [&](int64_t row, int64_t panel, auto& sums) {
-            T* to = z.at(panel, places[row]);
+            Real<T>* to = z.at(panel, places[row]);
             for (int64_t gate = 0; gate < kGates; ++gate) {
               store(sums[gate] + load(b + panel * kWidth<T> + gate * lanes), to + gate * lanes);
             }
@@ -88,19 +92,21 @@ struct Forward {
         for (int64_t number = 0; number < running; ++number) {
           const int64_t rank = slice.rank(number);
           new_h[number] = out + (batch.row(t, rank) * directions + d) * size_h;
-          new_c[number] = keep ? cells.mutable_data_ptr<T>() +
-                                     (d * batch.steps() + batch.place(t, rank)) * width
+          kept_places[number] = batch.place(t, rank);
+          new_c[number] = keep ? cells.mutable_data_ptr<Real<T>>() +
+                                     (d * batch.steps() + kept_places[number]) * width
                                : c[number];
         }
         multiply_gates(
             Rows<T>{h.data(), running}, w_hh[d],
             [&](int64_t row, int64_t panel, auto& sums) {
-              T* to = z.at(panel, place[row]);
+              const Real<T>* from = z.at(panel, place[row]);
               for (int64_t gate = 0; gate < kGates; ++gate) {
-                sums[gate] += load(to + gate * lanes);
+                sums[gate] += load(from + gate * lanes);
               }
               activate(sums);
               if (keep) {
+                T* to = kept.at(panel, kept_places[row]);
                 for (int64_t gate = 0; gate < kGates; ++gate) {
                   store(sums[gate], to + gate * lanes);
                 }
@@ -144,7 +150,8 @@ Result forward_as(
   const auto options = data.options();
 
   std::vector<Panels<T>> w_ih, w_hh, w_hr;
-  Tensor bias = at::zeros({directions, kGates * width}, options);
+  const auto real_options = options.dtype(c10::CppTypeToScalarType<Real<T>>());
+  Tensor bias = at::zeros({directions, kGates * width}, real_options);
   for (int64_t d = 0; d < directions; ++d) {
     const auto rows = [&](const Tensor& weight, int64_t size) {
       return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
@@ -162,7 +169,8 @@ Result forward_as(
       const auto b_ih = rows(weights[d].b_ih, 1), b_hh = rows(weights[d].b_hh, 1);
       for (int64_t place = 0; place < kGates * width; ++place) {
         if (b_ih[place]) {
-          bias.mutable_data_ptr<T>()[d * kGates * width + place] = *b_ih[place] + *b_hh[place];
+          bias.mutable_data_ptr<Real<T>>()[d * kGates * width + place] =
+              Real<T>(*b_ih[place]) + Real<T>(*b_hh[place]);
         }
       }
     }
@@ -174,7 +182,7 @@ Result forward_as(
   Tensor h_n = at::empty_like(h_0), c_n = at::empty_like(c_0);
   const int64_t kept = keep ? batch.steps() : 0;
   Tensor gates = empty_in_huge_pages({directions, kept, kGates * width}, options);
-  Tensor cells = empty_in_huge_pages({directions, kept, width}, options);
+  Tensor cells = empty_in_huge_pages({directions, kept, width}, real_options);
   for_each_slice(
       directions, h_0.size(1),
       Forward<T>{
@@ -187,8 +195,10 @@ Result forward_as(
 Result forward(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
     const std::vector<Weights>& weights, bool keep) {
-  const auto run = data.scalar_type() == at::kDouble ? forward_as<double> : forward_as<float>;
-  return run(batch, data, h_0, c_0, weights, keep);
+  const auto run = [&](auto zero) {
+    return forward_as<decltype(zero)>(batch, data, h_0, c_0, weights, keep);
+  };
+  return with_dtype(data, run);
 }
 
 }  // namespace attnlstm

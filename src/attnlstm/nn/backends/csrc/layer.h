@@ -8,6 +8,8 @@
 
 #pragma once
 
+#include <ATen/cpu/Utils.h>
+
 #include <tuple>
 
 #include "batch.h"
@@ -59,10 +61,34 @@ struct Weights {
   Tensor w_ih, w_hh, b_ih, b_hh, w_hr;
 };
 
+// Whether there is bfloat16, by the processor's matrix unit: asks the system for its use.
+inline bool multiplies_bfloat16() {
+#ifdef __AMX_BF16__
+  static const bool is_allowed = at::cpu::init_amx();
+  return is_allowed;
+#else
+  return false;
+#endif
+}
+
+// Calls run(T(0)) with the data's T.
+template <typename Run>
+auto with_dtype(const Tensor& data, Run run) {
+#ifdef __AMX_BF16__
+  if (data.scalar_type() == at::kBFloat16 && multiplies_bfloat16()) {
+    return run(BFloat16(0));
+  }
+#endif
+  TORCH_CHECK(
+      data.scalar_type() == at::kFloat || data.scalar_type() == at::kDouble,
+      "there is no kernel for ", data.scalar_type(), " here");
+  return data.scalar_type() == at::kDouble ? run(double(0)) : run(float(0));
+}
+
 using Result = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // output, h_n, c_n and, where `keep`, what the backward needs: the gates [D, N, 4 * padded H] and
-// the cell states [D, N, padded H].
+// the cell states [D, N, padded H], of bfloat16 data in float.
 Result forward(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
     const std::vector<Weights>& weights, bool keep);

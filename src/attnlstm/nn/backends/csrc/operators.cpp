@@ -97,6 +97,7 @@ FlatGradients lstm_layer_backward(
 }  // namespace attnlstm
 
 TORCH_LIBRARY(attnlstm, library) {
+  library.def("multiplies_bfloat16() -> bool", attnlstm::multiplies_bfloat16);
   library.def(
       "lstm_layer(Tensor data, Tensor lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool batch_first, SymInt kept_steps, bool backward_overwrites) "

@@ -15,8 +15,24 @@ namespace attnlstm {
 
 using at::Tensor;
 
-// A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], padded
-// with zeros.
+// A product goes through the depth by single elements, and where tiles.h multiplies bfloat16 by tiles
+// of 16 pairs.
+template <typename T>
+constexpr int64_t kPack = 1;
+template <>
+constexpr int64_t kPack<BFloat16> = 2;
+template <typename T>
+constexpr int64_t kDepthStep = 1;
+template <>
+constexpr int64_t kDepthStep<BFloat16> = 32;
+
+template <typename T>
+inline int64_t whole_steps(int64_t depth) {
+  return (depth + kDepthStep<T> - 1) / kDepthStep<T> * kDepthStep<T>;
+}
+
+// A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], or of pairs
+// [panel, depth / 2, 4 vectors, 2], padded with zeros.
 template <typename T>
 struct Panels {
   int64_t depth, columns;
@@ -32,7 +48,7 @@ struct Panels {
     panels.fill([&](int64_t panel, int64_t k, T* to) {
       const T* const* from = columns.data() + panel * kWidth<T>;
       for (int64_t column = 0; column < kWidth<T>; ++column) {
-        to[column] = from[column][k];
+        to[column * kPack<T>] = from[column][k];
       }
     });
     return panels;
@@ -45,15 +61,19 @@ struct Panels {
     panels.fill([&](int64_t panel, int64_t k, T* to) {
       const int64_t first = panel * kWidth<T>;
       const int64_t size = rows[k] ? std::min(kWidth<T>, columns - first) : 0;
-      std::copy_n(rows[k] + first, size, to);
-      std::fill_n(to + size, kWidth<T> - size, T(0));
+      for (int64_t column = 0; column < size; ++column) {
+        to[column * kPack<T>] = rows[k][first + column];
+      }
+      for (int64_t column = size; column < kWidth<T>; ++column) {
+        to[column * kPack<T>] = T(0);
+      }
     });
     return panels;
   }
 
   int64_t count() const { return (columns + kWidth<T> - 1) / kWidth<T>; }
   const T* panel(int64_t number) const {
-    return storage.const_data_ptr<T>() + number * depth * kWidth<T>;
+    return storage.const_data_ptr<T>() + number * whole_steps<T>(depth) * kWidth<T>;
   }
   int64_t vectors(int64_t panel) const {
     const int64_t rest = columns - panel * kWidth<T>;
@@ -62,15 +82,25 @@ struct Panels {
 
  private:
   Panels(const at::TensorOptions& options, int64_t depth, int64_t columns)
-      : depth(depth), columns(columns), storage(at::empty({count(), depth, kWidth<T>}, options)) {}
+      : depth(depth),
+        columns(columns),
+        storage(at::empty({count(), whole_steps<T>(depth), kWidth<T>}, options)) {}
 
   template <typename Fill>
   void fill(Fill fill) {
     T* out = storage.mutable_data_ptr<T>();
     at::parallel_for(0, count(), 1 + 16384 / (depth * kWidth<T> + 1), [&](auto begin, auto end) {
       for (int64_t panel = begin; panel < end; ++panel) {
-        for (int64_t k = 0; k < depth; ++k) {
-          fill(panel, k, out + (panel * depth + k) * kWidth<T>);
+        T* first = out + panel * whole_steps<T>(depth) * kWidth<T>;
+        for (int64_t k = 0; k < whole_steps<T>(depth); ++k) {
+          T* to = first + k / kPack<T> * kPack<T> * kWidth<T> + k % kPack<T>;
+          if (k < depth) {
+            fill(panel, k, to);
+          } else {
+            for (int64_t column = 0; column < kWidth<T>; ++column) {
+              to[column * kPack<T>] = T(0);
+            }
+          }
         }
       }
     });
@@ -202,13 +232,31 @@ void multiply_panel(const Left& left, const T* panel, int64_t depth, Finish fini
   } while (begin < depth);
 }
 
+// What a thread needs before it multiplies, and how it wants the sides of a product: for float and
+// double nothing and as they are. tiles.h has its own for bfloat16.
+template <typename T>
+struct ProductUnit {
+  ProductUnit() {}
+};
+
+template <typename Left>
+const Left& arrange(const Left& left, int64_t /*depth*/) {
+  return left;
+}
+
+template <typename T>
+const T* arrange_panel(const T* panel, int64_t /*depth*/) {
+  return panel;
+}
+
 // rows [count, depth] times a matrix whose every panel holds the four gates of one vector of hidden
 // units, so that `finish(row, panel, gates)` has all that the cell's formulas need.
 template <typename T, typename Finish>
 void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Finish finish) {
+  const auto& left = arrange(rows, matrix.depth);
   for (int64_t panel = 0; panel < matrix.count(); ++panel) {
     multiply_panel<kGates>(
-        rows, matrix.panel(panel), matrix.depth,
+        left, matrix.panel(panel), matrix.depth,
         [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
           for (int m = 0; m < count; ++m) {
             finish(row + m, panel, sums[m]);
@@ -218,12 +266,13 @@ void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Finish finish)
 }
 
 // rows [count, depth] times the matrix, into the rows `out` of matrix.columns elements.
-template <typename T>
-void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, T* const* out) {
+template <typename T, typename Out>
+void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, Out* const* out) {
+  const auto& left = arrange(rows, matrix.depth);
   const auto multiply_vectors = [&]<int N>(int64_t panel) {
     const int64_t column = panel * kWidth<T>;
     multiply_panel<N>(
-        rows, matrix.panel(panel), matrix.depth,
+        left, matrix.panel(panel), matrix.depth,
         [&](int64_t row, auto* sums, int count) {
           for (int m = 0; m < count; ++m) {
             for (int64_t n = 0; n < N; ++n) {

@@ -3,12 +3,25 @@
 
 #pragma once
 
+#include <ATen/OpMathType.h>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
 namespace attnlstm {
+
+using at::BFloat16;
+
+// What is computed with: T itself, and float of bfloat16, which is a way to store it.
+template <typename T>
+using Real = at::opmath_type<T>;
 
 constexpr int64_t kGates = 4;
 
@@ -28,10 +41,10 @@ struct VectorOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
 };
 template <typename T>
-using Vector = typename VectorOf<T>::type;
+using Vector = typename VectorOf<Real<T>>::type;
 
 template <typename T>
-constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(T));
+constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(Real<T>));
 
 template <typename T>
 constexpr int64_t kWidth = kGates * kLanes<T>;  // of a panel
@@ -48,15 +61,27 @@ inline void store(const Vector<T>& values, T* to) {
   std::memcpy(to, &values, kVectorBytes);
 }
 
+#ifdef __AVX512BF16__
+inline Vector<float> load(const BFloat16* from) {
+  return _mm512_cvtpbh_ps(
+      reinterpret_cast<__m256bh>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+}
+
+inline void store(const Vector<float>& values, BFloat16* to) {
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+}
+#endif
+
 // As many elements as there are, at most a vector; the others are 0.
 template <typename T>
 inline Vector<T> load(const T* from, int64_t rest) {
   if (rest >= kLanes<T>) {
     return load(from);
   }
-  Vector<T> values = {};
-  std::memcpy(&values, from, rest * sizeof(T));
-  return values;
+  T elements[kLanes<T>] = {};
+  std::memcpy(elements, from, rest * sizeof(T));
+  return load(elements);
 }
 
 template <typename T>
@@ -64,7 +89,9 @@ inline void store(const Vector<T>& values, T* to, int64_t rest) {
   if (rest >= kLanes<T>) {
     store(values, to);
   } else if (rest > 0) {
-    std::memcpy(to, &values, rest * sizeof(T));
+    T elements[kLanes<T>];
+    store(values, elements);
+    std::memcpy(to, elements, rest * sizeof(T));
   }
 }
 
