@@ -128,18 +128,21 @@ def test_fused_gradients_are_naives(options: dict) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(backend: str) -> None:
+@pytest.mark.parametrize("probability", [0.25, 0.5])
+def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(
+    backend: str, probability: float
+) -> None:
     torch.manual_seed(0)
-    lstm = LSTM(3, 4, recurrent_dropout=0.5, backend=backend, dtype=torch.float64)
-    plain = nn.LSTM(3, 4, dtype=torch.float64)
+    lstm = LSTM(3, 15, recurrent_dropout=probability, backend=backend, dtype=torch.float64)
+    plain = nn.LSTM(3, 15, dtype=torch.float64)
     plain.load_state_dict(lstm.state_dict())
     inputs = torch.randn(5, 2, 3, dtype=torch.float64)
-    torch.manual_seed(1)
     output, _ = lstm(inputs)
-    torch.manual_seed(1)
+    (gradient,) = torch.autograd.grad(output.sum(), lstm.weight_hh_l0)
+    is_kept = gradient != 0
+    assert abs(is_kept.double().mean() - (1 - probability)) < 0.08  # 5 standard deviations
     with torch.no_grad():
-        is_kept = torch.rand(16, 4) >= 0.5
-        plain.weight_hh_l0.copy_(2 * lstm.weight_hh_l0 * is_kept)
+        plain.weight_hh_l0.copy_(lstm.weight_hh_l0 * is_kept / (1 - probability))
     torch.testing.assert_close(output, plain(inputs)[0], atol=1e-10, rtol=0)
 
     plain.load_state_dict(lstm.state_dict())

@@ -105,6 +105,22 @@ def test_configure_gives_what_lightning_takes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "fused"),
+    [
+        ({"name": "AdamW"}, True),
+        ({"name": "AdamW", "fused": False}, False),
+        ({"name": "AdamW", "foreach": True}, None),
+        ({"name": "SGD", "differentiable": True}, None),
+    ],
+)
+def test_updates_are_fused_unless_told_otherwise(
+    config: dict[str, Any], fused: bool | None
+) -> None:
+    optimizer = build_optimizer([nn.Parameter(torch.zeros(2))], config)
+    assert optimizer.defaults["fused"] is fused
+
+
+@pytest.mark.parametrize(
     ("optimizer", "message"),
     [
         ({}, "optimizer.name=null"),

@@ -97,11 +97,13 @@ class ClassificationModule(lightning.LightningModule):
             UserError: it names the step and the rows; the weights are as they were before the step.
         """
         plugin = self.trainer.precision_plugin
+        scaler = getattr(plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused optimizer would do so in its step, after this
         parameters = list(plugin.main_params(optimizer))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         # The scaler of float16 finds infinite gradients by itself, and leaves their steps out.
-        has_scaler = getattr(plugin, "scaler", None) is not None
-        if not torch.isfinite(self.loss_sum if has_scaler else self.loss_sum + norm):
+        if not torch.isfinite(self.loss_sum + norm if scaler is None else self.loss_sum):
             rows = ", ".join(map(str, torch.cat(self.rows_of_step).tolist()))
             raise UserError(
                 f"the loss or a gradient is NaN or infinite in step {self.trainer.global_step}, "
@@ -109,20 +111,12 @@ class ClassificationModule(lightning.LightningModule):
                 "trainer.detect_anomaly=true names the operation"
             )
         self.rows_of_step.clear()
-        unscales_itself = getattr(optimizer, "_step_supports_amp_scaling", False)
-        if gradient_clip_val and has_scaler and unscales_itself:
-            raise UserError(
-                "a fused optimizer cannot clip the gradients of trainer.precision=16-mixed: "
-                "set optimizer.fused=false or trainer.gradient_clip_val=null"
-            )
-        by_norm = gradient_clip_algorithm in (None, "norm") and not isinstance(
-            plugin,
-            FSDPPrecision,  # which has each process see a part of the gradients only
-        )
-        if gradient_clip_val and by_norm:
-            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        else:
+        if isinstance(plugin, FSDPPrecision):  # each process sees a part of the gradients only
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val and gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        elif gradient_clip_val:
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def on_train_epoch_end(self) -> None:
         self.log(

@@ -27,6 +27,9 @@ RUN_LENGTH = ("T_max", "total_steps", "total_iters")
 START = {"optimizer": "sgd", "scheduler": "none"}
 """The choices of conf/ to start from with another class: they have the fewest keys."""
 
+FUSED = ("Adam", "AdamW", "SGD")
+"""Optimizers that update all weights in one kernel, on every device, unless told otherwise."""
+
 SET_BY_US = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
 """Arguments that cannot be configured: `total_steps` covers the last two."""
 
@@ -41,10 +44,16 @@ class Recipe(NamedTuple):
 def build_optimizer(parameters: Iterable[nn.Parameter], config: dict[str, Any]) -> Optimizer:
     """The class of torch.optim called `config["name"]`; the other keys are its keyword arguments.
 
+    It is the fused implementation where there is one, which torch has to be asked for.
+
     Raises:
         UserError: an unknown class or argument, or one that torch refuses.
     """
-    optimizer: Optimizer = _build("optimizer", _optimizer_recipe(config), list(parameters))
+    recipe = _optimizer_recipe(config)
+    # torch refuses to combine it with the other two.
+    chooses = recipe.arguments.keys() & {"fused", "foreach", "differentiable"}
+    defaults = {"fused": True} if recipe.cls.__name__ in FUSED and not chooses else {}
+    optimizer: Optimizer = _build("optimizer", recipe, list(parameters), **defaults)
     return optimizer
 
 
@@ -219,10 +228,10 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
     return arguments
 
 
-def _build(group: str, recipe: Recipe, subject: Any) -> Any:
+def _build(group: str, recipe: Recipe, subject: Any, **defaults: Any) -> Any:
     """Call the class with the parameters or the optimizer, and its arguments."""
     try:
-        return recipe.cls(subject, **recipe.arguments)
+        return recipe.cls(subject, **recipe.arguments, **defaults)
     except Exception as error:  # torch raises many kinds, and all of them are about the arguments
         listed = ", ".join(
             f"{group}.{key}={show(value)}" for key, value in recipe.arguments.items()
