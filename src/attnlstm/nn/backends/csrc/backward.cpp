@@ -208,7 +208,10 @@ Tensor sum_over_steps(
   for (const auto& left : lefts) {
     size += left.count;
   }
-  Tensor sums = at::zeros({count, size, kWidth<T>}, options);
+  Tensor sums = at::empty({count, size, kWidth<T>}, options);
+  if (steps == 0) {
+    sums.zero_();
+  }
   const int64_t row_bytes = size * int64_t(sizeof(T));
   // bfloat16's left sides are copied for each group; to do so once is worth more than the cache.
   const int64_t group = kPack<T> > 1
@@ -237,7 +240,7 @@ Tensor sum_over_steps(
                 *left, right, depth, [&](int64_t row, auto* products, int rows) {
                   Real<T>* to = sum + row * kWidth<T>;
                   for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
-                    store(load(to) + products[0][n], to);
+                    store(begin == 0 ? products[0][n] : load(to) + products[0][n], to);
                   }
                 });
             sum += left->count * kWidth<T>;
@@ -253,13 +256,16 @@ Tensor sum_over_steps(
 // first panel's first column; nullptr is padding.
 template <typename T>
 void store_sums(const Tensor& sums, int64_t first_left, int64_t size, T* const* rows) {
+  constexpr int64_t block = 64;  // rows of sums, which stay in the first-level cache
   for (int64_t panel = 0; panel < sums.size(0); ++panel) {
     const Real<T>* from =
         sums.const_data_ptr<Real<T>>() + (panel * sums.size(1) + first_left) * kWidth<T>;
-    for (int64_t column = 0; column < kWidth<T>; ++column) {
-      T* to = rows[panel * kWidth<T> + column];
-      for (int64_t k = 0; to && k < size; ++k) {
-        to[k] = from[k * kWidth<T> + column];
+    for (int64_t begin = 0; begin < size; begin += block) {
+      for (int64_t column = 0; column < kWidth<T>; ++column) {
+        T* to = rows[panel * kWidth<T> + column];
+        for (int64_t k = begin; to && k < std::min(size, begin + block); ++k) {
+          to[k] = from[k * kWidth<T> + column];
+        }
       }
     }
   }
