@@ -31,6 +31,50 @@ inline int64_t whole_steps(int64_t depth) {
   return (depth + kDepthStep<T> - 1) / kDepthStep<T> * kDepthStep<T>;
 }
 
+// A panel, 4 vectors wide, of the columns that begin at these places: element (k, column) is element k
+// of the column.
+template <typename T>
+void pack_columns(const T* const* columns, int64_t depth, T* to) {
+#ifdef __AVX512BW__
+  if constexpr (sizeof(T) * kPack<T> == 4) {  // by blocks of 16 columns of 16 words
+    const int64_t words = whole_steps<T>(depth) / kPack<T>;
+    for (int64_t column = 0; column < kWidth<T>; column += 16) {
+      for (int64_t word = 0; word < words; word += 16) {
+        const int64_t bytes = depth * int64_t(sizeof(T)) - word * 4;
+        const __mmask64 is_there = bytes >= 64 ? ~0ull : bytes <= 0 ? 0 : (1ull << bytes) - 1;
+        __m512i block[16];
+        for (int64_t number = 0; number < 16; ++number) {
+          block[number] =
+              _mm512_maskz_loadu_epi8(is_there, columns[column + number] + word * kPack<T>);
+        }
+        transpose(block);
+        for (int64_t number = 0; number < std::min<int64_t>(16, words - word); ++number) {
+          T* row = to + ((word + number) * kWidth<T> + column) * kPack<T>;
+          _mm512_storeu_si512(row, block[number]);
+        }
+      }
+    }
+    return;
+  }
+#endif
+  for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t column = 0; column < kWidth<T>; ++column) {
+      *to++ = columns[column][k];
+    }
+  }
+}
+
+// A panel of the columns from `begin` on, 4 vectors or up to `end`, of the rows that begin at these
+// places; nullptr is a row of zeros.
+template <typename T>
+void pack_rows(const T* const* rows, int64_t depth, int64_t begin, int64_t end, T* to) {
+  for (int64_t k = 0; k < depth; ++k, to += kWidth<T>) {
+    const int64_t size = rows[k] ? std::min(kWidth<T>, end - begin) : 0;
+    std::copy_n(rows[k] + begin, size, to);
+    std::fill_n(to + size, kWidth<T> - size, T(0));
+  }
+}
+
 // A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], or of pairs
 // [panel, depth / 2, 4 vectors, 2], padded with zeros.
 template <typename T>
@@ -45,11 +89,8 @@ struct Panels {
     std::replace(columns.begin(), columns.end(), static_cast<const T*>(nullptr), zeros.data());
     Panels panels(options, depth, columns.size());
     columns.resize(panels.count() * kWidth<T>, zeros.data());
-    panels.fill([&](int64_t panel, int64_t k, T* to) {
-      const T* const* from = columns.data() + panel * kWidth<T>;
-      for (int64_t column = 0; column < kWidth<T>; ++column) {
-        to[column * kPack<T>] = from[column][k];
-      }
+    panels.fill([&](int64_t panel, T* to) {
+      pack_columns(columns.data() + panel * kWidth<T>, depth, to);
     });
     return panels;
   }
@@ -58,22 +99,16 @@ struct Panels {
   static Panels of_rows(
       const at::TensorOptions& options, const std::vector<const T*>& rows, int64_t columns) {
     Panels panels(options, rows.size(), columns);
-    panels.fill([&](int64_t panel, int64_t k, T* to) {
-      const int64_t first = panel * kWidth<T>;
-      const int64_t size = rows[k] ? std::min(kWidth<T>, columns - first) : 0;
-      for (int64_t column = 0; column < size; ++column) {
-        to[column * kPack<T>] = rows[k][first + column];
-      }
-      for (int64_t column = size; column < kWidth<T>; ++column) {
-        to[column * kPack<T>] = T(0);
-      }
+    panels.fill([&](int64_t panel, T* to) {
+      pack_rows(rows.data(), panels.depth, panel * kWidth<T>, columns, to);
     });
     return panels;
   }
 
   int64_t count() const { return (columns + kWidth<T> - 1) / kWidth<T>; }
+  int64_t panel_size() const { return whole_steps<T>(depth) * kWidth<T>; }
   const T* panel(int64_t number) const {
-    return storage.const_data_ptr<T>() + number * whole_steps<T>(depth) * kWidth<T>;
+    return storage.const_data_ptr<T>() + number * panel_size();
   }
   int64_t vectors(int64_t panel) const {
     const int64_t rest = columns - panel * kWidth<T>;
@@ -82,26 +117,14 @@ struct Panels {
 
  private:
   Panels(const at::TensorOptions& options, int64_t depth, int64_t columns)
-      : depth(depth),
-        columns(columns),
-        storage(at::empty({count(), whole_steps<T>(depth), kWidth<T>}, options)) {}
+      : depth(depth), columns(columns), storage(at::empty({count(), panel_size()}, options)) {}
 
   template <typename Fill>
   void fill(Fill fill) {
     T* out = storage.mutable_data_ptr<T>();
-    at::parallel_for(0, count(), 1 + 16384 / (depth * kWidth<T> + 1), [&](auto begin, auto end) {
+    at::parallel_for(0, count(), 1 + 32768 / (panel_size() + 1), [&](auto begin, auto end) {
       for (int64_t panel = begin; panel < end; ++panel) {
-        T* first = out + panel * whole_steps<T>(depth) * kWidth<T>;
-        for (int64_t k = 0; k < whole_steps<T>(depth); ++k) {
-          T* to = first + k / kPack<T> * kPack<T> * kWidth<T> + k % kPack<T>;
-          if (k < depth) {
-            fill(panel, k, to);
-          } else {
-            for (int64_t column = 0; column < kWidth<T>; ++column) {
-              to[column * kPack<T>] = T(0);
-            }
-          }
-        }
+        fill(panel, out + panel * panel_size());
       }
     });
   }

@@ -32,6 +32,31 @@ struct ProductUnit<BFloat16> {
   ProductUnit(const ProductUnit&) = delete;
 };
 
+// Of 16 columns, in pairs, what two rows have there, as one word: the even row's below the odd one's.
+inline __m512i pair_rows(const BFloat16* even, const BFloat16* odd, __mmask16 columns) {
+  const auto words = [columns](const BFloat16* row) {
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, row));
+  };
+  const __m512i low = even ? words(even) : _mm512_setzero_si512();
+  return odd ? _mm512_or_si512(low, _mm512_slli_epi32(words(odd), 16)) : low;
+}
+
+template <>
+inline void pack_rows(
+    const BFloat16* const* rows, int64_t depth, int64_t begin, int64_t end, BFloat16* to) {
+  for (int64_t k = 0; k < whole_steps<BFloat16>(depth); k += 2) {
+    for (int64_t column = begin; column < begin + kWidth<BFloat16>; column += 16) {
+      const auto row = [&](int64_t number) {
+        return number < depth && rows[number] ? rows[number] + column : nullptr;
+      };
+      const int64_t rest = std::clamp<int64_t>(end - column, 0, 16);
+      const __m512i pairs = pair_rows(row(k), row(k + 1), static_cast<__mmask16>((1 << rest) - 1));
+      std::memcpy(to, &pairs, sizeof(pairs));
+      to += 32;
+    }
+  }
+}
+
 // A left side [count, depth] in tiles [row / 16, depth / 32].
 struct TileRows {
   struct alignas(64) Tile {
@@ -63,35 +88,6 @@ inline TileRows arrange(const Rows<BFloat16>& rows, int64_t depth) {
     }
   }
   return left;
-}
-
-// Of 16 columns, in pairs, what two rows have there, as one word: the even row's below the odd one's.
-inline __m512i pair_rows(const BFloat16* even, const BFloat16* odd, __mmask16 columns) {
-  const auto words = [columns](const BFloat16* row) {
-    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, row));
-  };
-  const __m512i low = even ? words(even) : _mm512_setzero_si512();
-  return odd ? _mm512_or_si512(low, _mm512_slli_epi32(words(odd), 16)) : low;
-}
-
-// Rows of 16 words turned into columns, in place: for each bit of the row number, the row and the
-// one that differs in that bit swap the words whose place differs from the row in it.
-inline void transpose(__m512i (&rows)[16]) {
-  const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  for (int bit = 1; bit < 16; bit *= 2) {
-    const __m512i mask = _mm512_set1_epi32(bit), second = _mm512_set1_epi32(16);
-    const __mmask16 is_set = _mm512_test_epi32_mask(places, mask);
-    const __m512i low = _mm512_mask_add_epi32(places, is_set, _mm512_sub_epi32(places, mask), second);
-    const __m512i high =
-        _mm512_mask_add_epi32(_mm512_add_epi32(places, mask), is_set, places, second);
-    for (int row = 0; row < 16; ++row) {
-      if ((row & bit) == 0) {
-        const __m512i a = rows[row], b = rows[row + bit];
-        rows[row] = _mm512_permutex2var_epi32(a, low, b);
-        rows[row + bit] = _mm512_permutex2var_epi32(a, high, b);
-      }
-    }
-  }
 }
 
 inline TileRows arrange(const Columns<BFloat16>& columns, int64_t depth) {

@@ -5,7 +5,7 @@
 
 #include <ATen/OpMathType.h>
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512BW__
 #include <immintrin.h>
 #endif
 
@@ -94,6 +94,28 @@ inline void store(const Vector<T>& values, T* to, int64_t rest) {
     std::memcpy(to, elements, rest * sizeof(T));
   }
 }
+
+#ifdef __AVX512BW__
+// Rows of 16 words turned into columns, in place: for each bit of the row number, the row and the
+// one that differs in that bit swap the words whose place differs from the row in it.
+inline void transpose(__m512i (&rows)[16]) {
+  const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  for (int bit = 1; bit < 16; bit *= 2) {
+    const __m512i mask = _mm512_set1_epi32(bit), second = _mm512_set1_epi32(16);
+    const __mmask16 is_set = _mm512_test_epi32_mask(places, mask);
+    const __m512i low = _mm512_mask_add_epi32(places, is_set, _mm512_sub_epi32(places, mask), second);
+    const __m512i high =
+        _mm512_mask_add_epi32(_mm512_add_epi32(places, mask), is_set, places, second);
+    for (int row = 0; row < 16; ++row) {
+      if ((row & bit) == 0) {
+        const __m512i a = rows[row], b = rows[row + bit];
+        rows[row] = _mm512_permutex2var_epi32(a, low, b);
+        rows[row + bit] = _mm512_permutex2var_epi32(a, high, b);
+      }
+    }
+  }
+}
+#endif
 
 // Calls work(0), work(1), ... with numbers that the compiler knows. Only so does it keep an array
 // of vectors in registers: one that a loop indexes, even an unrolled loop, it keeps in memory.
