@@ -20,7 +20,7 @@ from attnlstm.nn.arguments import (
     check_state,
     check_state_dtypes,
 )
-from attnlstm.nn.backends import choose_backend
+from attnlstm.nn.backends import choose_backend, find_backend
 from attnlstm.nn.backends.base import BatchSizes, State
 from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
 
@@ -152,7 +152,7 @@ class LSTM(TorchLSTM):
         weight = self._weights("l0").weight_ih
         # "auto" finds a backend for whatever the naive one can run, when it is needed.
         name = "naive" if backend == "auto" else backend
-        choose_backend(name, self._cell(), weight.dtype, weight.device, ragged=False)
+        find_backend(name, self._cell(), weight.dtype, weight.device)
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
@@ -295,7 +295,17 @@ class LSTM(TorchLSTM):
             ]
         cell = self._cell()
         ragged = not sizes.is_full if isinstance(sizes, BatchSizes) else sizes is not None
-        backend = choose_backend(self.backend, cell, data.dtype, data.device, ragged=ragged)
+        if self.backend == "auto":
+            backend = choose_backend(
+                cell,
+                data.dtype,
+                data.device,
+                batch=hx[0].size(1),
+                hidden_size=self.hidden_size,
+                ragged=ragged,
+            )
+        else:
+            backend = find_backend(self.backend, cell, data.dtype, data.device)
         options: dict[str, Any] = {
             "dropout": self.dropout,
             "variational_dropout": self.variational_dropout,

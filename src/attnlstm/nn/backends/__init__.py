@@ -1,4 +1,4 @@
-"""The backends by name, and the rule by which `auto` chooses one."""
+"""The backends by name, and the rules by which `auto` chooses one."""
 
 import warnings
 from functools import cache
@@ -8,34 +8,24 @@ import torch
 from attnlstm.nn.backends.base import Backend
 from attnlstm.nn.backends.fused import FusedBackend
 from attnlstm.nn.backends.naive import NaiveBackend
-from attnlstm.nn.backends.native import NativeBackend
+from attnlstm.nn.backends.native import NativeBackend, multiplies_bfloat16
 from attnlstm.nn.backends.torch_kernels import TorchBackend
 from attnlstm.nn.cell import Cell
 
+NATIVE = NativeBackend()
+
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend
-    for backend in (NaiveBackend(), FusedBackend(), TorchBackend(), NativeBackend())
+    backend.name: backend for backend in (NaiveBackend(), FusedBackend(), TorchBackend(), NATIVE)
 }
 
 
-def choose_backend(
-    name: str, cell: Cell, dtype: torch.dtype, device: torch.device, *, ragged: bool
-) -> Backend:
-    """The backend called `name`, or for "auto" the fastest that supports the request.
+def find_backend(name: str, cell: Cell, dtype: torch.dtype, device: torch.device) -> Backend:
+    """The backend called `name`.
 
     Raises:
         ValueError: the name is unknown, or the backend does not support the request; the message
             says why, and which backends do.
     """
-    if name == "auto":
-        for candidate in (BACKENDS[name] for name in _fastest_first(dtype, device, ragged=ragged)):
-            if candidate.unsupported(cell, dtype, device) is None:
-                return candidate
-            if isinstance(candidate, NativeBackend) and candidate.failure is not None:
-                _warn_once(
-                    f"without the native kernels, which cannot be built: {candidate.failure}"
-                )
-        name = "naive"
     if name not in BACKENDS:
         raise ValueError(
             f"backend should be one of {', '.join(['auto', *BACKENDS])}, got: {name!r}"
@@ -48,8 +38,39 @@ def choose_backend(
     return BACKENDS[name]
 
 
-def _fastest_first(dtype: torch.dtype, device: torch.device, *, ragged: bool) -> list[str]:
-    """The order in which `auto` asks the backends, by what benchmarks/lstm.py measures."""
+def choose_backend(
+    cell: Cell,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    batch: int,
+    hidden_size: int,
+    ragged: bool,
+) -> Backend:
+    """What "auto" is: the fastest backend that supports the request.
+
+    Args:
+        cell, dtype, device: what is to be run, and where.
+        batch: the number of sequences.
+        hidden_size: of the LSTM.
+        ragged: whether their lengths differ.
+
+    Raises:
+        ValueError: as `find_backend`, where there is none.
+    """
+    for name in _fastest_first(dtype, device, batch, hidden_size, ragged=ragged):
+        candidate = BACKENDS[name]
+        if candidate.unsupported(cell, dtype, device) is None:
+            return candidate
+        if isinstance(candidate, NativeBackend) and candidate.failure is not None:
+            _warn_once(f"without the native kernels, which cannot be built: {candidate.failure}")
+    return find_backend("naive", cell, dtype, device)
+
+
+def _fastest_first(
+    dtype: torch.dtype, device: torch.device, batch: int, hidden_size: int, *, ragged: bool
+) -> list[str]:
+    """The order in which `auto` asks the backends, by the rows of benchmarks/RESULTS.md."""
     if device.type != "cpu":
         return ["torch", "fused"]  # cuDNN does not mind ragged batches
     # Under torch.func's transforms nn.LSTM's kernels have no batching.
@@ -58,15 +79,26 @@ def _fastest_first(dtype: torch.dtype, device: torch.device, *, ragged: bool) ->
     # A trace is to work where our kernels are not, and is checked without gradients.
     if torch.jit.is_tracing():
         return ["torch", "fused"]
-    # oneDNN multiplies bfloat16 in the processor's own units for it; ours in float32.
-    if dtype == torch.bfloat16 and not ragged:
+    trains = torch.is_grad_enabled()
+    if not ragged and _prefers_torch(dtype, batch, hidden_size, trains):
         return ["torch", "native", "fused"]
     # What the native kernels do not support, nn.LSTM's are the fastest for, but they leave oneDNN
     # as soon as lengths differ, which costs the most in training.
-    return [
-        "native",
-        *(["fused", "torch"] if ragged and torch.is_grad_enabled() else ["torch", "fused"]),
-    ]
+    return ["native", *(["fused", "torch"] if ragged and trains else ["torch", "fused"])]
+
+
+def _prefers_torch(dtype: torch.dtype, batch: int, hidden_size: int, trains: bool) -> bool:
+    """Whether nn.LSTM's kernels are faster than ours for a full batch on the CPU."""
+    if dtype == torch.float64:
+        return not trains  # they have a vectorized tanh of double
+    # Ours multiply bfloat16 where the processor has a unit for it, oneDNN also where it has not.
+    if dtype == torch.bfloat16 and not (NATIVE.load() is None and multiplies_bfloat16()):
+        return True
+    # Weights of this size leave the second-level cache, from where ours would be read at each step
+    # by every thread.
+    if hidden_size < 512:
+        return False
+    return not trains or (dtype != torch.bfloat16 and (batch < 32 or hidden_size >= 1024))
 
 
 @cache
@@ -74,4 +106,4 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=5)
 
 
-__all__ = ["BACKENDS", "Backend", "choose_backend"]
+__all__ = ["BACKENDS", "Backend", "choose_backend", "find_backend"]

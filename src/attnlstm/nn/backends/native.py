@@ -1,6 +1,7 @@
 """Our own kernels for the CPU, in C++: csrc/layer.h has the formulas and the shapes."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -46,19 +47,20 @@ class NativeBackend(Backend):
             return "the native kernels have no layer_norm"
         if not cell.is_standard:
             return "the native kernels have no activations other than tanh and sigmoid"
-        self.load()
-        if self.failure is not None:
+        if self.load() is not None:
             return f"the native kernels cannot be built here: {self.failure}"
         return None
 
-    def load(self) -> None:
-        """Build and load the operators, or set `failure`, once in a process."""
+    def load(self) -> str | None:
+        """Build and load the operators, or set and return `failure`, once in a process."""
         with self._lock:
             if not self._is_loaded:
                 self.failure = load_library()
                 if self.failure is None:
                     self._library = _register()
+                    multiplies_bfloat16()
                 self._is_loaded = True
+        return self.failure
 
     def run_padded(
         self,
@@ -116,7 +118,8 @@ def _layer(
 ) -> tuple[Tensor, State]:
     """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
     dtype = data.dtype
-    if dtype == torch.bfloat16 and not _takes_bfloat16(weights):
+    has_projection = weights[0].weight_hr is not None
+    if dtype == torch.bfloat16 and (has_projection or not multiplies_bfloat16()):
         data, state = data.float(), (state[0].float(), state[1].float())
         weights = [w.to(torch.float32) for w in weights]
     flat = [weight for direction in weights for weight in direction if weight is not None]
@@ -132,9 +135,10 @@ def _layer(
     return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
 
 
-def _takes_bfloat16(weights: Sequence[Weights]) -> bool:
-    """Whether there are kernels for it, which sum, and keep the cell state, in float32."""
-    return weights[0].weight_hr is None and torch.ops.attnlstm.multiplies_bfloat16()
+@cache  # the operator is asked before there is anything to trace
+def multiplies_bfloat16() -> bool:
+    """Whether the operators take bfloat16, which they sum and keep the cell state of in float32."""
+    return bool(torch.ops.attnlstm.multiplies_bfloat16())
 
 
 def _register() -> torch.library.Library:
