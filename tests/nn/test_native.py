@@ -14,6 +14,7 @@ from torch.export import Dim
 
 from attnlstm.nn import LSTM
 from attnlstm.nn.backends import BACKENDS, native_build
+from attnlstm.nn.backends.native import multiplies_bfloat16
 
 ONE_CALL = """
 import sys, torch
@@ -78,6 +79,16 @@ def test_the_operator_keeps_torchs_rules(directions: int, projects: bool, layout
     torch.library.opcheck(torch.ops.attnlstm.lstm_layer.default, arguments)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("layout", ["packed", "time first", "batch first"])
+def test_the_operator_keeps_torchs_rules_in_bfloat16(directions: int, layout: str) -> None:
+    if BACKENDS["native"].load() is not None or not multiplies_bfloat16():
+        pytest.skip("this processor has no unit that multiplies bfloat16")
+    arguments = operator_arguments(torch.bfloat16, directions, False, layout)
+    torch.library.opcheck(torch.ops.attnlstm.lstm_layer.default, arguments)
+
+
 @pytest.mark.parametrize(
     ("layout", "bad"),
     [
@@ -116,11 +127,18 @@ def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> lis
     return [output, h_n, c_n, *torch.autograd.grad(loss, [inputs, *lstm.parameters()])]
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2, "proj_size": 9}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bidirectional": True, "num_layers": 2, "proj_size": 9},
+        {"bidirectional": True, "dtype": torch.bfloat16},
+    ],
+)
 def test_any_number_of_threads_and_any_run_give_the_same_bits(options: dict) -> None:
     torch.manual_seed(0)
     lstm = LSTM(20, 70, **options, backend="native")
-    inputs = torch.randn(300, 13, 20)
+    inputs = torch.randn(300, 13, 20, dtype=lstm.weight_ih_l0.dtype)
     lengths = torch.randint(1, 301, (13,))
     threads = torch.get_num_threads()
     try:
@@ -154,6 +172,27 @@ def test_every_size_equals_float64(hidden_size: int, batch: int) -> None:
         torch.testing.assert_close(
             lstm.get_parameter(name).grad.double(), parameter.grad, atol=2e-4, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("hidden_size", [1, 15, 16, 17, 70])
+@pytest.mark.parametrize("batch", [1, 15, 17, 33])
+def test_bfloat16_of_every_size_is_float64_within_its_rounding(
+    hidden_size: int, batch: int
+) -> None:
+    """Sizes around those of the tiles that a processor may multiply, and with odd sums."""
+    torch.manual_seed(0)
+    lstm = LSTM(37, hidden_size, bidirectional=True, backend="native", dtype=torch.bfloat16)
+    reference = LSTM(37, hidden_size, bidirectional=True, backend="naive", dtype=torch.float64)
+    reference.load_state_dict(lstm.state_dict())
+    inputs = torch.randn(35, batch, 37).bfloat16()
+    lengths = torch.randint(1, 36, (batch,))
+    for actual, expected in zip(
+        results_and_gradients(lstm, inputs, lengths),
+        results_and_gradients(reference, inputs.double(), lengths),
+        strict=True,
+    ):
+        assert actual.dtype == torch.bfloat16
+        assert (actual.double() - expected).norm() <= 0.02 * expected.norm()
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0, 1e4])
