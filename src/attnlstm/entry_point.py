@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import logging
+import os
 import re
 import signal
 import sys
@@ -145,6 +146,8 @@ def _run(
     """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
     failed = False
     results: list[Metrics] = []
+    bugs: list[Exception] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
 
     @functools.wraps(function)
     def job(composed: DictConfig) -> Metrics | None:
@@ -158,13 +161,22 @@ def _run(
             logger.error("%s", error)
             failed = True
             return None
-        except Exception:
+        except Exception as error:
             logger.exception("the run failed")
+            bugs.append(error)
             raise
 
-    hydra.main(version_base=VERSION_BASE, config_path=str(config_dir), config_name=config_name)(
-        job
-    )()
+    start = hydra.main(str(config_dir), config_name, VERSION_BASE)(job)
+    try:
+        start()
+    except (OSError, ValueError) as error:
+        cause = error.__cause__ or error  # logging wraps what the system says of the log file
+        if error in bugs or not isinstance(cause, OSError):
+            raise
+        place = cause.filename or "the run's folder"
+        raise UserError(
+            f"cannot write to {place}: {cause.strerror}; choose another folder"
+        ) from error
     if len(results) > 1:
         print_means(results)
     if failed:
