@@ -183,7 +183,7 @@ def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path:
     for arguments, place in (
         (["hydra.run.dir=file/run"], "file/run"),
         (["hydra.run.dir=mine"], f"{tmp_path}/mine/job.log"),
-        (["-m", "hydra.sweep.dir=file/sweep"], "file/sweep"),
+        (["hydra.sweep.dir=file/sweep", "-m"], "file/sweep"),
     ):
         result = job("ckpt=a", *arguments)
         assert result.returncode == 2

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attnlstm.errors import UserError
 from attnlstm.training.module import ClassificationModule
+from attnlstm.training.run import prepare
 from attnlstm.training.whole_files import replacing
 from benchmarks.faults import differences
 
@@ -336,18 +337,33 @@ def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
     assert differences(alone, tmp_path) == []
 
 
-def test_a_folder_that_somebody_removes_is_not_made_again(
-    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("removed", ["", "/tensorboard"])
+def test_a_folder_that_somebody_removes_is_named(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
 ) -> None:
     original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+    folder = f"{tmp_path / 'run'}{removed}"
 
     def training_step(*arguments: Any) -> Tensor:
-        if next(calls) == 20:
-            shutil.rmtree(tmp_path / "run")
+        if next(calls) == 10:
+            shutil.rmtree(folder)
         return original(*arguments)
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError, match=r"cannot write to .*run: somebody has removed it$"):
+    with pytest.raises(UserError, match=f"cannot write to {folder}: somebody has removed it"):
+        run_train(tmp_path / "run")
+    assert not Path(folder).exists()
+
+
+def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(*arguments: Any) -> Any:
+        shutil.rmtree(tmp_path / "run")
+        return prepare(*arguments)
+
+    monkeypatch.setattr("attnlstm.training.run.prepare", remove)
+    with pytest.raises(UserError, match="run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -106,6 +106,8 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     module, data = prepare(config, rows)
     started = time.monotonic()
     with naming_what_is_left(run_dir):
+        if not run_dir.exists():  # what is written next would make it again, without config.yaml
+            raise FileNotFoundError(run_dir)
         if not resumes:
             forget_earlier_run(run_dir)
         fit(trainer, module, data, stopped)
@@ -163,23 +165,23 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
     """Say of an error that ends a run which checkpoint there is.
 
     Raises:
-        UserError: in place of an OSError of writing, or while the folder is gone; and of a
+        UserError: in place of an OSError of writing, or of a folder that is gone; and of a
             UserError while there are checkpoints.
     """
     thread_hook, threading.excepthook = threading.excepthook, _leave_to_main_thread
     try:
         yield
     except (OSError, UserError) as error:
-        is_of_writing = isinstance(error, OSError) and error.errno in CANNOT_WRITE
-        if isinstance(error, OSError) and run_dir.exists() and not is_of_writing:
+        removed = _find_removed(error, run_dir) if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and error.errno not in CANNOT_WRITE and removed is None:
             raise  # a bug, which keeps its traceback
         checkpoints = list((run_dir / "checkpoints").glob("*.ckpt"))
         folder, told = show_path(run_dir), [str(error)]
         if isinstance(error, UserError) and not checkpoints:
             raise
         if isinstance(error, OSError):
-            reason = error.strerror or error if run_dir.exists() else "somebody has removed it"
-            told = [f"cannot write to {folder}: {reason}"]
+            reason = (error.strerror or error) if removed is None else "somebody has removed it"
+            told = [f"cannot write to {show_path(removed or run_dir)}: {reason}"]
         if checkpoints:
             newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
             told.append(f"the newest good checkpoint is {show_path(newest)}")
@@ -188,6 +190,16 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
         raise UserError("; ".join(told)) from error
     finally:
         threading.excepthook = thread_hook
+
+
+def _find_removed(error: OSError, run_dir: Path) -> Path | None:
+    """The run's folder, or the one in it that the error is about, if it is gone."""
+    if not run_dir.exists():
+        return run_dir
+    if not isinstance(error.filename, str | bytes):
+        return None
+    folder = Path(os.fsdecode(error.filename)).parent
+    return folder if folder.is_relative_to(run_dir) and not folder.exists() else None
 
 
 def _leave_to_main_thread(failed: threading.ExceptHookArgs) -> None:
