@@ -363,7 +363,7 @@ def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
         return prepare(*arguments)
 
     monkeypatch.setattr("attnlstm.training.run.prepare", remove)
-    with pytest.raises(UserError, match="run: somebody has removed it$"):
+    with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
