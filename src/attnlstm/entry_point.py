@@ -49,6 +49,7 @@ from attnlstm.config_checks import (
 from attnlstm.errors import UserError
 from attnlstm.printing import printable, shorten
 from attnlstm.resume import resume_config
+from attnlstm.run_folder import create_folder, explain_failed_write
 from attnlstm.tables import print_means
 
 VERSION_BASE = "1.3"
@@ -170,13 +171,10 @@ def _run(
     try:
         start()
     except (OSError, ValueError) as error:
-        cause = error.__cause__ or error  # logging wraps what the system says of the log file
-        if error in bugs or not isinstance(cause, OSError):
+        told = None if error in bugs else explain_failed_write(error)
+        if told is None:
             raise
-        place = cause.filename or "the run's folder"
-        raise UserError(
-            f"cannot write to {place}: {cause.strerror}; choose another folder"
-        ) from error
+        raise told from error
     if len(results) > 1:
         print_means(results)
     if failed:
@@ -218,12 +216,17 @@ def _check_arguments(
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
     first = arguments.index(options.overrides[0]) if options.overrides else len(arguments)
     if resumed is not None:
-        if is_sweep or has_folder:
+        resume = str(resumed.resume)
+        is_own = not has_folder or Path(OmegaConf.select(composed[0], key)) == Path(resume)
+        if is_sweep or not is_own:
             raise UserError("resume goes on with one run, in its own folder")
         # Hydra's record of how the configuration was put together stays that of the run's start.
-        added = [f"{key}={_quote(str(resumed.resume))}", "hydra.output_subdir=null"]
+        added = [f"{key}={_quote(resume)}", "hydra.output_subdir=null"]
+        # The other processes of ddp get this command line, and "last" may by then be another run.
+        named = f"resume={_quote(resume)}"
+        arguments = [named if text.startswith("resume=") else text for text in arguments]
     else:
-        folder = "" if has_folder else _create_folder(OmegaConf.select(composed[0], key))
+        folder = "" if has_folder else create_folder(OmegaConf.select(composed[0], key))
         added = [] if has_folder else [f"{key}={_quote(folder)}"]
     return [*arguments[:first], *added, *arguments[first:]], resumed
 
@@ -383,17 +386,3 @@ def _check_beyond_types(config: Any) -> None:
         from attnlstm.training.optimization import check_optimization
 
         check_optimization(config.optimizer, config.scheduler)
-
-
-def _create_folder(wanted: str) -> str:
-    """A new folder of that name or, if another run was faster, with a number behind it."""
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else f"{wanted}_{number}"
-        try:
-            Path(folder).mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
-    return folder
