@@ -29,6 +29,7 @@ from attnlstm.data import (
 )
 from attnlstm.data.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.tables import file_fingerprint
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
@@ -139,10 +140,12 @@ class StoppedFit(NamedTuple):
 
     path: of its newest checkpoint.
     progress: what its loggers have.
+    fingerprints: of its data, see `SequenceDataModule`; none in older checkpoints.
     """
 
     path: Path | None = None
     progress: Progress = Progress()
+    fingerprints: dict[str, str] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "StoppedFit":
@@ -154,10 +157,22 @@ class StoppedFit(NamedTuple):
         if not path.exists():
             return cls()
         try:
-            stopped = read_checkpoint(path, key="resume").loaded["resume"]
-            return cls(path, Progress(stopped["metric_rows"], stopped["log_step"]))
-        except (KeyError, TypeError) as error:
+            loaded = read_checkpoint(path, key="resume").loaded
+            stopped, data = loaded["resume"], loaded.get(SequenceDataModule.__qualname__, {})
+            progress = Progress(stopped["metric_rows"], stopped["log_step"])
+            return cls(path, progress, dict(data.get("fingerprints", {})))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is of another version: a run cannot go on with it") from error
+
+    def check_data(self, data: SequenceDataModule) -> None:
+        """Raise a UserError if the data is not what it was when the run was stopped."""
+        now = data.fingerprints
+        changed = [name for name, old in (self.fingerprints or {}).items() if now.get(name) != old]
+        if changed:
+            raise UserError(
+                f"the data has changed since {self.path} was written: {', '.join(changed)}; "
+                "bring back what it was, or start another run"
+            )
 
 
 @contextmanager
@@ -223,6 +238,7 @@ def fit(
     stopped: StoppedFit,
 ) -> None:
     """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+    stopped.check_data(data)
     path = None if stopped.path is None else str(stopped.path)
     if path is not None:
         logger.info("going on with %s", show_path(Path(path)))
@@ -256,6 +272,7 @@ def prepare(
         noise=config.data.noise,
         crop=config.data.crop,
         seed=config.seed,
+        fingerprints=take_fingerprints(config, rows),
     )
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
@@ -271,6 +288,16 @@ def prepare(
     if config.model.embedding.vectors is not None:
         use_vectors(config, module)
     return module, data
+
+
+def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
+    """Digests of the rows of each part, and of the other files that a training begins with."""
+    taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
+    files = {
+        "data.tokenizer.file": config.data.tokenizer.file,
+        "model.embedding.vectors": config.model.embedding.vectors,
+    }
+    return taken | {key: file_fingerprint(Path(file)) for key, file in files.items() if file}
 
 
 def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
