@@ -311,6 +311,9 @@ def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[
         off = tuple(f"{key}." for key in settings if NoneType in get_args(settings[key].hint))
         below = " ".join(text for text in overrides if text.startswith(off))
         raise UserError(f"{below}: the section is null, that is off; turn it on first") from error
+    except AttributeError as error:  # and to a section that is given as a whole
+        given = " ".join(text for text in overrides if text.endswith("}"))
+        raise UserError(f"{given}: the section is null, that is off; leave the null out") from error
     except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
         raise UserError(_explain(error, settings)) from error
     return composed
