@@ -177,6 +177,20 @@ def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "mine" / "job.log").mkdir(parents=True)
+    for arguments, place in (
+        (["hydra.run.dir=file/run"], "file/run"),
+        (["hydra.run.dir=mine"], f"{tmp_path}/mine/job.log"),
+        (["hydra.sweep.dir=file/sweep", "-m"], "file/sweep"),
+    ):
+        result = job("ckpt=a", *arguments)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"error: cannot write to {place}: ")
+        assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import logging
+import os
 import re
 import signal
 import sys
@@ -48,6 +49,7 @@ from attnlstm.config_checks import (
 from attnlstm.errors import UserError
 from attnlstm.printing import printable, shorten
 from attnlstm.resume import resume_config
+from attnlstm.run_folder import create_folder, explain_failed_write
 from attnlstm.tables import print_means
 
 VERSION_BASE = "1.3"
@@ -145,6 +147,8 @@ def _run(
     """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
     failed = False
     results: list[Metrics] = []
+    bugs: list[Exception] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
 
     @functools.wraps(function)
     def job(composed: DictConfig) -> Metrics | None:
@@ -158,13 +162,19 @@ def _run(
             logger.error("%s", error)
             failed = True
             return None
-        except Exception:
+        except Exception as error:
             logger.exception("the run failed")
+            bugs.append(error)
             raise
 
-    hydra.main(version_base=VERSION_BASE, config_path=str(config_dir), config_name=config_name)(
-        job
-    )()
+    start = hydra.main(str(config_dir), config_name, VERSION_BASE)(job)
+    try:
+        start()
+    except (OSError, ValueError) as error:
+        told = None if error in bugs else explain_failed_write(error)
+        if told is None:
+            raise
+        raise told from error
     if len(results) > 1:
         print_means(results)
     if failed:
@@ -206,12 +216,17 @@ def _check_arguments(
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
     first = arguments.index(options.overrides[0]) if options.overrides else len(arguments)
     if resumed is not None:
-        if is_sweep or has_folder:
+        resume = str(resumed.resume)
+        is_own = not has_folder or Path(OmegaConf.select(composed[0], key)) == Path(resume)
+        if is_sweep or not is_own:
             raise UserError("resume goes on with one run, in its own folder")
         # Hydra's record of how the configuration was put together stays that of the run's start.
-        added = [f"{key}={_quote(str(resumed.resume))}", "hydra.output_subdir=null"]
+        added = [f"{key}={_quote(resume)}", "hydra.output_subdir=null"]
+        # The other processes of ddp get this command line, and "last" may by then be another run.
+        named = f"resume={_quote(resume)}"
+        arguments = [named if text.startswith("resume=") else text for text in arguments]
     else:
-        folder = "" if has_folder else _create_folder(OmegaConf.select(composed[0], key))
+        folder = "" if has_folder else create_folder(OmegaConf.select(composed[0], key))
         added = [] if has_folder else [f"{key}={_quote(folder)}"]
     return [*arguments[:first], *added, *arguments[first:]], resumed
 
@@ -296,6 +311,9 @@ def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[
         off = tuple(f"{key}." for key in settings if NoneType in get_args(settings[key].hint))
         below = " ".join(text for text in overrides if text.startswith(off))
         raise UserError(f"{below}: the section is null, that is off; turn it on first") from error
+    except AttributeError as error:  # and to a section that is given as a whole
+        given = " ".join(text for text in overrides if text.endswith("}"))
+        raise UserError(f"{given}: the section is null, that is off; leave the null out") from error
     except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
         raise UserError(_explain(error, settings)) from error
     return composed
@@ -371,17 +389,3 @@ def _check_beyond_types(config: Any) -> None:
         from attnlstm.training.optimization import check_optimization
 
         check_optimization(config.optimizer, config.scheduler)
-
-
-def _create_folder(wanted: str) -> str:
-    """A new folder of that name or, if another run was faster, with a number behind it."""
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else f"{wanted}_{number}"
-        try:
-            Path(folder).mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
-    return folder

@@ -323,6 +323,21 @@ TOKENIZERS: dict[str, tuple[str | bytes, str]] = {
         "makes texts many times longer",
     ),
     "utf-16.json": (tokenizer().encode("utf-16"), "utf-8"),
+    "many normalizers.json": (
+        tokenizer(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}] * 2000}),
+        "more than 1000 normalizers",
+    ),
+    "endless search.json": (
+        tokenizer(
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": r"(.|.|.|.|.)+[^\w\s.]$"},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        ),
+        r"cannot encode these texts .*retry-limit.*choose another tokenizer.json",
+    ),
     "pickle.json": (pickle.dumps([1]), "utf-8"),
 }
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attnlstm.errors import UserError
 from attnlstm.training.module import ClassificationModule
+from attnlstm.training.run import prepare
 from attnlstm.training.whole_files import replacing
 from benchmarks.faults import differences
 
@@ -96,8 +97,9 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
         ["data.num_workers=2"],
         ["trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.5"],
         ["optimizer=sgd", "scheduler=plateau", "scheduler.patience=0", "trainer.max_steps=36"],
+        ["trainer.precision=64-true", "trainer.limit_train_batches=7"],
     ],
-    ids=["workers", "accumulated gradients", "plateau"],
+    ids=["workers", "accumulated gradients", "plateau", "float64"],
 )
 def test_other_kinds_of_runs(
     run_train: Callable,
@@ -135,6 +137,28 @@ def test_texts(
     monkeypatch.undo()
     run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
     assert differences(tmp_path / "alone", tmp_path / "run") == []
+
+
+def test_data_that_has_changed_is_named(
+    run_train: Callable, stop: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    rows = [f"a fine day {n},good\na dull day {n},bad\n" for n in range(20)]
+    train.write_text("text,label\n" + "".join(rows))
+    test.write_text("text,label\na fine night,good\na dull night,bad\n")
+    files = ["data=text_files", f"data.train={train}", f"data.test={test}"]
+    stop("training_step", 2, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "run", *files, "data.batch_size=4", "model.embedding.size=4")
+    monkeypatch.undo()
+    before = test.read_text()
+    test.write_text(before.replace("night", "week"))
+    with pytest.raises(UserError, match=r"data has changed since .*last.ckpt .*: test rows; bring"):
+        run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    test.write_text(before)
+    train.write_text(train.read_text().replace("fine", "lovely"))
+    with pytest.raises(UserError, match="train rows, validation rows; bring back"):
+        run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 
 def test_what_differs_is_found(alone: Path, tmp_path: Path) -> None:
@@ -336,18 +360,33 @@ def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
     assert differences(alone, tmp_path) == []
 
 
-def test_a_folder_that_somebody_removes_is_not_made_again(
-    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("removed", ["", "/tensorboard"])
+def test_a_folder_that_somebody_removes_is_named(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
 ) -> None:
     original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+    folder = f"{tmp_path / 'run'}{removed}"
 
     def training_step(*arguments: Any) -> Tensor:
-        if next(calls) == 20:
-            shutil.rmtree(tmp_path / "run")
+        if next(calls) == 10:
+            shutil.rmtree(folder)
         return original(*arguments)
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError, match=r"cannot write to .*run: somebody has removed it$"):
+    with pytest.raises(UserError, match=f"cannot write to {folder}: somebody has removed it"):
+        run_train(tmp_path / "run")
+    assert not Path(folder).exists()
+
+
+def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(*arguments: Any) -> Any:
+        shutil.rmtree(tmp_path / "run")
+        return prepare(*arguments)
+
+    monkeypatch.setattr("attnlstm.training.run.prepare", remove)
+    with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import datasets
 from datasets import ClassLabel, Dataset
-from datasets.exceptions import DatasetGenerationError, DatasetsError
+from datasets.exceptions import DatasetGenerationError
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
 from attnlstm.data.arrow_tables import arrow_values
@@ -72,7 +72,7 @@ def load_hub(path: str, subset: str | None = None) -> dict[str, Dataset]:
         # with the Hub out of reach, datasets would try for 24 s before it looks into its cache
         datasets.config.HF_HUB_OFFLINE = is_offline or not (is_folder or _reaches_hub(path))
         return dict(datasets.load_dataset(path, name=subset))
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+    except Exception as error:  # each format's reader has its own kinds
         raise _cannot_load(path, subset, error) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = is_offline

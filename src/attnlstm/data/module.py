@@ -72,6 +72,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         crop: the smallest share of a training sequence that is read, a new piece in every epoch;
             None: all of it.
         seed: with the epoch it decides the order of the training batches.
+        fingerprints: of what the data comes from, by name, for a run that goes on to compare.
 
     Under several processes, `Trainer(use_distributed_sampler=False)` is needed: the batches are
     already dealt out here.
@@ -87,6 +88,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         noise: float = 0.0,
         crop: float | None = None,
         seed: int = 0,
+        fingerprints: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         for name, value, lowest in (
@@ -104,6 +106,11 @@ class SequenceDataModule(lightning.LightningDataModule):
         self.noise = noise
         self.crop = crop
         self.seed = seed
+        self.fingerprints = fingerprints or {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says about the data."""
+        return {"fingerprints": self.fingerprints}
 
     def train_dataloader(self) -> DataLoader[int] | list[Any]:
         # overfit_batches takes the first batches of every epoch, which then have to stay the same

@@ -61,6 +61,7 @@ class TextEncoder:
         self.unknown_id = find_unknown_id(tokenizer)
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # rows of an embedding
         self._tokenizer = tokenizer
+        self.origin = "the tokenizer"  # what messages call it
 
     @classmethod
     def fit(
@@ -114,21 +115,27 @@ class TextEncoder:
             raise UserError(
                 f"data.tokenizer.file={path}: {reason}: choose another tokenizer.json"
             ) from error
-        return cls(tokenizer, max_length=max_length, truncation=truncation)
+        encoder = cls(tokenizer, max_length=max_length, truncation=truncation)
+        encoder.origin = f"data.tokenizer.file={path}"
+        return encoder
 
     def vocabulary(self) -> dict[str, int]:
         """The id of every token, in the tokenizer's own spelling."""
         return self._tokenizer.get_vocab()
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """The ids of every text, in order."""
+        """The ids of every text, in order.
+
+        Raises:
+            UserError: a pattern of the tokenizer takes too long.
+        """
         ids: list[np.ndarray] = []
         full_lengths = np.empty(len(texts), dtype=np.int64)
         unknown = np.empty(len(texts), dtype=np.int64)
         fallback = 0 if self.unknown_id is None else self.unknown_id
         remaining: Iterator[str] = map(replace_surrogates, texts)
         while chunk := list(islice(remaining, CHUNK)):
-            for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+            for encoding in self._encode_chunk(chunk):
                 row = len(ids)
                 all_ids = np.array(encoding.ids or [fallback], dtype=np.int32)
                 kept = all_ids[self._kept(len(all_ids))]
@@ -188,7 +195,19 @@ class TextEncoder:
         )
 
     def _encode_one(self, text: str) -> Encoding:
-        return self._tokenizer.encode(replace_surrogates(text), add_special_tokens=False)
+        return self._encode_chunk([replace_surrogates(text)], offsets=True)[0]
+
+    def _encode_chunk(self, texts: list[str], offsets: bool = False) -> list[Encoding]:
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+        try:
+            return encode(texts, add_special_tokens=False)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library's Rust code
+            # Its search for a pattern such as (a+)+$ gives up after ten million steps.
+            raise UserError(
+                f"{self.origin} cannot encode these texts ({error}): choose another tokenizer.json"
+            ) from error
 
     def _kept(self, length: int) -> slice:
         """Which of `length` tokens are kept."""

@@ -33,6 +33,7 @@ WORD = "|".join(
 # Control and format characters, and variants of the same character, would make words differ that
 # look the same.
 INVISIBLE = r"[[\p{Cc}\p{Cf}\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]&&[^\s]]"
+MOST_NORMALIZERS = 1000
 MOST_GROWTH = 100  # times as long as it was, at most, may a text get by replacements
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -167,7 +168,9 @@ def _check_growth(content: str) -> None:
     Forty that double a letter fill any memory, and the library then ends the whole process.
     """
     growth, found = 1, [json.loads(content).get("normalizer")]
-    while found:
+    for _ in range(MOST_NORMALIZERS):
+        if not found:
+            return
         part = found.pop()
         if isinstance(part, dict):
             found += part.get("normalizers") or []
@@ -176,6 +179,7 @@ def _check_growth(content: str) -> None:
             raise ValueError(
                 f"its normalizer makes texts many times longer, more than {MOST_GROWTH}"
             )
+    raise ValueError(f"it has more than {MOST_NORMALIZERS} normalizers")
 
 
 def find_unknown_id(tokenizer: Tokenizer) -> int | None:

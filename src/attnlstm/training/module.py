@@ -133,6 +133,8 @@ class ClassificationModule(lightning.LightningModule):
         checkpoint["train_loss"] = {"loss_sum": self.loss_sum, "rows_seen": self.rows_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
+            self.double()  # which Lightning does too late: these weights would be rounded
         if "train_loss" in checkpoint:  # not in those of version 0.1
             self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
             self.rows_seen = checkpoint["train_loss"]["rows_seen"]

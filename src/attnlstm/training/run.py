@@ -29,6 +29,7 @@ from attnlstm.data import (
 )
 from attnlstm.data.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.tables import file_fingerprint
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
@@ -106,6 +107,8 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     module, data = prepare(config, rows)
     started = time.monotonic()
     with naming_what_is_left(run_dir):
+        if not run_dir.exists():  # what is written next would make it again, without config.yaml
+            raise FileNotFoundError(run_dir)
         if not resumes:
             forget_earlier_run(run_dir)
         fit(trainer, module, data, stopped)
@@ -137,10 +140,12 @@ class StoppedFit(NamedTuple):
 
     path: of its newest checkpoint.
     progress: what its loggers have.
+    fingerprints: of its data, see `SequenceDataModule`; none in older checkpoints.
     """
 
     path: Path | None = None
     progress: Progress = Progress()
+    fingerprints: dict[str, str] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "StoppedFit":
@@ -152,10 +157,22 @@ class StoppedFit(NamedTuple):
         if not path.exists():
             return cls()
         try:
-            stopped = read_checkpoint(path, key="resume").loaded["resume"]
-            return cls(path, Progress(stopped["metric_rows"], stopped["log_step"]))
-        except (KeyError, TypeError) as error:
+            loaded = read_checkpoint(path, key="resume").loaded
+            stopped, data = loaded["resume"], loaded.get(SequenceDataModule.__qualname__, {})
+            progress = Progress(stopped["metric_rows"], stopped["log_step"])
+            return cls(path, progress, dict(data.get("fingerprints", {})))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is of another version: a run cannot go on with it") from error
+
+    def check_data(self, data: SequenceDataModule) -> None:
+        """Raise a UserError if the data is not what it was when the run was stopped."""
+        now = data.fingerprints
+        changed = [name for name, old in (self.fingerprints or {}).items() if now.get(name) != old]
+        if changed:
+            raise UserError(
+                f"the data has changed since {self.path} was written: {', '.join(changed)}; "
+                "bring back what it was, or start another run"
+            )
 
 
 @contextmanager
@@ -163,23 +180,23 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
     """Say of an error that ends a run which checkpoint there is.
 
     Raises:
-        UserError: in place of an OSError of writing, or while the folder is gone; and of a
+        UserError: in place of an OSError of writing, or of a folder that is gone; and of a
             UserError while there are checkpoints.
     """
     thread_hook, threading.excepthook = threading.excepthook, _leave_to_main_thread
     try:
         yield
     except (OSError, UserError) as error:
-        is_of_writing = isinstance(error, OSError) and error.errno in CANNOT_WRITE
-        if isinstance(error, OSError) and run_dir.exists() and not is_of_writing:
+        removed = _find_removed(error, run_dir) if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and error.errno not in CANNOT_WRITE and removed is None:
             raise  # a bug, which keeps its traceback
         checkpoints = list((run_dir / "checkpoints").glob("*.ckpt"))
         folder, told = show_path(run_dir), [str(error)]
         if isinstance(error, UserError) and not checkpoints:
             raise
         if isinstance(error, OSError):
-            reason = error.strerror or error if run_dir.exists() else "somebody has removed it"
-            told = [f"cannot write to {folder}: {reason}"]
+            reason = (error.strerror or error) if removed is None else "somebody has removed it"
+            told = [f"cannot write to {show_path(removed or run_dir)}: {reason}"]
         if checkpoints:
             newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
             told.append(f"the newest good checkpoint is {show_path(newest)}")
@@ -188,6 +205,16 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
         raise UserError("; ".join(told)) from error
     finally:
         threading.excepthook = thread_hook
+
+
+def _find_removed(error: OSError, run_dir: Path) -> Path | None:
+    """The run's folder, or the one in it that the error is about, if it is gone."""
+    if not run_dir.exists():
+        return run_dir
+    if not isinstance(error.filename, str | bytes):
+        return None
+    folder = Path(os.fsdecode(error.filename)).parent
+    return folder if folder.is_relative_to(run_dir) and not folder.exists() else None
 
 
 def _leave_to_main_thread(failed: threading.ExceptHookArgs) -> None:
@@ -211,6 +238,7 @@ def fit(
     stopped: StoppedFit,
 ) -> None:
     """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+    stopped.check_data(data)
     path = None if stopped.path is None else str(stopped.path)
     if path is not None:
         logger.info("going on with %s", show_path(Path(path)))
@@ -244,6 +272,7 @@ def prepare(
         noise=config.data.noise,
         crop=config.data.crop,
         seed=config.seed,
+        fingerprints=take_fingerprints(config, rows),
     )
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
@@ -259,6 +288,16 @@ def prepare(
     if config.model.embedding.vectors is not None:
         use_vectors(config, module)
     return module, data
+
+
+def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
+    """Digests of the rows of each part, and of the other files that a training begins with."""
+    taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
+    files = {
+        "data.tokenizer.file": config.data.tokenizer.file,
+        "model.embedding.vectors": config.model.embedding.vectors,
+    }
+    return taken | {key: file_fingerprint(Path(file)) for key, file in files.items() if file}
 
 
 def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
