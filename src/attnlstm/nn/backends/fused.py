@@ -68,8 +68,10 @@ def _recurrence(
 class _FusedRecurrence(torch.autograd.Function):
     """One direction of one layer; see `Recurrence` for the shapes."""
 
+    # Not in the newer form with `setup_context`, for which torch reads the signature in every call.
     @staticmethod
     def forward(
+        ctx: Any,
         batch_sizes: Sequence[int],
         cell: Cell,
         reverse: bool,
@@ -90,36 +92,36 @@ class _FusedRecurrence(torch.autograd.Function):
         output = gates.new_empty(gates.size(0), h_0.size(1))  # [N, P]
         norms = LayerNorms.empty(gates.size(0), weights)
 
+        # A call of torch takes longer than a small product: each step makes as few as it can.
         w_hh = weights.weight_hh.T
-        h, c = h_0.clone(), c_0.clone()  # sequences that have no step t keep their state
-        for step in time_steps(batch_sizes, reverse=reverse):
-            size = step.stop - step.start
-            z = gates[step].addmm_(h[:size], w_hh)
+        steps = time_steps(batch_sizes, reverse=reverse)
+        parts = (split_steps(tensor, batch_sizes, reverse) for tensor in (gates, cells, output))
+        h, c = h_0, c_0
+        for step, z, c_t, h_t in zip(steps, *parts, strict=True):
+            h, c = _running(h, h_0, len(z)), _running(c, c_0, len(z))
+            z.addmm_(h, w_hh)
             if norms is not None:
                 norms.normalise_gates_(z, step)
-            sigma(z[:, : 2 * hidden_size])
-            tanh.in_place(z[:, 2 * hidden_size : 3 * hidden_size])
-            sigma(z[:, 3 * hidden_size :])
-            i, f, g, o = z.chunk(4, dim=1)
-            c_t = torch.mul(f, c[:size], out=cells[step]).addcmul_(i, g)
-            c[:size] = c_t
+            i_f, g, o = z.split([2 * hidden_size, hidden_size, hidden_size], dim=1)
+            sigma(i_f)
+            tanh.in_place(g)
+            sigma(o)
+            i, f = i_f.chunk(2, dim=1)
+            c = torch.mul(f, c, out=c_t).addcmul_(i, g)
             if norms is not None:
                 c_t = norms.normalise_cell(c_t, step)
             if weights.weight_hr is None:
-                torch.mul(o, tanh.function(c_t), out=output[step])
+                h = torch.mul(o, tanh.function(c_t), out=h_t)
             else:
-                torch.mm(o * tanh.function(c_t), weights.weight_hr.T, out=output[step])
-            h[:size] = output[step]
+                h = torch.mm(o * tanh.function(c_t), weights.weight_hr.T, out=h_t)
+        last = _last_places(batch_sizes, reverse=reverse, device=data.device)
+        h_n, c_n = output.index_select(0, last), cells.index_select(0, last)
         kept = (None, None) if norms is None else (norms.normalised, norms.rstd)
-        return output, h, c, gates, cells, *kept
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
-        ctx.batch_sizes, ctx.cell, ctx.reverse, *tensors = inputs
-        output, _, _, *intermediate = outputs
-        ctx.mark_non_differentiable(*(tensor for tensor in intermediate if tensor is not None))
+        ctx.batch_sizes, ctx.cell, ctx.reverse = batch_sizes, cell, reverse
+        ctx.mark_non_differentiable(*(part for part in (gates, cells, *kept) if part is not None))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, output, *intermediate)
+        ctx.save_for_backward(data, h_0, c_0, *parameters, output, gates, cells, *kept)
+        return output, h_n, c_n, gates, cells, *kept
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -164,24 +166,31 @@ class _FusedRecurrence(torch.autograd.Function):
         d_c = torch.zeros_like(c_0) if d_c_n is None else d_c_n.clone()
         d_projected = None if weights.weight_hr is None else torch.empty_like(output)
         w_hh = weights.weight_hh.conj()
-        for step in reversed(time_steps(ctx.batch_sizes, reverse=ctx.reverse)):
-            size = step.stop - step.start
-            d_h_t, d_c_t, d_z = d_h[:size], d_c[:size], d_gates[step]
+        steps = time_steps(ctx.batch_sizes, reverse=ctx.reverse)
+        d_i_f_g = d_gates.view(-1, 4, hidden_size)[:, :3]
+        d_o = d_gates[:, 3 * hidden_size :]
+        parts = [d_gates, d_i_f_g, d_o, c_factor, f, output if d_output is None else d_output]
+        split = [split_steps(part, ctx.batch_sizes, ctx.reverse) for part in parts]
+        for step, d_z, d_i_f_g_t, d_o_t, c_factor_t, f_t, d_output_t in zip(
+            reversed(steps), *map(reversed, split), strict=True
+        ):
+            d_h_before, d_c_t = d_h[: len(d_z)], d_c[: len(d_z)]
+            d_h_t = d_h_before
             if d_output is not None:
-                d_h_t += d_output[step]
+                d_h_t += d_output_t
             if weights.weight_hr is not None and d_projected is not None:
                 d_projected[step] = d_h_t
                 d_h_t = d_h_t @ weights.weight_hr.conj()
             if norms is None:
-                d_c_t.addcmul_(d_h_t, c_factor[step])
+                d_c_t.addcmul_(d_h_t, c_factor_t)
             else:
-                d_c_t += norms.cell_backward(d_h_t * c_factor[step], step)
-            d_z.view(size, 4, hidden_size)[:, :3] *= d_c_t.unsqueeze(1)
-            d_z[:, 3 * hidden_size :] *= d_h_t
+                d_c_t += norms.cell_backward(d_h_t * c_factor_t, step)
+            d_i_f_g_t.mul_(d_c_t.unsqueeze(1))
+            d_o_t.mul_(d_h_t)
             if norms is not None:
                 norms.gates_backward_(d_z, step)
-            d_c_t *= f[step]
-            torch.mm(d_z, w_hh, out=d_h[:size])
+            d_c_t *= f_t
+            torch.mm(d_z, w_hh, out=d_h_before)
 
         # The gradients of the input and the weights: one product over all steps each.
         names = ("data", "h_0", "c_0", *Weights._fields)
@@ -204,24 +213,49 @@ class _FusedRecurrence(torch.autograd.Function):
         return (None, None, None, *(found[name] if needs[name] else None for name in names))
 
 
+def split_steps(packed: Tensor, batch_sizes: Sequence[int], reverse: bool) -> Sequence[Tensor]:
+    """The steps of a packed tensor [N, ...], in the order in which they are read."""
+    steps = packed.split(batch_sizes)
+    return steps[::-1] if reverse else steps
+
+
+def _running(state: Tensor, initial: Tensor, size: int) -> Tensor:
+    """The state of the `size` sequences that run at the next step.
+
+    It may have fewer sequences than the one read before it (some have ended) or, in reverse, more
+    (some begin here, from their initial state).
+    """
+    if len(state) < size:
+        return torch.cat([state, initial[len(state) : size]])
+    return state if len(state) == size else state[:size]
+
+
+def _last_places(batch_sizes: Sequence[int], *, reverse: bool, device: torch.device) -> Tensor:
+    """[B]: where the step of each sequence that is read last is."""
+    sizes = torch.tensor(batch_sizes, device="cpu")
+    ranks = torch.arange(batch_sizes[0], device="cpu")
+    if reverse:
+        return ranks.to(device)
+    lengths = (sizes.unsqueeze(1) > ranks).sum(0)
+    return ((sizes.cumsum(0) - sizes)[lengths - 1] + ranks).to(device)
+
+
 def _previous(
     states: Tensor, initial: Tensor, batch_sizes: Sequence[int], *, reverse: bool
 ) -> Tensor:
-    """The state before each step, [N, feature], from the states after each step and at the start.
-
-    A step may have fewer sequences than the one read before it (some have ended) or, in reverse,
-    more (some begin here, from their initial state).
-    """
-    pieces = []
-    before = slice(0, 0)
-    for step in time_steps(batch_sizes, reverse=reverse):
-        size, size_before = step.stop - step.start, before.stop - before.start
-        went_on = states[before.start : before.start + min(size, size_before)]
-        pieces.append([went_on, initial[size_before:size]])
-        before = step
+    """The state before each step, [N, feature], from those after each step and at the start."""
+    sizes = torch.tensor(batch_sizes, device="cpu")
+    batch, steps = batch_sizes[0], torch.arange(len(states), device="cpu")
     if reverse:
-        pieces.reverse()
-    return torch.cat([tensor for piece in pieces for tensor in piece])
+        offsets = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        ranks = steps - offsets
+        following = torch.cat([sizes[1:], sizes.new_zeros(1)]).repeat_interleave(sizes)
+        places = torch.where(
+            ranks < following, batch + steps + sizes.repeat_interleave(sizes), ranks
+        )
+    else:
+        places = batch + steps - torch.cat([sizes[:1], sizes[:-1]]).repeat_interleave(sizes)
+    return torch.cat([initial, states]).index_select(0, places.to(states.device))
 
 
 def _wants_plain_operations() -> bool:
