@@ -151,6 +151,13 @@ def test_overfitting_repeats_the_same_batches():
     assert rows[:2] == rows[2:4] == rows[4:]
 
 
+def test_batches_without_gradients_are_larger():
+    data = make_data(batch_size=4)
+    recorder = fit(data)
+    sizes = {stage: len(recorder.batches[stage][0].targets) for stage in ("train", "validation")}
+    assert sizes == {"train": 4, "validation": len(data.splits["validation"])}
+
+
 def test_batches_of_tokens_in_every_stage():
     data = make_data(batch_tokens=20)
     recorder = fit(data)

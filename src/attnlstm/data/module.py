@@ -17,6 +17,9 @@ from attnlstm.data.batches import (
 )
 from attnlstm.errors import UserError
 
+EVALUATED_AT_ONCE = 4
+"""Training batches in one of validation or test: without gradients these take less memory still."""
+
 
 class ResumableLoader(DataLoader[int]):
     """Trains on the batches of the trainer's epoch, from where a stopped run left off.
@@ -66,6 +69,7 @@ class SequenceDataModule(lightning.LightningDataModule):
     """Batches of the splits "train", "validation" and "test", of which any may be missing.
 
     Args:
+        batch_size: rows of a training batch; one of validation or test has four times as many.
         batch_tokens: steps of a batch, padding included, instead of `batch_size`.
         balanced: whether training rows are drawn so that every class comes equally often.
         noise: standard deviation of the Gaussian noise that is added to training series.
@@ -141,7 +145,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         split, trainer = self.splits[name], self.trainer
         return BucketedBatchSampler(
             split.lengths,
-            self.batch_size,
+            self.batch_size if name == "train" else EVALUATED_AT_ONCE * self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
             rank=trainer.global_rank if trainer else 0,
