@@ -94,19 +94,27 @@ class _FusedRecurrence(torch.autograd.Function):
 
         # A call of torch takes longer than a small product: each step makes as few as it can.
         w_hh = weights.weight_hh.T
-        steps = time_steps(batch_sizes, reverse=reverse)
-        parts = (split_steps(tensor, batch_sizes, reverse) for tensor in (gates, cells, output))
-        h, c = h_0, c_0
-        for step, z, c_t, h_t in zip(steps, *parts, strict=True):
-            h, c = _running(h, h_0, len(z)), _running(c, c_0, len(z))
+        sizes = batch_sizes[::-1] if reverse else batch_sizes
+        i, f, g, o = gates.chunk(4, dim=1)
+        parts = (gates, gates[:, : 2 * hidden_size], i, f, g, o, cells, output)
+        split = (split_steps(part, batch_sizes, reverse=reverse) for part in parts)
+        h, c, running = h_0, c_0, len(h_0)
+        for step, size, z, i_f, i, f, g, o, c_t, h_t in zip(
+            time_steps(batch_sizes, reverse=reverse), sizes, *split, strict=True
+        ):
+            # Some sequences have ended or, in reverse, some begin here from their initial state.
+            if size != running:
+                h, c = (
+                    state[:size] if size < running else torch.cat([state, initial[running:size]])
+                    for state, initial in ((h, h_0), (c, c_0))
+                )
+                running = size
             z.addmm_(h, w_hh)
             if norms is not None:
                 norms.normalise_gates_(z, step)
-            i_f, g, o = z.split([2 * hidden_size, hidden_size, hidden_size], dim=1)
             sigma(i_f)
             tanh.in_place(g)
             sigma(o)
-            i, f = i_f.chunk(2, dim=1)
             c = torch.mul(f, c, out=c_t).addcmul_(i, g)
             if norms is not None:
                 c_t = norms.normalise_cell(c_t, step)
@@ -166,15 +174,19 @@ class _FusedRecurrence(torch.autograd.Function):
         d_c = torch.zeros_like(c_0) if d_c_n is None else d_c_n.clone()
         d_projected = None if weights.weight_hr is None else torch.empty_like(output)
         w_hh = weights.weight_hh.conj()
-        steps = time_steps(ctx.batch_sizes, reverse=ctx.reverse)
+        steps = time_steps(ctx.batch_sizes, reverse=not ctx.reverse)
+        sizes = ctx.batch_sizes if ctx.reverse else ctx.batch_sizes[::-1]
         d_i_f_g = d_gates.view(-1, 4, hidden_size)[:, :3]
         d_o = d_gates[:, 3 * hidden_size :]
         parts = [d_gates, d_i_f_g, d_o, c_factor, f, output if d_output is None else d_output]
-        split = [split_steps(part, ctx.batch_sizes, ctx.reverse) for part in parts]
-        for step, d_z, d_i_f_g_t, d_o_t, c_factor_t, f_t, d_output_t in zip(
-            reversed(steps), *map(reversed, split), strict=True
+        split = (split_steps(part, ctx.batch_sizes, reverse=not ctx.reverse) for part in parts)
+        running = -1
+        for step, size, d_z, d_i_f_g_t, d_o_t, c_factor_t, f_t, d_output_t in zip(
+            steps, sizes, *split, strict=True
         ):
-            d_h_before, d_c_t = d_h[: len(d_z)], d_c[: len(d_z)]
+            if size != running:
+                d_h_before, d_c_t, running = d_h[:size], d_c[:size], size
+                d_c_of_gates = d_c_t.unsqueeze(1)
             d_h_t = d_h_before
             if d_output is not None:
                 d_h_t += d_output_t
@@ -185,7 +197,7 @@ class _FusedRecurrence(torch.autograd.Function):
                 d_c_t.addcmul_(d_h_t, c_factor_t)
             else:
                 d_c_t += norms.cell_backward(d_h_t * c_factor_t, step)
-            d_i_f_g_t.mul_(d_c_t.unsqueeze(1))
+            d_i_f_g_t.mul_(d_c_of_gates)
             d_o_t.mul_(d_h_t)
             if norms is not None:
                 norms.gates_backward_(d_z, step)
@@ -213,21 +225,10 @@ class _FusedRecurrence(torch.autograd.Function):
         return (None, None, None, *(found[name] if needs[name] else None for name in names))
 
 
-def split_steps(packed: Tensor, batch_sizes: Sequence[int], reverse: bool) -> Sequence[Tensor]:
+def split_steps(packed: Tensor, batch_sizes: Sequence[int], *, reverse: bool) -> Sequence[Tensor]:
     """The steps of a packed tensor [N, ...], in the order in which they are read."""
     steps = packed.split(batch_sizes)
     return steps[::-1] if reverse else steps
-
-
-def _running(state: Tensor, initial: Tensor, size: int) -> Tensor:
-    """The state of the `size` sequences that run at the next step.
-
-    It may have fewer sequences than the one read before it (some have ended) or, in reverse, more
-    (some begin here, from their initial state).
-    """
-    if len(state) < size:
-        return torch.cat([state, initial[len(state) : size]])
-    return state if len(state) == size else state[:size]
 
 
 def _last_places(batch_sizes: Sequence[int], *, reverse: bool, device: torch.device) -> Tensor:
