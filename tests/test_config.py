@@ -291,6 +291,21 @@ def test_data_options_that_mean_nothing_to_a_source(source: DataSource, name: st
         assert f"data={choice}" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "callbacks.figures={every_n_epochs: 10}",
+            "10}: the section is null, .*leave the null out",
+        ),
+        ("callbacks.figures.every_n_epochs=10", "=10: the section is null, .*turn it on first"),
+    ],
+)
+def test_settings_of_a_section_that_is_off(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose_config(CONF, "train", TrainConfig, ["callbacks.figures=null", override])
+
+
 def test_data_of_texts_brings_a_model_of_texts() -> None:
     config = compose("data=text_files", "data.train=[a.csv,'b c.csv']", "data.delimiter=';'")
     assert config.data.train == ["a.csv", "b c.csv"]

@@ -115,7 +115,15 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "one class.csv": ("text,label\n" + "a b,x\nc d,x\n" * 4, "has only one class, 'x'"),
     "every row a class.csv": (
         "text,label\n" + "".join(f"text {n},{n}\n" for n in range(6_000)),
-        "6,000 classes.* data.label_column",
+        "more than 5,000 classes.* data.label_column",
+    ),
+    "long label.parquet": (
+        parquet(text=["fine"] * 3, label=["good", "bad", "x" * 20_000_000]),
+        r"label longer than 16,384 characters in .*, 1 row: row 2\.",
+    ),
+    "long text.parquet": (
+        parquet(text=["fine", "dull", "x" * 5_000_000], label=["good", "bad", "bad"]),
+        r"longer than 4 Mi characters in .*, 1 row: row 2\.",
     ),
     "one row of each.csv": ("text,label\na,x\nb,y\n", "no class has a row to spare"),
     "huge field.csv": (GOOD + "a" * (1 << 22) + ",good\n", "longer than 4 Mi char.* row 12"),
@@ -336,7 +344,18 @@ TOKENIZERS: dict[str, tuple[str | bytes, str]] = {
                 "invert": False,
             }
         ),
-        r"cannot encode these texts .*retry-limit.*choose another tokenizer.json",
+        r"no usable tokenizer .*retry-limit.*choose another tokenizer.json",
+    ),
+    "endless alternatives.json": (
+        tokenizer(
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": "(a|a)*b"},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        ),
+        r"no usable tokenizer .*retry-limit.*choose another tokenizer.json",
     ),
     "pickle.json": (pickle.dumps([1]), "utf-8"),
 }

@@ -1,4 +1,8 @@
+import io
+import pickle
 import shutil
+import tarfile
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -190,3 +194,20 @@ class TestHub:
         del splits["test"]
         message = problem_of(open_hub, "user/news")
         assert "data.path=user/news has only the splits unsupervised" in message
+
+
+@pytest.mark.parametrize("ending", ["pickle", "pkl", "pth"])
+def test_pickles_of_a_webdataset_are_refused_and_not_executed(tmp_path, ending):
+    class Touching:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    (tmp_path / "web").mkdir()
+    with tarfile.open(tmp_path / "web" / "train.tar", "w") as archive:
+        for number in range(2):
+            for name, content in ((ending, pickle.dumps(Touching())), ("cls", b"1")):
+                member = tarfile.TarInfo(f"{number}.{name}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    assert str(tmp_path / "web") in problem_of(open_hub, str(tmp_path / "web"))
+    assert not (tmp_path / "executed").exists()

@@ -1,6 +1,7 @@
 """Runs that are stopped and go on, wherever the stop falls: in the end nothing may differ."""
 
 import csv
+import errno
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from attnlstm.errors import UserError
@@ -378,6 +380,21 @@ def test_a_folder_that_somebody_removes_is_named(
     assert not Path(folder).exists()
 
 
+def test_a_folder_of_figures_that_somebody_removes_is_made_again(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+
+    def training_step(*arguments: Any) -> Tensor:
+        if next(calls) == 20:
+            shutil.rmtree(tmp_path / "figures")
+        return original(*arguments)
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    run_train(tmp_path, "callbacks.figures.every_n_epochs=1", figures=True)
+    assert (tmp_path / "figures" / "confusion_matrix.png").exists()
+
+
 def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,6 +432,70 @@ def test_a_loss_or_gradient_that_is_no_number_stops_the_run(
     assert str(told.value).endswith(f"the newest good checkpoint is {newest}")
     weights = torch.load(newest, weights_only=True)["state_dict"].values()
     assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+def test_the_rows_of_all_accumulated_batches_are_named(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = ClassificationModule.training_step, []
+
+    def training_step(module: ClassificationModule, batch: Any, batch_idx: int) -> Tensor:
+        seen.append(batch.rows.tolist())
+        loss = original(module, batch, batch_idx)
+        return loss * torch.nan if len(seen) == 5 else loss
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    with pytest.raises(UserError) as told:
+        run_train(tmp_path, "trainer.accumulate_grad_batches=2")
+    rows = ", ".join(map(str, [*seen[4], *seen[5]]))
+    assert f"NaN or infinite in step 2, training rows {rows}: look at" in str(told.value)
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_with_is_to_be_evaluated(
+    run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = ClassificationModule.training_step, iter(range(1, 1000))
+
+    def training_step(*arguments: Any) -> Tensor:
+        if next(calls) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(*arguments)
+
+    monkeypatch.setattr(ClassificationModule, "training_step", training_step)
+    with pytest.raises(UserError) as told:
+        run_train(tmp_path, "callbacks.checkpoint.save_last=false")
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    assert str(told.value) == (
+        f"cannot write to {tmp_path}: No space left on device; the newest good checkpoint is "
+        f"{best}; no last.ckpt to go on with is there: python evaluate.py ckpt={best}"
+    )
+
+
+@pytest.mark.parametrize("key", ["data.tokenizer.file", "model.embedding.vectors"])
+def test_other_files_that_have_changed_are_named(
+    run_train: Callable,
+    text_files: list[str],
+    stop: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    path = tmp_path / "file"
+    contents = ["was 1 2 3 4 5 6\n", "was 6 5 4 3 2 1\n"]
+    if key == "data.tokenizer.file":
+        vocabularies = [{"[UNK]": 0, "was": 1, word: 2} for word in ("fine", "dull")]
+        contents = [
+            Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")).to_str()
+            for vocabulary in vocabularies
+        ]
+    path.write_text(contents[0])
+    stop("training_step", 2, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_train(tmp_path / "run", *text_files, f"{key}={path}")
+    monkeypatch.undo()
+    path.write_text(contents[1])
+    with pytest.raises(UserError, match=rf"data has changed since .*last.ckpt .*: {key}; bring"):
+        run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 
 def test_kills_at_random_instants() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from attnlstm.data.tables import NOT_UTF8, Record, Table, cannot_read, check_names, is_saved
 from attnlstm.errors import UserError
 
-ROWS_AT_ONCE = 128  # few, as a small file can say that a long text is in each row
+ROWS_AT_ONCE = 16  # few, as a small file can say that a long text is in each row
 LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
 LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value of such a column, on average

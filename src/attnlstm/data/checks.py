@@ -13,9 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.errors import UserError
 from attnlstm.printing import printable, shorten
 
 SHOWN = 10  # rows, and channels of a row, that a message names; of the others it gives the count
+
+LONGEST_LABEL = 1 << 14  # characters; a longer one is a text, from the wrong column
+
+MOST_CLASSES = 5_000
+"""Metrics keep a matrix of all classes against all: with 5,000 it takes 200 MB."""
 
 
 class Problem(NamedTuple):
@@ -119,6 +125,9 @@ def survey(
             will do.
         num_channels: what every series has to have. None: what most of the first series have.
         most_bad: after so many bad rows it stops. None: it never does.
+
+    Raises:
+        UserError: there are more than `MOST_CLASSES` labels, which could fill the memory.
     """
     known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
@@ -130,11 +139,17 @@ def survey(
         problem = find_problem(row, num_channels)
         if problem is None and row.label is None:
             problem = Problem("no label")
+        if problem is None and len(str(row.label)) > LONGEST_LABEL:
+            problem = Problem(f"label longer than {LONGEST_LABEL:,} characters")
         if problem is None and known is not None and row.label not in known:
             problem = Problem(f"label {shorten(str(row.label))!r}, which no training row has,")
         if problem is not None:
             problems[problem.what][row.file].add(row, problem.detail)
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
+        if len(numbers) > MOST_CLASSES:
+            raise UserError(
+                f"{source.name} has more than {MOST_CLASSES:,} classes: check data.label_column"
+            )
         contents.append(_digest(row.value))
         usable.append(problem is None)
         num_bad += problem is not None

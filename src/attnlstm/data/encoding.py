@@ -34,7 +34,7 @@ ROWS_AT_ONCE = 1000
 SIZE_AT_ONCE = 2**24
 """Rows, and characters of texts or numbers of series, that are in memory at a time."""
 
-LAYOUT = f"2, tokenizers {tokenizers.__version__}"
+LAYOUT = f"3, tokenizers {tokenizers.__version__}"
 """Changes with what the same settings and rows are encoded to."""
 
 

@@ -21,9 +21,6 @@ logger = logging.getLogger(__name__)
 MOST_BAD = 10_000
 """Bad rows of a source after which a run that stops at bad rows looks for no more."""
 
-MOST_CLASSES = 5_000
-"""Metrics keep a matrix of all classes against all: with 5,000 it takes 200 MB."""
-
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -129,12 +126,6 @@ def split_sources(
         raise UserError(
             f"{sources['train'].name} has only one class, {shorten(known[0])!r}: there is nothing "
             "to tell apart; check data.label_column"
-        )
-
-    if len(known) > MOST_CLASSES:
-        raise UserError(
-            f"{sources['train'].name} has {len(known):,} classes, more than {MOST_CLASSES:,}: "
-            "check data.label_column"
         )
 
     chosen = {name: found.usable.copy() for name, found in surveys.items()}

@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,12 +13,15 @@ from attnlstm.data.tokenizer import (
     read_tokenizer,
     replace_surrogates,
     train_tokenizer,
+    without_panics_on_stderr,
 )
 from attnlstm.errors import UserError
 
 TRUNCATIONS = ("head", "tail")
 LARGEST_FILE = 1 << 26  # bytes; a vocabulary of 250,000 tokens takes 17 million
-CHUNK = 1024  # texts encoded at once: the library's own results are many times larger than ids
+CHUNK = 1024
+CHUNK_SIZE = 1 << 20
+"""Texts and characters encoded at once: the library's own results take 300 bytes a token."""
 
 
 class EncodedTexts(NamedTuple):
@@ -133,8 +135,7 @@ class TextEncoder:
         full_lengths = np.empty(len(texts), dtype=np.int64)
         unknown = np.empty(len(texts), dtype=np.int64)
         fallback = 0 if self.unknown_id is None else self.unknown_id
-        remaining: Iterator[str] = map(replace_surrogates, texts)
-        while chunk := list(islice(remaining, CHUNK)):
+        for chunk in _chunks(map(replace_surrogates, texts)):
             for encoding in self._encode_chunk(chunk):
                 row = len(ids)
                 all_ids = np.array(encoding.ids or [fallback], dtype=np.int32)
@@ -200,7 +201,8 @@ class TextEncoder:
     def _encode_chunk(self, texts: list[str], offsets: bool = False) -> list[Encoding]:
         encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         try:
-            return encode(texts, add_special_tokens=False)
+            with without_panics_on_stderr():
+                return encode(texts, add_special_tokens=False)
         except (Exception, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of the library's Rust code
@@ -216,6 +218,19 @@ class TextEncoder:
         if self.truncation == "head":
             return slice(self.max_length)
         return slice(length - self.max_length, None)
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        if len(chunk) == CHUNK or (chunk and size + len(text) > CHUNK_SIZE):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += len(text)
+    if chunk:
+        yield chunk
 
 
 def _with_merged_characters(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

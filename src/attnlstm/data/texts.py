@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from attnlstm.config_checks import nearest
-from attnlstm.data.line_tables import NUL, TOO_LONG, is_too_long, is_unicode, open_lines, read_line
+from attnlstm.data.line_tables import (
+    LONGEST_LINE,
+    NUL,
+    TOO_LONG,
+    is_too_long,
+    is_unicode,
+    open_lines,
+    read_line,
+)
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.tables import NOT_UTF8, Record, file_fingerprint, open_table
 from attnlstm.errors import UserError
@@ -231,6 +239,8 @@ def to_row(file: str, record: Record, text_column: str, label_column: str | None
         text, problem = None, NO_TEXT
     elif not isinstance(text, str):
         text, problem = None, NO_STRING
+    elif len(text) > LONGEST_LINE:  # in any kind of file
+        text, problem = None, TOO_LONG
     elif not text or text.isspace():
         text, problem = None, NO_TEXT
     return Row(file, record.number, text, label, problem, record.line)

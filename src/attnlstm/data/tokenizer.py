@@ -7,7 +7,8 @@ a worker process that a DataLoader forks later could wait forever for threads th
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -33,7 +34,9 @@ WORD = "|".join(
 # Control and format characters, and variants of the same character, would make words differ that
 # look the same.
 INVISIBLE = r"[[\p{Cc}\p{Cf}\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]&&[^\s]]"
+LONGEST_WORD = 1000  # characters
 MOST_NORMALIZERS = 1000
+MOST_PATTERNS, LONGEST_PATTERN = 100, 1000  # that are tried, and how many characters of each
 MOST_GROWTH = 100  # times as long as it was, at most, may a text get by replacements
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -110,7 +113,11 @@ def train_tokenizer(
         )
     else:
         raise ValueError(f"kind should be word, character, bpe or unigram, got {kind!r}")
-    tokenizer = _assemble(model, _normalizer(kind, lowercase), pre_tokenizer)
+    normalizer = _normalizer(kind, lowercase)
+    # Training takes a time that grows with the square of a word's length, and a line without spaces
+    # is one word: it is trained on in pieces.
+    pieces = pre_tokenizers.FixedLength(LONGEST_WORD)
+    tokenizer = _assemble(model, normalizer, pre_tokenizers.Sequence([pre_tokenizer, pieces]))
     try:
         tokenizer.train_from_iterator(map(replace_surrogates, texts), trainer)
     except Exception as error:  # the library has no exception of its own
@@ -127,7 +134,7 @@ def train_tokenizer(
         )
     model = _in_fixed_order(tokenizer) if kind == "unigram" else tokenizer.model
     # Anew, without [UNK] as a "special token": in a text these five characters are like any others.
-    return _assemble(model, tokenizer.normalizer, pre_tokenizer)
+    return _assemble(model, normalizer, pre_tokenizer)
 
 
 def read_tokenizer(content: str) -> Tokenizer:
@@ -155,11 +162,55 @@ def read_tokenizer(content: str) -> Tokenizer:
         if _lacks_unknown(json.loads(tokenizer.to_str())["model"]):
             raise ValueError("its model has no token for what it does not know")
         tokenizer.encode("A text.\n", add_special_tokens=False)
+        with without_panics_on_stderr():
+            tokenizer.encode_batch(_searched_for_long(content), add_special_tokens=False)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # Exception, or a panic of its Rust code: no Exception at all
         raise ValueError(f"no usable tokenizer of the tokenizers library: {error}") from error
     return tokenizer
+
+
+@contextmanager
+def without_panics_on_stderr() -> Iterator[None]:
+    """The library's Rust code writes a report of a panic there; its exception says all of it."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _searched_for_long(content: str) -> list[str]:
+    """Short texts in which patterns of a tokenizer.json such as (a|a)*b are searched for too long.
+
+    Each has something that a pattern may want again and again, and then all that may have to be in
+    a text before it is searched at all. The library gives up after ten million steps, but only at
+    one place of a text: a long text in which each place takes a little less would take for ever.
+    """
+    patterns: list[str] = []
+
+    def collect(part: dict[str, Any]) -> dict[str, Any]:
+        patterns.extend(text for text in [part.get("Regex")] if isinstance(text, str))
+        return part
+
+    json.loads(content, object_hook=collect)
+    texts = []
+    for pattern in patterns[:MOST_PATTERNS]:
+        pieces = {
+            *"a1 ",
+            *pattern[:LONGEST_PATTERN],
+            *re.findall(r"\w+", pattern[:LONGEST_PATTERN]),
+        }
+        texts += [f"{piece * 30}! {pattern} a1" for piece in sorted(pieces)]
+    return texts
 
 
 def _check_growth(content: str) -> None:

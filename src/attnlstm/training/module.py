@@ -16,6 +16,7 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassF1Score,
 )
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
@@ -103,8 +104,15 @@ class ClassificationModule(lightning.LightningModule):
         parameters = list(plugin.main_params(optimizer))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         # The scaler of float16 finds infinite gradients by itself, and leaves their steps out.
-        if not torch.isfinite(self.loss_sum + norm if scaler is None else self.loss_sum):
-            rows = ", ".join(map(str, torch.cat(self.rows_of_step).tolist()))
+        is_finite = torch.isfinite(self.loss_sum + norm if scaler is None else self.loss_sum)
+        # All processes stop together: one alone would leave the others waiting for it.
+        if self.trainer.strategy.reduce_boolean_decision(not is_finite, all=False):
+            taken = torch.cat(self.rows_of_step).to(self.device)
+            if self.trainer.world_size > 1:
+                taken = torch.cat(gather_all_tensors(taken))
+            rows = ", ".join(map(str, taken.tolist()))
+            if not self.trainer.is_global_zero:
+                raise SystemExit(2)  # the first process says why
             raise UserError(
                 f"the loss or a gradient is NaN or infinite in step {self.trainer.global_step}, "
                 f"training rows {rows}: look at these rows, or lower optimizer.lr; "

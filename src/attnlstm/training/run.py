@@ -200,7 +200,10 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
         if checkpoints:
             newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
             told.append(f"the newest good checkpoint is {show_path(newest)}")
-        if checkpoints and isinstance(error, OSError):
+        if checkpoints and not {path.stem for path in checkpoints} & {"last", "refit"}:
+            argument = shlex.quote(f"ckpt={show_path(newest)}")
+            told.append(f"no last.ckpt to go on with is there: python evaluate.py {argument}")
+        elif checkpoints and isinstance(error, OSError):
             told.append(f"once it can be written to, python train.py resume={folder} goes on")
         raise UserError("; ".join(told)) from error
     finally:
