@@ -42,8 +42,9 @@ def find_library() -> Path:
     # The compiler alone gets -fopenmp: the threads are to be those of torch's own OpenMP library,
     # which is found at load time. A second one beside it would compete for the cores.
     flags = ["-O3", "-fopenmp", "-Wno-psabi"]
-    flags += ARCHITECTURES.get(torch.backends.cpu.get_cpu_capability(), [])
-    if torch.cpu.get_capabilities().get("amx_bf16"):
+    capability = torch.backends.cpu.get_cpu_capability()
+    flags += ARCHITECTURES.get(capability, [])
+    if capability == "AVX512" and torch.cpu.get_capabilities().get("amx_bf16"):
         flags += ["-mamx-tile", "-mamx-bf16", "-mavx512bf16"]
     depends_on = [
         *(file.read_text(encoding="utf-8") for file in SOURCES),
