@@ -97,7 +97,7 @@ class _FusedRecurrence(torch.autograd.Function):
         sizes = batch_sizes[::-1] if reverse else batch_sizes
         i, f, g, o = gates.chunk(4, dim=1)
         parts = (gates, gates[:, : 2 * hidden_size], i, f, g, o, cells, output)
-        split = (split_steps(part, batch_sizes, reverse=reverse) for part in parts)
+        split = (_split_steps(part, batch_sizes, reverse=reverse) for part in parts)
         h, c, running = h_0, c_0, len(h_0)
         for step, size, z, i_f, i, f, g, o, c_t, h_t in zip(
             time_steps(batch_sizes, reverse=reverse), sizes, *split, strict=True
@@ -179,7 +179,7 @@ class _FusedRecurrence(torch.autograd.Function):
         d_i_f_g = d_gates.view(-1, 4, hidden_size)[:, :3]
         d_o = d_gates[:, 3 * hidden_size :]
         parts = [d_gates, d_i_f_g, d_o, c_factor, f, output if d_output is None else d_output]
-        split = (split_steps(part, ctx.batch_sizes, reverse=not ctx.reverse) for part in parts)
+        split = (_split_steps(part, ctx.batch_sizes, reverse=not ctx.reverse) for part in parts)
         running = -1
         for step, size, d_z, d_i_f_g_t, d_o_t, c_factor_t, f_t, d_output_t in zip(
             steps, sizes, *split, strict=True
@@ -225,7 +225,7 @@ class _FusedRecurrence(torch.autograd.Function):
         return (None, None, None, *(found[name] if needs[name] else None for name in names))
 
 
-def split_steps(packed: Tensor, batch_sizes: Sequence[int], *, reverse: bool) -> Sequence[Tensor]:
+def _split_steps(packed: Tensor, batch_sizes: Sequence[int], *, reverse: bool) -> Sequence[Tensor]:
     """The steps of a packed tensor [N, ...], in the order in which they are read."""
     steps = packed.split(batch_sizes)
     return steps[::-1] if reverse else steps

@@ -10,6 +10,8 @@
 
 #include <immintrin.h>
 
+#include <atomic>
+
 #include "products.h"
 
 namespace attnlstm {
