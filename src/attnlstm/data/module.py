@@ -18,7 +18,7 @@ from attnlstm.data.batches import (
 from attnlstm.errors import UserError
 
 EVALUATED_AT_ONCE = 4
-"""Training batches in one of validation or test: without gradients these take less memory still."""
+"""Training batches in one of validation or test, where nothing is kept for gradients."""
 
 
 class ResumableLoader(DataLoader[int]):

@@ -375,8 +375,8 @@ class LSTM(TorchLSTM):
 def drop_weights(weight: Tensor, probability: float) -> Tensor:
     """F.dropout in training, with the probability rounded to a multiple of 2**-16.
 
-    On the CPU F.dropout takes longer to draw a number for each weight than the LSTM to use them
-    all. Here a number of 64 bits is enough for four.
+    On the CPU F.dropout takes three times as long: it draws a number for each weight, and here one
+    of 64 bits is enough for four.
     """
     if probability == 1:
         return weight * 0
