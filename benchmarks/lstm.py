@@ -40,6 +40,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from attnlstm.data.archive import ArchiveRows
 from attnlstm.data.bbc_news import BBCNews
 from attnlstm.nn import LSTM
+from attnlstm.nn.backends import native
 from attnlstm.tables import print_table
 from benchmarks.machine import describe_machine
 from benchmarks.peers import PEERS
@@ -256,6 +257,7 @@ def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float
 
 def measure_memory(call: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
     """The bytes that a training step has of torch's allocator at its peak."""
+    native.release_memory()  # so that it is handed out, and counted, anew
     with torch.autograd.profiler.profile(profile_memory=True) as profiler:
         run(call, inputs, trains=True)
     events = profiler.kineto_results.events()  # in the order of time; what is freed is negative

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from attnlstm.nn import LSTM
-from attnlstm.nn.backends import BACKENDS, native_build
+from attnlstm.nn.backends import BACKENDS, native, native_build
 from attnlstm.nn.backends.native import multiplies_bfloat16
 
 ONE_CALL = """
@@ -135,11 +135,14 @@ def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> lis
         {"bidirectional": True, "dtype": torch.bfloat16},
     ],
 )
-def test_any_number_of_threads_and_any_run_give_the_same_bits(options: dict) -> None:
+@pytest.mark.parametrize(("batch", "time"), [(13, 300), (70, 60)])  # few sequences, and many
+def test_any_number_of_threads_and_any_run_give_the_same_bits(
+    options: dict, batch: int, time: int
+) -> None:
     torch.manual_seed(0)
     lstm = LSTM(20, 70, **options, backend="native")
-    inputs = torch.randn(300, 13, 20, dtype=lstm.weight_ih_l0.dtype)
-    lengths = torch.randint(1, 301, (13,))
+    inputs = torch.randn(time, batch, 20, dtype=lstm.weight_ih_l0.dtype)
+    lengths = torch.randint(1, time + 1, (batch,))
     threads = torch.get_num_threads()
     try:
         results = []
@@ -233,6 +236,26 @@ def test_calls_leave_no_memory_behind() -> None:
 
     before = call(500)
     assert call(5_000) - before < 2**22  # the smallest of its tensors would take more
+
+
+def test_memory_is_kept_for_one_call_at_a_time() -> None:
+    """What two forwards keep for their backward is large enough here for memory to be kept."""
+    torch.manual_seed(0)
+    lstm = LSTM(2, 160, backend="native")
+    reference = nn.LSTM(2, 160)
+    reference.load_state_dict(lstm.state_dict())
+    for _ in range(2):
+        gradients = []
+        for module in (lstm, reference):
+            batches = torch.randn(2, 60, 40, 2, generator=torch.Generator().manual_seed(1))
+            first, second = (module(batch)[0].square().sum() for batch in batches)
+            native.release_memory()
+            gradients.append(
+                [*torch.autograd.grad(second, module.parameters())]
+                + [*torch.autograd.grad(first, module.parameters())]
+            )
+        for actual, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-4)
 
 
 class Exported(nn.Module):

@@ -44,6 +44,7 @@ struct StepRows {
   explicit StepRows(int64_t steps) : x(steps), h_before(steps), unprojected(steps) {}
 };
 
+// A slice's way back through the time steps; a task for advance_all.
 template <typename T>
 struct Backward {
   const Batch& batch;
@@ -55,19 +56,54 @@ struct Backward {
   Tensor& d_data;                                   // [D, rows, F], undefined: not wanted
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
+  Slice slice;
 
-  void operator()(const Slice& slice) const {
+  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
+  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
+  int64_t input_size = data.size(-1), count = slice.count(batch_size);
+  bool projects = !w_hr.empty();
+
+  int64_t steps_left = slice.steps(batch.sizes);
+  int64_t k = batch.time();  // time steps are before this
+  bool is_finished = false;
+
+  int64_t chunk_steps = steps_of_chunk(kGates * width * int64_t(sizeof(T)), count, steps_left);
+  GatePanels<T> z{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
+  // Of each sequence; d_hidden is that of o * tanh(c), with a projection another than that of h.
+  Tensor c_start, d_h_rows, d_c_rows, d_hidden_rows;
+  std::vector<Real<T>*> first_c, dh, dc, d_hidden;
+  std::vector<const Real<T>*> c, c_before;
+  std::vector<int64_t> places;
+  std::vector<const T*> dz;  // of the steps whose dx is still to be computed
+  std::vector<T*> dx;
+
+  int64_t remaining() const { return steps_left + !is_finished; }
+
+  void advance() {
     const ProductUnit<T> unit_of_products;
-    constexpr int64_t lanes = kLanes<T>;
-    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
-    const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-    const int64_t count = slice.count(batch_size), steps = batch.steps();
-    const int64_t input_size = data.size(-1);
-    const bool projects = !w_hr.empty();
-    const GatePanels<T> z{gates.mutable_data_ptr<T>() + d * gates.stride(0), steps};
-    const Real<T>* c_rows = cells.const_data_ptr<Real<T>>() + d * cells.stride(0);
-    const T* out = output.const_data_ptr<T>();
+    if (dh.empty()) {
+      begin();
+    }
+    dz.clear();
+    dx.clear();
+    for (; k > 0; --k) {
+      const int64_t running = slice.count(batch.sizes[batch.at(k - 1, d)]);
+      if (static_cast<int64_t>(dz.size()) + running > chunk_steps) {
+        break;
+      }
+      step(running);
+    }
+    steps_left -= dz.size();
+    if (d_data.defined()) {
+      multiply_rows(rows_of_dz(0), w_ih[d], dx.data());
+    }
+    if (steps_left == 0) {
+      finish();
+    }
+  }
 
+ private:
+  void begin() {
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
       Tensor result = at::zeros({count, padded(size)}, cells.options());
       for (int64_t number = 0; number < count; ++number) {
@@ -85,92 +121,86 @@ struct Backward {
       }
       return pointers;
     };
-    Tensor c_start = padded_rows(c_0, hidden_size);
-    Tensor d_h_rows = padded_rows(d_h, size_h), d_c_rows = padded_rows(d_c, hidden_size);
-    Tensor d_hidden_rows = projects ? at::zeros({count, width}, cells.options()) : d_h_rows;
-    const std::vector<Real<T>*> dh = row_pointers(d_h_rows), dc = row_pointers(d_c_rows);
-    const std::vector<Real<T>*> d_hidden = row_pointers(d_hidden_rows);
-    const std::vector<Real<T>*> first_c = row_pointers(c_start);
-    std::vector<const Real<T>*> c(count), c_before(count);
-    std::vector<int64_t> places(count);
+    c_start = padded_rows(c_0, hidden_size);
+    d_h_rows = padded_rows(d_h, size_h);
+    d_c_rows = padded_rows(d_c, hidden_size);
+    d_hidden_rows = projects ? at::zeros({count, width}, cells.options()) : d_h_rows;
+    first_c = row_pointers(c_start);
+    dh = row_pointers(d_h_rows);
+    dc = row_pointers(d_c_rows);
+    d_hidden = row_pointers(d_hidden_rows);
+    c.resize(count);
+    c_before.resize(count);
+    places.resize(count);
+  }
 
-    const size_t chunk_steps =
-        std::max<int64_t>(count, kChunkBytes / (kGates * width * int64_t(sizeof(T))));
-    std::vector<const T*> dz;  // of the steps whose dx is still to be computed
-    std::vector<T*> dx;
-    const auto rows_of = [&](const std::vector<const T*>& first, size_t begin) {
-      return Rows<T>{
-          first.data() + begin, int64_t(first.size() - begin), kWidth<T>, z.panel_size()};
-    };
-    const auto finish_chunk = [&] {
+  Rows<T> rows_of_dz(size_t first) const {
+    return {dz.data() + first, int64_t(dz.size() - first), kWidth<T>, z.panel_size()};
+  }
+
+  // The time step before k, of so many running sequences.
+  void step(int64_t running) {
+    constexpr int64_t lanes = kLanes<T>;
+    const int64_t t = batch.at(k - 1, d), before = k > 1 ? batch.at(k - 2, d) : -1;
+    const int64_t running_before = k > 1 ? slice.count(batch.sizes[before]) : 0;
+    const size_t first_dz = dz.size();
+    const Real<T>* c_rows = cells.const_data_ptr<Real<T>>() + d * cells.stride(0);
+    for (int64_t number = 0; number < running; ++number) {
+      const int64_t rank = slice.rank(number), place = batch.place(t, rank);
+      const int64_t row = batch.row(t, rank);
+      places[number] = place;
+      c[number] = c_rows + place * width;
+      c_before[number] = first_c[number];
+      const T* h_before = h_0.const_data_ptr<T>() + (d * batch_size + batch.order[rank]) * size_h;
+      if (number < running_before) {
+        c_before[number] = c_rows + batch.place(before, rank) * width;
+        h_before =
+            output.const_data_ptr<T>() + (batch.row(before, rank) * directions + d) * size_h;
+      }
+      step_rows[d].x[place] = data.const_data_ptr<T>() + row * input_size;
+      step_rows[d].h_before[place] = h_before;
+      dz.push_back(z.at(0, place));
       if (d_data.defined()) {
-        multiply_rows(rows_of(dz, 0), w_ih[d], dx.data());
+        dx.push_back(d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size);
       }
-      dz.clear();
-      dx.clear();
-    };
-
-    for (int64_t k = batch.time() - 1; k >= 0; --k) {
-      const int64_t t = batch.at(k, d), running = slice.count(batch.sizes[t]);
-      const int64_t before = k > 0 ? batch.at(k - 1, d) : -1;
-      const int64_t running_before = k > 0 ? slice.count(batch.sizes[before]) : 0;
-      if (dz.size() + running > chunk_steps) {
-        finish_chunk();
-      }
-      const size_t chunk_begin = dz.size();
-      for (int64_t number = 0; number < running; ++number) {
-        const int64_t rank = slice.rank(number), place = batch.place(t, rank);
-        const int64_t row = batch.row(t, rank);
-        places[number] = place;
-        c[number] = c_rows + place * width;
-        c_before[number] = first_c[number];
-        const T* h_before =
-            h_0.const_data_ptr<T>() + (d * batch_size + batch.order[rank]) * size_h;
-        if (number < running_before) {
-          c_before[number] = c_rows + batch.place(before, rank) * width;
-          h_before = out + (batch.row(before, rank) * directions + d) * size_h;
-        }
-        step_rows[d].x[place] = data.const_data_ptr<T>() + row * input_size;
-        step_rows[d].h_before[place] = h_before;
-        dz.push_back(z.at(0, place));
-        if (d_data.defined()) {
-          dx.push_back(d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size);
-        }
-        if (d_output.defined()) {
-          const T* from = d_output.const_data_ptr<T>() + (row * directions + d) * size_h;
-          for (int64_t unit = 0; unit < size_h; unit += lanes) {
-            store(load(dh[number] + unit) + load(from + unit, size_h - unit), dh[number] + unit);
-          }
+      if (d_output.defined()) {
+        const T* from = d_output.const_data_ptr<T>() + (row * directions + d) * size_h;
+        for (int64_t unit = 0; unit < size_h; unit += lanes) {
+          store(load(dh[number] + unit) + load(from + unit, size_h - unit), dh[number] + unit);
         }
       }
-      if (projects) {
-        for (int64_t number = 0; number < running; ++number) {
-          for (int64_t unit = 0; unit < size_h; unit += lanes) {
-            const int64_t panel = d * d_projected.size(1) + unit / kWidth<T>;
-            T* to = d_projected.mutable_data_ptr<T>() + (panel * steps + places[number]) * kWidth<T>;
-            store(load(dh[number] + unit), to + unit % kWidth<T>);
-          }
-        }
-        if constexpr (std::is_same_v<T, Real<T>>) {
-          multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], d_hidden.data());
-        }
-      }
-      for (int64_t unit = 0; unit < width; unit += lanes) {
-        for (int64_t number = 0; number < running; ++number) {
-          T* hidden = nullptr;
-          if (projects) {
-            hidden = unprojected.mutable_data_ptr<T>() + (d * steps + places[number]) * width;
-            step_rows[d].unprojected[places[number]] = hidden;
-            hidden += unit;
-          }
-          cell_backward(
-              z.at(unit / lanes, places[number]), c[number] + unit, c_before[number] + unit,
-              d_hidden[number] + unit, dc[number] + unit, hidden);
-        }
-      }
-      multiply_rows(rows_of(dz, chunk_begin), w_hh[d], dh.data());
     }
-    finish_chunk();
+    if (projects) {
+      for (int64_t number = 0; number < running; ++number) {
+        for (int64_t unit = 0; unit < size_h; unit += lanes) {
+          const int64_t panel = d * d_projected.size(1) + unit / kWidth<T>;
+          const int64_t first = (panel * batch.steps() + places[number]) * kWidth<T>;
+          T* to = d_projected.mutable_data_ptr<T>() + first;
+          store(load(dh[number] + unit), to + unit % kWidth<T>);
+        }
+      }
+      if constexpr (std::is_same_v<T, Real<T>>) {
+        multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], d_hidden.data());
+      }
+    }
+    for (int64_t unit = 0; unit < width; unit += lanes) {
+      for (int64_t number = 0; number < running; ++number) {
+        T* hidden = nullptr;
+        if (projects) {
+          const int64_t first = (d * batch.steps() + places[number]) * width;
+          hidden = unprojected.mutable_data_ptr<T>() + first;
+          step_rows[d].unprojected[places[number]] = hidden;
+          hidden += unit;
+        }
+        cell_backward(
+            z.at(unit / lanes, places[number]), c[number] + unit, c_before[number] + unit,
+            d_hidden[number] + unit, dc[number] + unit, hidden);
+      }
+    }
+    multiply_rows(rows_of_dz(first_dz), w_hh[d], dh.data());
+  }
+
+  void finish() {
     for (int64_t number = 0; number < count; ++number) {
       const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
       std::copy_n(dh[number], size_h, d_h.mutable_data_ptr<T>() + sequence * size_h);
@@ -182,6 +212,7 @@ struct Backward {
         });
       }
     }
+    is_finished = true;
   }
 };
 
@@ -195,92 +226,109 @@ constexpr int64_t kStepsAtOnce = kDepth<T>;
 template <>
 constexpr int64_t kStepsAtOnce<BFloat16> = 512;
 
-// The sums over all steps of left[step]^T panel[step], [panel, left, 4 vectors], for `count`
-// panels [step, 4 vectors] one after the other; the left sides are next to each other. Always in
-// the same order, whatever the number of threads.
+// One side of a sum over all steps, and the rows of a weight's gradient that it is for: rows[0] is that
+// of the first panel's first column, nullptr is padding.
 template <typename T>
-Tensor sum_over_steps(
-    const std::vector<Columns<T>>& lefts, const T* panels, int64_t count, int64_t steps,
-    const at::TensorOptions& options) {
-  const ProductUnit<T> unit_of_products;
-  constexpr int64_t steps_at_once = kStepsAtOnce<T>;
-  int64_t size = 0;
-  for (const auto& left : lefts) {
-    size += left.count;
-  }
-  Tensor sums = at::empty({count, size, kWidth<T>}, options);
-  if (steps == 0) {
-    sums.zero_();
-  }
-  const int64_t row_bytes = size * int64_t(sizeof(T));
-  // bfloat16's left sides are copied for each group; to do so once is worth more than the cache.
-  const int64_t group = kPack<T> > 1
-      ? count : std::max<int64_t>(1, kSumsBytes / (row_bytes * kWidth<T>));
-  const int64_t block = std::max<int64_t>(1, kSumsBytes / row_bytes / steps_at_once) * steps_at_once;
-  for (int64_t first = 0; first < count; first += group) {
-    for (int64_t block_begin = 0; block_begin < steps; block_begin += block) {
-      const int64_t block_end = std::min(steps, block_begin + block);
-      using Arranged = std::decay_t<decltype(arrange(lefts[0], 0))>;
-      std::vector<Arranged> arranged;
-      for (int64_t begin = block_begin; begin < block_end; begin += steps_at_once) {
-        for (const auto& left : lefts) {
-          arranged.push_back(arrange(
-              Columns<T>{left.first + begin, left.count},
-              std::min(block_end - begin, steps_at_once)));
+struct Left {
+  const T* const* first;  // of each step
+  int64_t size;
+  T* const* rows;
+};
+
+// The sums over all steps of left[step]^T panel[step] for `count` panels [step, 4 vectors] one after
+// the other; a task for advance_all. Always in the same order, whatever the number of threads.
+template <typename T>
+struct SumOverSteps {
+  std::vector<Left<T>> lefts;
+  const T* panels;
+  int64_t count, steps;
+  at::TensorOptions options;  // of the sums
+
+  int64_t done = 0;  // steps
+  Tensor sums;       // [panel, left, 4 vectors]
+  bool is_finished = false;
+
+  int64_t remaining() const { return (steps - done) * count + !is_finished; }
+
+  void advance() {
+    const ProductUnit<T> unit_of_products;
+    constexpr int64_t steps_at_once = kStepsAtOnce<T>;
+    int64_t size = 0;
+    for (const auto& left : lefts) {
+      size += left.size;
+    }
+    if (!sums.defined()) {
+      sums = steps > 0 ? at::empty({count, size, kWidth<T>}, options)
+                       : at::zeros({count, size, kWidth<T>}, options);
+    }
+    const int64_t fitting = kSumsBytes / (size * int64_t(sizeof(T)));
+    const int64_t part = std::max<int64_t>(1, std::min(fitting, steps / kParts) / steps_at_once);
+    const int64_t end = std::min(steps, done + part * steps_at_once);
+
+    using Arranged = std::decay_t<decltype(arrange(Columns<T>{}, 0))>;
+    std::vector<Arranged> arranged;
+    for (int64_t begin = done; begin < end; begin += steps_at_once) {
+      for (const auto& left : lefts) {
+        arranged.push_back(arrange(
+            Columns<T>{left.first + begin, left.size}, std::min(end - begin, steps_at_once)));
+      }
+    }
+    for (int64_t panel = 0; panel < count; ++panel) {
+      auto left = arranged.begin();
+      for (int64_t begin = done; begin < end; begin += steps_at_once) {
+        const int64_t depth = std::min(end - begin, steps_at_once);
+        const T* right = arrange_panel(panels + (panel * steps + begin) * kWidth<T>, depth);
+        Real<T>* sum = sums.mutable_data_ptr<Real<T>>() + panel * size * kWidth<T>;
+        for (size_t number = 0; number < lefts.size(); ++number, ++left) {
+          multiply_panel<kGates>(
+              *left, right, depth, [&](int64_t row, auto* products, int rows) {
+                Real<T>* to = sum + row * kWidth<T>;
+                for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
+                  store(begin == 0 ? products[0][n] : load(to) + products[0][n], to);
+                }
+              });
+          sum += left->count * kWidth<T>;
         }
       }
-      for (int64_t panel = first; panel < std::min(count, first + group); ++panel) {
-        auto left = arranged.begin();
-        for (int64_t begin = block_begin; begin < block_end; begin += steps_at_once) {
-          const int64_t depth = std::min(block_end - begin, steps_at_once);
-          const T* right = arrange_panel(panels + (panel * steps + begin) * kWidth<T>, depth);
-          Real<T>* sum = sums.mutable_data_ptr<Real<T>>() + panel * size * kWidth<T>;
-          for (size_t number = 0; number < lefts.size(); ++number, ++left) {
-            multiply_panel<kGates>(
-                *left, right, depth, [&](int64_t row, auto* products, int rows) {
-                  Real<T>* to = sum + row * kWidth<T>;
-                  for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
-                    store(begin == 0 ? products[0][n] : load(to) + products[0][n], to);
-                  }
-                });
-            sum += left->count * kWidth<T>;
+    }
+    done = end;
+    if (done == steps) {
+      finish();
+    }
+  }
+
+ private:
+  void finish() {
+    constexpr int64_t block = 64;  // rows of sums, which stay in the first-level cache
+    int64_t first_left = 0;
+    for (const auto& left : lefts) {
+      for (int64_t panel = 0; panel < count; ++panel) {
+        const Real<T>* from =
+            sums.const_data_ptr<Real<T>>() + (panel * sums.size(1) + first_left) * kWidth<T>;
+        for (int64_t begin = 0; begin < left.size; begin += block) {
+          for (int64_t column = 0; column < kWidth<T>; ++column) {
+            T* to = left.rows[panel * kWidth<T> + column];
+            for (int64_t k = begin; to && k < std::min(left.size, begin + block); ++k) {
+              to[k] = from[k * kWidth<T> + column];
+            }
           }
         }
       }
+      first_left += left.size;
     }
+    is_finished = true;
   }
-  return sums;
-}
+};
 
-// Sums [panel, left, 4 vectors] into rows of a weight's gradient, of which rows[0] is that of the
-// first panel's first column; nullptr is padding.
+// So many of a direction's `panels` are one task: few enough that their sums stay in the cache and
+// that there are two tasks or more for each thread. bfloat16's left sides are copied for each task; to
+// do so once is worth more.
 template <typename T>
-void store_sums(const Tensor& sums, int64_t first_left, int64_t size, T* const* rows) {
-  constexpr int64_t block = 64;  // rows of sums, which stay in the first-level cache
-  for (int64_t panel = 0; panel < sums.size(0); ++panel) {
-    const Real<T>* from =
-        sums.const_data_ptr<Real<T>>() + (panel * sums.size(1) + first_left) * kWidth<T>;
-    for (int64_t begin = 0; begin < size; begin += block) {
-      for (int64_t column = 0; column < kWidth<T>; ++column) {
-        T* to = rows[panel * kWidth<T> + column];
-        for (int64_t k = begin; to && k < std::min(size, begin + block); ++k) {
-          to[k] = from[k * kWidth<T> + column];
-        }
-      }
-    }
-  }
-}
-
-// Calls work(direction, begin, end) for ranges of panels.
-template <typename Work>
-void for_each_range(int64_t directions, int64_t panels, Work work) {
-  at::parallel_for(0, directions * panels, 1, [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const int64_t d = begin / panels, stop = std::min(end, (d + 1) * panels);
-      work(d, begin - d * panels, stop - d * panels);
-      begin = stop;
-    }
-  });
+int64_t panels_of_task(int64_t directions, int64_t panels, int64_t left_size) {
+  const int64_t tasks = count_threads() * (kPack<T> > 1 ? 1 : 2);
+  const int64_t shared_out = std::max<int64_t>(1, directions * panels / tasks);
+  const int64_t fitting = kSumsBytes / (left_size * kWidth<T> * int64_t(sizeof(T)));
+  return kPack<T> > 1 ? shared_out : std::clamp<int64_t>(fitting, 1, shared_out);
 }
 
 template <typename T>
@@ -328,41 +376,52 @@ Gradients backward_as(
     unprojected = at::empty({directions, steps, width}, options);
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
-  for_each_slice(
-      directions, h_0.size(1),
-      Backward<T>{
-          batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
-          d_projected, unprojected, step_rows});
+  std::vector<Backward<T>> slices;
+  for (const Slice& slice : slices_of(directions, h_0.size(1), batch.sizes, w_hh[0].storage.nbytes())) {
+    slices.push_back(
+        {batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
+         d_projected, unprojected, step_rows, slice});
+  }
+  advance_all(slices);
 
   const T one = 1;  // the left side of the bias
   const std::vector<const T*> ones(steps, &one);
-  for_each_range(directions, width / kLanes<T>, [&](int64_t d, int64_t begin, int64_t end) {
-    const T* panels = gates.const_data_ptr<T>() + d * gates.stride(0) + begin * steps * kWidth<T>;
-    const Tensor sums = sum_over_steps<T>(
-        {{step_rows[d].x.data(), input_size}, {step_rows[d].h_before.data(), size_h},
-         {ones.data(), 1}},
-        panels, end - begin, steps, cells.options());
-    int64_t left = 0;
-    const auto store_gradient = [&](Tensor& gradient, int64_t size) {
-      const auto rows = gate_rows(gradient.mutable_data_ptr<T>(), hidden_size, size);
-      store_sums(sums, left, size, rows.data() + begin * kWidth<T>);
-      left += size;
-    };
-    store_gradient(gradients[d].w_ih, input_size);
-    store_gradient(gradients[d].w_hh, size_h);
-    store_gradient(gradients[d].b_ih, 1);
-  });
-  for_each_range(directions, projection_panels, [&](int64_t d, int64_t begin, int64_t end) {
-    const T* panels = d_projected.const_data_ptr<T>() + d * d_projected.stride(0) +
-                      begin * steps * kWidth<T>;
-    const Tensor sums = sum_over_steps<T>(
-        {{step_rows[d].unprojected.data(), width}}, panels, end - begin, steps, cells.options());
-    std::vector<T*> rows(end * kWidth<T>);
-    for (int64_t row = 0; row < std::min<int64_t>(rows.size(), size_h); ++row) {
-      rows[row] = gradients[d].w_hr.mutable_data_ptr<T>() + row * hidden_size;
+  std::vector<std::vector<T*>> rows;  // of gradients
+  rows.reserve(directions * 4);
+  std::vector<SumOverSteps<T>> sums;
+  const auto sum = [&](const std::vector<Left<T>>& lefts, const T* panels, int64_t count) {
+    int64_t left_size = 0;
+    for (const Left<T>& left : lefts) {
+      left_size += left.size;
     }
-    store_sums(sums, 0, hidden_size, rows.data() + begin * kWidth<T>);
-  });
+    const int64_t at_once = panels_of_task<T>(directions, count, left_size);
+    for (int64_t first = 0; first < count; first += at_once) {
+      sums.push_back(
+          {lefts, panels + first * steps * kWidth<T>, std::min(at_once, count - first), steps,
+           cells.options()});
+      for (Left<T>& left : sums.back().lefts) {
+        left.rows += first * kWidth<T>;
+      }
+    }
+  };
+  for (int64_t d = 0; d < directions; ++d) {
+    const auto left = [&](const std::vector<const T*>& first, Tensor& gradient, int64_t size) {
+      rows.push_back(gate_rows(gradient.mutable_data_ptr<T>(), hidden_size, size));
+      return Left<T>{first.data(), size, rows.back().data()};
+    };
+    sum({left(step_rows[d].x, gradients[d].w_ih, input_size),
+         left(step_rows[d].h_before, gradients[d].w_hh, size_h), left(ones, gradients[d].b_ih, 1)},
+        gates.const_data_ptr<T>() + d * gates.stride(0), width / kLanes<T>);
+    if (projection_panels > 0) {
+      rows.emplace_back(projection_panels * kWidth<T>);
+      for (int64_t row = 0; row < size_h; ++row) {
+        rows.back()[row] = gradients[d].w_hr.mutable_data_ptr<T>() + row * hidden_size;
+      }
+      sum({{step_rows[d].unprojected.data(), hidden_size, rows.back().data()}},
+          d_projected.const_data_ptr<T>() + d * d_projected.stride(0), projection_panels);
+    }
+  }
+  advance_all(sums);
   for (int64_t d = 0; d < directions; ++d) {
     if (weights[d].b_ih.defined()) {
       gradients[d].b_hh = gradients[d].b_ih.clone();  // its own: a caller may scale it in place

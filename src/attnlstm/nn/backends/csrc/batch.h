@@ -1,13 +1,8 @@
-// Which sequences run at which time step, where their steps lie, and which thread takes which.
+// Which sequences run at which time step, and where their steps lie.
 
 #pragma once
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -84,47 +79,5 @@ struct Batch {
   std::vector<int64_t> first_places, first_rows;  // of each time step
   int64_t steps_ = 0, row_distance, padding_distance, padded_time;
 };
-
-// A thread's share: of one direction the rank `first` and every `stride`-th after it. Sequences do
-// not see each other, so that the threads never wait for one another; dealt out by rank, every
-// slice gets as many long ones.
-struct Slice {
-  int64_t direction, first, stride;
-
-  int64_t count(int64_t batch_size) const {
-    return batch_size > first ? (batch_size - first + stride - 1) / stride : 0;
-  }
-  int64_t rank(int64_t number) const { return first + number * stride; }
-};
-
-// Calls work(slice) for every direction and slice. What is computed of a sequence does not depend on
-// the slice that it is in, so that any number of threads gives the same results.
-template <typename Work>
-void for_each_slice(int64_t directions, int64_t batch_size, Work work) {
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const int64_t slices = std::min(
-      (threads + directions - 1) / directions, std::max<int64_t>(batch_size, 1));
-  at::parallel_for(0, directions * slices, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t number = begin; number < end; ++number) {
-      work(Slice{number / slices, number % slices, slices});
-    }
-  });
-}
-
-// A tensor that is about to be written. The system hands out memory in pages of 4 KiB, which for
-// large tensors costs a tenth of a training step; asked for it, it does so in pages of 2 MiB.
-inline Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  Tensor tensor = at::empty(sizes, options);
-#ifdef __linux__
-  constexpr uintptr_t page = 4096, huge_page = 2 * 1024 * 1024;
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + tensor.nbytes()) / page * page;
-  if (last > first + huge_page) {
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-  }
-#endif
-  return tensor;
-}
 
 }  // namespace attnlstm

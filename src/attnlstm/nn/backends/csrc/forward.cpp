@@ -9,6 +9,7 @@
 namespace attnlstm {
 namespace {
 
+// A slice's way through the time steps; a task for advance_all.
 template <typename T>
 struct Forward {
   const Batch& batch;
@@ -17,127 +18,158 @@ struct Forward {
   const Tensor& bias;                               // [D, 4 * padded H]
   bool keep;                                        // for the backward
   Tensor &output, &h_n, &c_n, &gates, &cells;
+  Slice slice;
 
-  void operator()(const Slice& slice) const {
+  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
+  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
+  int64_t input_size = data.size(-1), count = slice.count(batch_size);
+  bool projects = !w_hr.empty();
+
+  int64_t steps_left = slice.steps(batch.sizes);
+  int64_t k = 0;  // time steps are behind
+  bool is_finished = false;
+
+  // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
+  std::vector<const T*> h;
+  std::vector<Real<T>*> c, new_c;
+  std::vector<T*> new_h, unprojected;
+  Tensor c_rows, unprojected_rows;
+
+  int64_t chunk_steps = steps_of_chunk(kGates * width * int64_t(sizeof(Real<T>)), count, steps_left);
+  GatePanels<T> kept{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
+  // The pre-activations are where the gates will be kept, unless these are rounded or not kept.
+  bool in_place = keep && std::is_same_v<T, Real<T>>;
+  Tensor chunk;
+  GatePanels<Real<T>> z{reinterpret_cast<Real<T>*>(kept.first), kept.steps};
+  std::vector<const T*> inputs;
+  std::vector<int64_t> places, kept_places;  // of a chunk in z, of a time step in `kept`
+
+  int64_t remaining() const { return steps_left + !is_finished; }
+
+  void advance() {
     const ProductUnit<T> unit_of_products;
-    constexpr int64_t lanes = kLanes<T>;
-    const int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
-    const int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-    const int64_t input_size = data.size(-1), count = slice.count(batch_size);
-    const bool projects = !w_hr.empty();
-    const T* x = data.const_data_ptr<T>();
-    T* out = output.mutable_data_ptr<T>();
+    if (h.empty()) {
+      begin();
+    }
+    project_inputs();
+    steps_left -= places.size();
+    for (size_t first = 0; first < places.size(); ++k) {
+      first += step(places.data() + first);
+    }
+    if (steps_left == 0) {
+      finish();
+    }
+  }
 
-    // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
-    std::vector<const T*> h(count);
-    std::vector<Real<T>*> c(count), new_c(count);
-    Tensor c_rows = at::zeros({count, width}, cells.options());
+ private:
+  void begin() {
+    h.resize(count);
+    c.resize(count);
+    new_h.resize(count);
+    new_c.resize(count);
+    kept_places.resize(count);
+    c_rows = at::zeros({count, width}, cells.options());
     for (int64_t number = 0; number < count; ++number) {
       const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
       h[number] = h_0.const_data_ptr<T>() + sequence * size_h;
       c[number] = c_rows.mutable_data_ptr<Real<T>>() + number * width;
       std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
     }
-
-    const int64_t chunk_steps =
-        std::max<int64_t>(count, kChunkBytes / (kGates * width * int64_t(sizeof(Real<T>))));
-    const GatePanels<T> kept{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
-    // The pre-activations are where the gates will be kept, unless these are rounded or not kept.
-    const bool in_place = keep && std::is_same_v<T, Real<T>>;
-    Tensor chunk, unprojected_rows;
-    GatePanels<Real<T>> z{reinterpret_cast<Real<T>*>(kept.first), kept.steps};
     if (!in_place) {
       chunk = at::empty({chunk_steps, kGates * width}, cells.options());
       z = {chunk.mutable_data_ptr<Real<T>>(), chunk_steps};
     }
     if (projects) {
       unprojected_rows = at::empty({count, width}, data.options());
-    }
-    std::vector<const T*> inputs;
-    std::vector<int64_t> places;  // of each input's pre-activations in z
-    std::vector<int64_t> kept_places(count);
-    std::vector<T*> new_h(count), unprojected(count);
-    for (int64_t number = 0; projects && number < count; ++number) {
-      unprojected[number] = unprojected_rows.mutable_data_ptr<T>() + number * width;
-    }
-
-    for (int64_t k = 0, end = 0; k < batch.time(); k = end) {
-      // W_ih x + b of a chunk of time steps.
-      inputs.clear();
-      places.clear();
-      for (; end < batch.time(); ++end) {
-        const int64_t t = batch.at(end, d), running = slice.count(batch.sizes[t]);
-        if (static_cast<int64_t>(inputs.size()) + running > chunk_steps) {
-          break;
-        }
-        for (int64_t number = 0; number < running; ++number) {
-          const int64_t rank = slice.rank(number);
-          places.push_back(in_place ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
-          inputs.push_back(x + batch.row(t, rank) * input_size);
-        }
+      for (int64_t number = 0; number < count; ++number) {
+        unprojected.push_back(unprojected_rows.mutable_data_ptr<T>() + number * width);
       }
-      const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
-      multiply_gates(
-          Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d],
-          [&](int64_t row, int64_t panel, auto& sums) {
-            Real<T>* to = z.at(panel, places[row]);
+    }
+  }
+
+  // W_ih x + b of a chunk of time steps.
+  void project_inputs() {
+    inputs.clear();
+    places.clear();
+    for (int64_t next = k; next < batch.time(); ++next) {
+      const int64_t t = batch.at(next, d), running = slice.count(batch.sizes[t]);
+      if (static_cast<int64_t>(inputs.size()) + running > chunk_steps) {
+        break;
+      }
+      for (int64_t number = 0; number < running; ++number) {
+        const int64_t rank = slice.rank(number);
+        places.push_back(in_place ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
+        inputs.push_back(data.const_data_ptr<T>() + batch.row(t, rank) * input_size);
+      }
+    }
+    const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
+    multiply_gates(
+        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d],
+        [&](int64_t row, int64_t panel, auto& sums) {
+          Real<T>* to = z.at(panel, places[row]);
+          for (int64_t gate = 0; gate < kGates; ++gate) {
+            const int64_t first = gate * kLanes<T>;
+            store(sums[gate] + load(b + panel * kWidth<T> + first), to + first);
+          }
+        });
+  }
+
+  // The next time step, with W_ih x + b at these places of z; the number of its sequences.
+  int64_t step(const int64_t* place) {
+    constexpr int64_t lanes = kLanes<T>;
+    const int64_t t = batch.at(k, d), running = slice.count(batch.sizes[t]);
+    for (int64_t number = 0; number < running; ++number) {
+      const int64_t rank = slice.rank(number);
+      kept_places[number] = batch.place(t, rank);
+      new_h[number] = output.mutable_data_ptr<T>() + (batch.row(t, rank) * directions + d) * size_h;
+      new_c[number] =
+          keep ? cells.mutable_data_ptr<Real<T>>() + (d * batch.steps() + kept_places[number]) * width
+               : c[number];
+    }
+    multiply_gates(
+        Rows<T>{h.data(), running}, w_hh[d],
+        [&, z = z, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
+          const Real<T>* from = z.at(panel, place[row]);
+          for (int64_t gate = 0; gate < kGates; ++gate) {
+            sums[gate] += load(from + gate * lanes);
+          }
+          activate(sums);
+          if (keep) {
+            T* to = kept.at(panel, kept_places[row]);
             for (int64_t gate = 0; gate < kGates; ++gate) {
-              store(sums[gate] + load(b + panel * kWidth<T> + gate * lanes), to + gate * lanes);
+              store(sums[gate], to + gate * lanes);
             }
-          });
-
-      const int64_t* place = places.data();
-      for (int64_t step = k; step < end; ++step) {
-        const int64_t t = batch.at(step, d), running = slice.count(batch.sizes[t]);
-        for (int64_t number = 0; number < running; ++number) {
-          const int64_t rank = slice.rank(number);
-          new_h[number] = out + (batch.row(t, rank) * directions + d) * size_h;
-          kept_places[number] = batch.place(t, rank);
-          new_c[number] = keep ? cells.mutable_data_ptr<Real<T>>() +
-                                     (d * batch.steps() + kept_places[number]) * width
-                               : c[number];
-        }
-        multiply_gates(
-            Rows<T>{h.data(), running}, w_hh[d],
-            [&](int64_t row, int64_t panel, auto& sums) {
-              const Real<T>* from = z.at(panel, place[row]);
-              for (int64_t gate = 0; gate < kGates; ++gate) {
-                sums[gate] += load(from + gate * lanes);
-              }
-              activate(sums);
-              if (keep) {
-                T* to = kept.at(panel, kept_places[row]);
-                for (int64_t gate = 0; gate < kGates; ++gate) {
-                  store(sums[gate], to + gate * lanes);
-                }
-              }
-              const int64_t unit = panel * lanes;
-              const auto& [i, f, g, o] = sums;
-              const Vector<T> c_t = f * load(c[row] + unit) + i * g;
-              store(c_t, new_c[row] + unit);
-              const Vector<T> h_t = o * tanh(c_t);
-              if (projects) {
-                store(h_t, unprojected[row] + unit);
-              } else {
-                store(h_t, new_h[row] + unit, hidden_size - unit);
-              }
-            });
-        if (projects) {
-          multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], new_h.data());
-        }
-        std::copy_n(new_h.begin(), running, h.begin());
-        std::copy_n(new_c.begin(), running, c.begin());
-        place += running;
-      }
+          }
+          const int64_t unit = panel * lanes;
+          const auto& [i, f, g, o] = sums;
+          const Vector<T> c_t = f * load(c[row] + unit) + i * g;
+          store(c_t, new_c[row] + unit);
+          const Vector<T> h_t = o * tanh(c_t);
+          if (projects) {
+            store(h_t, unprojected[row] + unit);
+          } else {
+            store(h_t, new_h[row] + unit, hidden_size - unit);
+          }
+        });
+    if (projects) {
+      multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], new_h.data());
     }
+    std::copy_n(new_h.begin(), running, h.begin());
+    std::copy_n(new_c.begin(), running, c.begin());
+    return running;
+  }
+
+  void finish() {
     for (int64_t number = 0; number < count; ++number) {
       const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
       std::copy_n(h[number], size_h, h_n.mutable_data_ptr<T>() + sequence * size_h);
       std::copy_n(c[number], hidden_size, c_n.mutable_data_ptr<T>() + sequence * hidden_size);
       batch.for_each_padding(rank, [&](int64_t row) {
-        std::fill_n(out + (row * directions + d) * size_h, size_h, T(0));
+        T* to = output.mutable_data_ptr<T>() + (row * directions + d) * size_h;
+        std::fill_n(to, size_h, T(0));
       });
     }
+    is_finished = true;
   }
 };
 
@@ -181,12 +213,14 @@ Result forward_as(
   Tensor output = empty_in_huge_pages(sizes, options);
   Tensor h_n = at::empty_like(h_0), c_n = at::empty_like(c_0);
   const int64_t kept = keep ? batch.steps() : 0;
-  Tensor gates = empty_in_huge_pages({directions, kept, kGates * width}, options);
-  Tensor cells = empty_in_huge_pages({directions, kept, width}, real_options);
-  for_each_slice(
-      directions, h_0.size(1),
-      Forward<T>{
-          batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells});
+  Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
+  Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
+  std::vector<Forward<T>> slices;
+  for (const Slice& slice : slices_of(directions, h_0.size(1), batch.sizes, w_hh[0].storage.nbytes())) {
+    slices.push_back(
+        {batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells, slice});
+  }
+  advance_all(slices);
   return {output, h_n, c_n, gates, cells};
 }
 

@@ -13,7 +13,9 @@
 #include <tuple>
 
 #include "batch.h"
+#include "memory.h"
 #include "products.h"
+#include "schedule.h"
 
 namespace attnlstm {
 
@@ -26,6 +28,11 @@ inline int64_t padded(int64_t size) { return (size + kPadding - 1) / kPadding * 
 // So many bytes of pre-activations at a time: what one product writes is still in the cache when
 // the next work on it begins.
 constexpr int64_t kChunkBytes = 512 * 1024;
+
+// The steps in a chunk of a slice with this many sequences and steps, each of so many bytes.
+inline int64_t steps_of_chunk(int64_t step_bytes, int64_t sequences, int64_t steps) {
+  return std::max(sequences, std::min(kChunkBytes / step_bytes, steps / kParts));
+}
 
 // The gates of steps, in panels as a product makes them: [vector of hidden units, step, gate, lane].
 // The weights' rows [4 * H, ...] are put in the order [vector of hidden units, gate, lane].

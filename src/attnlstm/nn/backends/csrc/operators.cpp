@@ -98,6 +98,7 @@ FlatGradients lstm_layer_backward(
 
 TORCH_LIBRARY(attnlstm, library) {
   library.def("multiplies_bfloat16() -> bool", attnlstm::multiplies_bfloat16);
+  library.def("release_memory() -> ()", []() { attnlstm::KeptMemory::instance().release(); });
   library.def(
       "lstm_layer(Tensor data, Tensor lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool batch_first, SymInt kept_steps, bool backward_overwrites) "

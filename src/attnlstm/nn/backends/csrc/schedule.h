@@ -1,0 +1,106 @@
+// Which thread does what, and when.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+namespace attnlstm {
+
+// How many threads may work; a region that is parallel already gets no more of them.
+inline int64_t count_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+
+// So many parts at least make a task where it is long enough: fine enough to share them out.
+constexpr int64_t kParts = 4;
+
+// Advances tasks until nothing remains of any. A task is made of parts that follow each other:
+// `remaining()` says how much there is to do, and `advance()` does the next part. A thread takes up
+// the task of which the most remains, so that with more tasks than threads all of them have work to
+// the end, also where one core is slower than another, as the cores of shared machines are.
+template <typename Task>
+void advance_all(std::vector<Task>& tasks) {
+  std::mutex mutex;
+  std::vector<bool> is_taken(tasks.size());
+  const auto work = [&] {
+    std::unique_lock lock(mutex);
+    while (true) {
+      size_t chosen = tasks.size();
+      for (size_t number = 0; number < tasks.size(); ++number) {
+        if (!is_taken[number] &&
+            tasks[number].remaining() > (chosen < tasks.size() ? tasks[chosen].remaining() : 0)) {
+          chosen = number;
+        }
+      }
+      if (chosen == tasks.size()) {
+        return;
+      }
+      is_taken[chosen] = true;
+      lock.unlock();
+      tasks[chosen].advance();
+      lock.lock();
+      is_taken[chosen] = false;
+    }
+  };
+  const int64_t threads = std::min<int64_t>(count_threads(), tasks.size());
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin) {
+      work();
+    }
+  });
+}
+
+// A share of a batch: of one direction the rank `first` and every `stride`-th after it. Sequences do
+// not see each other, so that slices never wait for one another; dealt out by rank, every slice gets
+// as many long ones.
+struct Slice {
+  int64_t direction, first, stride;
+
+  int64_t count(int64_t batch_size) const {
+    return batch_size > first ? (batch_size - first + stride - 1) / stride : 0;
+  }
+  int64_t rank(int64_t number) const { return first + number * stride; }
+  // How many steps of a batch with so many sequences at each time step are in it.
+  int64_t steps(const std::vector<int64_t>& sizes) const {
+    int64_t steps = 0;
+    for (const int64_t size : sizes) {
+      steps += count(size);
+    }
+    return steps;
+  }
+};
+
+// With fewer sequences at a time step than this a slice reads the weights too often for what it
+// computes, and where the weights of a step take more than the second-level cache, always.
+constexpr int64_t kSliceSequences = 8;
+constexpr int64_t kSliceWeightBytes = 1024 * 1024;
+
+// The slices of a batch: one for each thread, and where that costs little one more to balance with.
+// What is computed of a sequence does not depend on the slice that it is in, so that any number of
+// threads gives the same results.
+inline std::vector<Slice> slices_of(
+    int64_t directions, int64_t batch_size, const std::vector<int64_t>& sizes,
+    int64_t weight_bytes) {
+  const int64_t threads = count_threads();
+  int64_t stride = (threads + directions - 1) / directions;
+  const int64_t steps = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
+  const int64_t enough = (stride + 1) * kSliceSequences * sizes.size();
+  if (threads > 1 && directions * stride <= threads && steps >= enough &&
+      weight_bytes <= kSliceWeightBytes) {
+    ++stride;
+  }
+  stride = std::min(stride, std::max<int64_t>(batch_size, 1));
+  std::vector<Slice> slices;
+  for (int64_t direction = 0; direction < directions; ++direction) {
+    for (int64_t first = 0; first < stride; ++first) {
+      slices.push_back({direction, first, stride});
+    }
+  }
+  return slices;
+}
+
+}  // namespace attnlstm
