@@ -29,10 +29,11 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
     lengths = lengths.to("cpu", torch.int64)
     if torch.compiler.is_exporting():  # the values are not known yet
         return lengths
-    if not 0 <= int(lengths.min()) <= int(lengths.max()) <= time:
+    values = lengths.tolist()  # for a batch much faster than operators on a tensor
+    if not 0 <= min(values) <= max(values) <= time:
         raise ValueError(
             f"lengths should be from 0 to the {time} steps of the input, "
-            f"got {int(lengths.min())} to {int(lengths.max())}"
+            f"got {min(values)} to {max(values)}"
         )
     return lengths
 

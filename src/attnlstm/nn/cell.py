@@ -59,7 +59,10 @@ class Cell:
     @property
     def is_standard(self) -> bool:
         """Whether these are the formulas of nn.LSTM."""
-        return self == Cell()
+        return self == STANDARD
+
+
+STANDARD = Cell()
 
 
 class Weights(NamedTuple):

@@ -254,14 +254,16 @@ class LSTM(TorchLSTM):
         self, input: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
     ) -> tuple[Tensor, State]:
         if hx is None:
+            self.check_input(input, None)
             hx = self._zero_state(input, input.size(0 if self.batch_first else 1))
-        self.check_forward_args(input, hx, None)
+        else:
+            self.check_forward_args(input, hx, None)
         batch, time = input.shape[:2] if self.batch_first else (input.size(1), input.size(0))
         if time == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if lengths is not None:
             lengths = check_lengths(lengths, batch, time)
-            if not torch.compiler.is_exporting() and bool(lengths.eq(time).all()):
+            if not torch.compiler.is_exporting() and set(lengths.tolist()) <= {time}:
                 lengths = None
         return self._run(input, hx, lengths)
 
@@ -326,17 +328,21 @@ class LSTM(TorchLSTM):
         return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
 
     def _weights(self, suffix: str) -> Weights:
-        return Weights._make(getattr(self, f"{name}_{suffix}", None) for name in Weights._fields)
+        # Asked for by option: an attribute that a module has not is slow to ask for.
+        is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
+        return Weights._make(
+            getattr(self, f"{name}_{suffix}") if there else None
+            for name, there in zip(Weights._fields, is_there, strict=True)
+        )
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)
 
     def _zero_state(self, input: Tensor, batch: int) -> State:
         layers = self.num_layers * (2 if self.bidirectional else 1)
-        return (
-            input.new_zeros(layers, batch, self.proj_size or self.hidden_size),
-            input.new_zeros(layers, batch, self.hidden_size),
-        )
+        c_0 = input.new_zeros(layers, batch, self.hidden_size)
+        h_0 = input.new_zeros(layers, batch, self.proj_size) if self.proj_size else c_0
+        return h_0, c_0
 
     @property
     def feature_size(self) -> int:

@@ -128,7 +128,7 @@ def _layer(
         and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
         and any(tensor.requires_grad for tensor in (data, *state, *flat))
     )
-    kept_steps = int(lengths.sum()) if keep else 0
+    kept_steps = sum(lengths.tolist()) if keep else 0
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
         data, lengths, *state, flat, batch_first, kept_steps, True
     )

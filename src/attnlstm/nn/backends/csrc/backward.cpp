@@ -324,8 +324,10 @@ struct SumOverSteps {
 // that there are two tasks or more for each thread. bfloat16's left sides are copied for each task; to
 // do so once is worth more.
 template <typename T>
-int64_t panels_of_task(int64_t directions, int64_t panels, int64_t left_size) {
-  const int64_t tasks = count_threads() * (kPack<T> > 1 ? 1 : 2);
+int64_t panels_of_task(
+    int64_t directions, int64_t panels, int64_t left_size, int64_t steps) {
+  const int64_t bytes = directions * panels * steps * kWidth<T> * int64_t(sizeof(T));
+  const int64_t tasks = count_threads() * (kPack<T> > 1 || bytes <= kBalancedBytes ? 1 : 2);
   const int64_t shared_out = std::max<int64_t>(1, directions * panels / tasks);
   const int64_t fitting = kSumsBytes / (left_size * kWidth<T> * int64_t(sizeof(T)));
   return kPack<T> > 1 ? shared_out : std::clamp<int64_t>(fitting, 1, shared_out);
@@ -377,7 +379,10 @@ Gradients backward_as(
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
   std::vector<Backward<T>> slices;
-  for (const Slice& slice : slices_of(directions, h_0.size(1), batch.sizes, w_hh[0].storage.nbytes())) {
+  const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
+  const int64_t weight_bytes = w_hh[0].storage.nbytes();
+  for (const Slice& slice :
+       slices_of(directions, h_0.size(1), batch.sizes, weight_bytes, gate_bytes)) {
     slices.push_back(
         {batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
          d_projected, unprojected, step_rows, slice});
@@ -394,7 +399,7 @@ Gradients backward_as(
     for (const Left<T>& left : lefts) {
       left_size += left.size;
     }
-    const int64_t at_once = panels_of_task<T>(directions, count, left_size);
+    const int64_t at_once = panels_of_task<T>(directions, count, left_size, steps);
     for (int64_t first = 0; first < count; first += at_once) {
       sums.push_back(
           {lefts, panels + first * steps * kWidth<T>, std::min(at_once, count - first), steps,

@@ -216,7 +216,10 @@ Result forward_as(
   Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
   std::vector<Forward<T>> slices;
-  for (const Slice& slice : slices_of(directions, h_0.size(1), batch.sizes, w_hh[0].storage.nbytes())) {
+  const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
+  const int64_t weight_bytes = w_hh[0].storage.nbytes();
+  for (const Slice& slice :
+       slices_of(directions, h_0.size(1), batch.sizes, weight_bytes, gate_bytes)) {
     slices.push_back(
         {batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells, slice});
   }

@@ -74,6 +74,10 @@ struct Slice {
   }
 };
 
+// Tasks beyond one for each thread are for batches that keep more than this for the backward: a
+// thread finds what it wrote of less in its own cache.
+constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
+
 // With fewer sequences at a time step than this a slice reads the weights too often for what it
 // computes, and where the weights of a step take more than the second-level cache, always.
 constexpr int64_t kSliceSequences = 8;
@@ -84,13 +88,13 @@ constexpr int64_t kSliceWeightBytes = 1024 * 1024;
 // threads gives the same results.
 inline std::vector<Slice> slices_of(
     int64_t directions, int64_t batch_size, const std::vector<int64_t>& sizes,
-    int64_t weight_bytes) {
+    int64_t weight_bytes, int64_t kept_bytes) {
   const int64_t threads = count_threads();
   int64_t stride = (threads + directions - 1) / directions;
   const int64_t steps = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
   const int64_t enough = (stride + 1) * kSliceSequences * sizes.size();
   if (threads > 1 && directions * stride <= threads && steps >= enough &&
-      weight_bytes <= kSliceWeightBytes) {
+      weight_bytes <= kSliceWeightBytes && kept_bytes > kBalancedBytes) {
     ++stride;
   }
   stride = std::min(stride, std::max<int64_t>(batch_size, 1));
