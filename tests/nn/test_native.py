@@ -135,12 +135,15 @@ def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> lis
         {"bidirectional": True, "dtype": torch.bfloat16},
     ],
 )
-@pytest.mark.parametrize(("batch", "time"), [(13, 300), (70, 60)])  # few sequences, and many
+# Few sequences and many, which the threads share out; and so few that they share out the units.
+@pytest.mark.parametrize(
+    ("batch", "time", "hidden_size"), [(13, 300, 70), (70, 60, 70), (3, 40, 200)]
+)
 def test_any_number_of_threads_and_any_run_give_the_same_bits(
-    options: dict, batch: int, time: int
+    options: dict, batch: int, time: int, hidden_size: int
 ) -> None:
     torch.manual_seed(0)
-    lstm = LSTM(20, 70, **options, backend="native")
+    lstm = LSTM(20, hidden_size, **options, backend="native")
     inputs = torch.randn(time, batch, 20, dtype=lstm.weight_ih_l0.dtype)
     lengths = torch.randint(1, time + 1, (batch,))
     threads = torch.get_num_threads()

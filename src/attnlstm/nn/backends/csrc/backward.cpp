@@ -57,6 +57,7 @@ struct Backward {
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
   Slice slice;
+  Team team;
 
   int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
   int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
@@ -67,7 +68,11 @@ struct Backward {
   int64_t k = batch.time();  // time steps are before this
   bool is_finished = false;
 
-  int64_t chunk_steps = steps_of_chunk(kGates * width * int64_t(sizeof(T)), count, steps_left);
+  // The team's units: by panels of W_hh, whose columns they are.
+  int64_t first_unit = std::min(width, team.begin(count_panels<T>(width)) * kWidth<T>);
+  int64_t last_unit = std::min(width, team.end(count_panels<T>(width)) * kWidth<T>);
+  int64_t chunk_steps =
+      steps_of_chunk(kGates * width * int64_t(sizeof(T)) / team.members, count, steps_left);
   GatePanels<T> z{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
   // Of each sequence; d_hidden is that of o * tanh(c), with a projection another than that of h.
   Tensor c_start, d_h_rows, d_c_rows, d_hidden_rows;
@@ -95,7 +100,8 @@ struct Backward {
     }
     steps_left -= dz.size();
     if (d_data.defined()) {
-      multiply_rows(rows_of_dz(0), w_ih[d], dx.data());
+      const int64_t first = team.begin(dz.size()), last = team.end(dz.size());
+      multiply_rows(rows_of_dz(first, last), w_ih[d], Team(), dx.data() + first);
     }
     if (steps_left == 0) {
       finish();
@@ -134,8 +140,8 @@ struct Backward {
     places.resize(count);
   }
 
-  Rows<T> rows_of_dz(size_t first) const {
-    return {dz.data() + first, int64_t(dz.size() - first), kWidth<T>, z.panel_size()};
+  Rows<T> rows_of_dz(int64_t first, int64_t last) const {
+    return {dz.data() + first, last - first, kWidth<T>, z.panel_size()};
   }
 
   // The time step before k, of so many running sequences.
@@ -143,7 +149,7 @@ struct Backward {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t t = batch.at(k - 1, d), before = k > 1 ? batch.at(k - 2, d) : -1;
     const int64_t running_before = k > 1 ? slice.count(batch.sizes[before]) : 0;
-    const size_t first_dz = dz.size();
+    const int64_t first_dz = dz.size();
     const Real<T>* c_rows = cells.const_data_ptr<Real<T>>() + d * cells.stride(0);
     for (int64_t number = 0; number < running; ++number) {
       const int64_t rank = slice.rank(number), place = batch.place(t, rank);
@@ -157,15 +163,17 @@ struct Backward {
         h_before =
             output.const_data_ptr<T>() + (batch.row(before, rank) * directions + d) * size_h;
       }
-      step_rows[d].x[place] = data.const_data_ptr<T>() + row * input_size;
-      step_rows[d].h_before[place] = h_before;
+      if (team.first == 0) {
+        step_rows[d].x[place] = data.const_data_ptr<T>() + row * input_size;
+        step_rows[d].h_before[place] = h_before;
+      }
       dz.push_back(z.at(0, place));
       if (d_data.defined()) {
         dx.push_back(d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size);
       }
       if (d_output.defined()) {
         const T* from = d_output.const_data_ptr<T>() + (row * directions + d) * size_h;
-        for (int64_t unit = 0; unit < size_h; unit += lanes) {
+        for (int64_t unit = first_unit; unit < std::min(size_h, last_unit); unit += lanes) {
           store(load(dh[number] + unit) + load(from + unit, size_h - unit), dh[number] + unit);
         }
       }
@@ -180,10 +188,10 @@ struct Backward {
         }
       }
       if constexpr (std::is_same_v<T, Real<T>>) {
-        multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], d_hidden.data());
+        multiply_rows(Rows<T>{dh.data(), running}, w_hr[d], team, d_hidden.data());
       }
     }
-    for (int64_t unit = 0; unit < width; unit += lanes) {
+    for (int64_t unit = first_unit; unit < last_unit; unit += lanes) {
       for (int64_t number = 0; number < running; ++number) {
         T* hidden = nullptr;
         if (projects) {
@@ -197,20 +205,26 @@ struct Backward {
             d_hidden[number] + unit, dc[number] + unit, hidden);
       }
     }
-    multiply_rows(rows_of_dz(first_dz), w_hh[d], dh.data());
+    team.wait();
+    multiply_rows(rows_of_dz(first_dz, dz.size()), w_hh[d], team, dh.data());
   }
 
   void finish() {
-    for (int64_t number = 0; number < count; ++number) {
-      const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
-      std::copy_n(dh[number], size_h, d_h.mutable_data_ptr<T>() + sequence * size_h);
-      std::copy_n(dc[number], hidden_size, d_c.mutable_data_ptr<T>() + sequence * hidden_size);
-      if (d_data.defined()) {
-        batch.for_each_padding(rank, [&](int64_t row) {
-          T* to = d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size;
-          std::fill_n(to, input_size, T(0));
-        });
+    const auto copy_units = [&](const std::vector<Real<T>*>& rows, Tensor& to, int64_t size) {
+      const int64_t units = std::min(size, last_unit) - first_unit;
+      for (int64_t number = 0; units > 0 && number < count; ++number) {
+        const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+        T* first = to.mutable_data_ptr<T>() + sequence * size + first_unit;
+        std::copy_n(rows[number] + first_unit, units, first);
       }
+    };
+    copy_units(dh, d_h, size_h);
+    copy_units(dc, d_c, hidden_size);
+    for (int64_t number = team.begin(count); d_data.defined() && number < team.end(count); ++number) {
+      batch.for_each_padding(slice.rank(number), [&](int64_t row) {
+        T* to = d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size;
+        std::fill_n(to, input_size, T(0));
+      });
     }
     is_finished = true;
   }
@@ -369,7 +383,7 @@ Gradients backward_as(
   Tensor d_h = d_h_n.defined() ? d_h_n.clone() : at::zeros_like(h_0);
   Tensor d_c = d_c_n.defined() ? d_c_n.clone() : at::zeros_like(c_0);
   Tensor d_data, d_projected, unprojected;
-  const int64_t projection_panels = w_hr.empty() ? 0 : (size_h + kWidth<T> - 1) / kWidth<T>;
+  const int64_t projection_panels = w_hr.empty() ? 0 : count_panels<T>(size_h);
   if (needs_data) {
     d_data = empty_in_huge_pages({directions, batch.rows, input_size}, options);
   }
@@ -378,16 +392,13 @@ Gradients backward_as(
     unprojected = at::empty({directions, steps, width}, options);
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
-  std::vector<Backward<T>> slices;
-  const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
-  const int64_t weight_bytes = w_hh[0].storage.nbytes();
-  for (const Slice& slice :
-       slices_of(directions, h_0.size(1), batch.sizes, weight_bytes, gate_bytes)) {
-    slices.push_back(
-        {batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
-         d_projected, unprojected, step_rows, slice});
-  }
-  advance_all(slices);
+  const auto task = [&](const Slice& slice, const Team& team) {
+    return Backward<T>{batch,  d_output, data, h_0, c_0,    output,      cells,      w_ih,      w_hh,
+                       w_hr,   gates,    d_h,  d_c, d_data, d_projected, unprojected, step_rows, slice,
+                       team};
+  };
+  const int64_t gate_bytes = directions * steps * kGates * width * int64_t(sizeof(T));
+  run_layer(batch, directions, w_hh[0].storage.nbytes(), gate_bytes, !w_hr.empty(), task);
 
   const T one = 1;  // the left side of the bias
   const std::vector<const T*> ones(steps, &one);

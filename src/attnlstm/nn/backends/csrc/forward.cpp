@@ -19,6 +19,7 @@ struct Forward {
   bool keep;                                        // for the backward
   Tensor &output, &h_n, &c_n, &gates, &cells;
   Slice slice;
+  Team team;
 
   int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
   int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
@@ -35,7 +36,8 @@ struct Forward {
   std::vector<T*> new_h, unprojected;
   Tensor c_rows, unprojected_rows;
 
-  int64_t chunk_steps = steps_of_chunk(kGates * width * int64_t(sizeof(Real<T>)), count, steps_left);
+  int64_t chunk_steps = steps_of_chunk(
+      kGates * width * int64_t(sizeof(Real<T>)) / team.members, count, steps_left);
   GatePanels<T> kept{gates.mutable_data_ptr<T>() + d * gates.stride(0), batch.steps()};
   // The pre-activations are where the gates will be kept, unless these are rounded or not kept.
   bool in_place = keep && std::is_same_v<T, Real<T>>;
@@ -104,7 +106,7 @@ struct Forward {
     }
     const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
     multiply_gates(
-        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d],
+        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d], team,
         [&](int64_t row, int64_t panel, auto& sums) {
           Real<T>* to = z.at(panel, places[row]);
           for (int64_t gate = 0; gate < kGates; ++gate) {
@@ -127,7 +129,7 @@ struct Forward {
                : c[number];
     }
     multiply_gates(
-        Rows<T>{h.data(), running}, w_hh[d],
+        Rows<T>{h.data(), running}, w_hh[d], team,
         [&, z = z, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
           const Real<T>* from = z.at(panel, place[row]);
           for (int64_t gate = 0; gate < kGates; ++gate) {
@@ -152,18 +154,26 @@ struct Forward {
           }
         });
     if (projects) {
-      multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], new_h.data());
+      multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], Team(), new_h.data());
     }
+    team.wait();
     std::copy_n(new_h.begin(), running, h.begin());
     std::copy_n(new_c.begin(), running, c.begin());
     return running;
   }
 
   void finish() {
-    for (int64_t number = 0; number < count; ++number) {
+    const int64_t panels = width / kLanes<T>;
+    const int64_t unit = team.begin(panels) * kLanes<T>;
+    const int64_t units = std::min(hidden_size, team.end(panels) * kLanes<T>) - unit;
+    for (int64_t number = 0; units > 0 && number < count; ++number) {
+      const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+      T* to = c_n.mutable_data_ptr<T>() + sequence * hidden_size + unit;
+      std::copy_n(c[number] + unit, units, to);
+    }
+    for (int64_t number = team.begin(count); number < team.end(count); ++number) {
       const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
       std::copy_n(h[number], size_h, h_n.mutable_data_ptr<T>() + sequence * size_h);
-      std::copy_n(c[number], hidden_size, c_n.mutable_data_ptr<T>() + sequence * hidden_size);
       batch.for_each_padding(rank, [&](int64_t row) {
         T* to = output.mutable_data_ptr<T>() + (row * directions + d) * size_h;
         std::fill_n(to, size_h, T(0));
@@ -215,15 +225,12 @@ Result forward_as(
   const int64_t kept = keep ? batch.steps() : 0;
   Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
-  std::vector<Forward<T>> slices;
+  const auto task = [&](const Slice& slice, const Team& team) {
+    return Forward<T>{batch, data, h_0,    c_0, w_ih, w_hh,  w_hr,  bias,
+                      keep,  output, h_n, c_n, gates, cells, slice, team};
+  };
   const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
-  const int64_t weight_bytes = w_hh[0].storage.nbytes();
-  for (const Slice& slice :
-       slices_of(directions, h_0.size(1), batch.sizes, weight_bytes, gate_bytes)) {
-    slices.push_back(
-        {batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells, slice});
-  }
-  advance_all(slices);
+  run_layer(batch, directions, w_hh[0].storage.nbytes(), gate_bytes, !w_hr.empty(), task);
   return {output, h_n, c_n, gates, cells};
 }
 

@@ -92,6 +92,33 @@ auto with_dtype(const Tensor& data, Run run) {
   return data.scalar_type() == at::kDouble ? run(double(0)) : run(float(0));
 }
 
+// A slice reads all weights at every step. Where these are more bytes than this for each of its
+// sequences, and for one more, to read them takes longer than to wait for other threads.
+constexpr int64_t kSliceWeightBytes = 96 * 1024;
+
+// Runs a layer's time steps by tasks task(slice, team). As a rule a slice of the sequences is a thread's
+// own affair; but large weights the threads share, so that each has a part of the units of all sequences,
+// and waits for the others at every step.
+template <typename MakeTask>
+void run_layer(
+    const Batch& batch, int64_t directions, int64_t weight_bytes, int64_t gate_bytes, bool projects,
+    MakeTask task) {
+  const int64_t threads = count_threads();
+  const int64_t read_bytes = weight_bytes * threads * batch.time();  // by so many slices
+  const int64_t sequences = batch.steps() * directions + batch.time();  // of all steps
+  if (threads > 1 && !projects && read_bytes > kSliceWeightBytes * sequences) {
+    for (int64_t direction = 0; direction < directions; ++direction) {
+      advance_together([&](const Team& team) { return task(Slice{direction, 0, 1}, team); });
+    }
+    return;
+  }
+  std::vector<decltype(task(Slice(), Team()))> tasks;
+  for (const Slice& slice : slices_of(directions, batch.order.size(), batch.sizes, gate_bytes)) {
+    tasks.push_back(task(slice, Team()));
+  }
+  advance_all(tasks);
+}
+
 using Result = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // output, h_n, c_n and, where `keep`, what the backward needs: the gates [D, N, 4 * padded H] and

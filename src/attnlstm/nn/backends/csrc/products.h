@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "schedule.h"
 #include "vectors.h"
 
 namespace attnlstm {
@@ -75,6 +76,11 @@ void pack_rows(const T* const* rows, int64_t depth, int64_t begin, int64_t end, 
   }
 }
 
+template <typename T>
+int64_t count_panels(int64_t columns) {
+  return (columns + kWidth<T> - 1) / kWidth<T>;
+}
+
 // A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], or of pairs
 // [panel, depth / 2, 4 vectors, 2], padded with zeros.
 template <typename T>
@@ -105,7 +111,7 @@ struct Panels {
     return panels;
   }
 
-  int64_t count() const { return (columns + kWidth<T> - 1) / kWidth<T>; }
+  int64_t count() const { return count_panels<T>(columns); }
   int64_t panel_size() const { return whole_steps<T>(depth) * kWidth<T>; }
   const T* panel(int64_t number) const {
     return storage.const_data_ptr<T>() + number * panel_size();
@@ -272,12 +278,13 @@ const T* arrange_panel(const T* panel, int64_t /*depth*/) {
   return panel;
 }
 
-// rows [count, depth] times a matrix whose every panel holds the four gates of one vector of hidden
-// units, so that `finish(row, panel, gates)` has all that the cell's formulas need.
+// rows [count, depth] times the team's panels of a matrix whose every panel holds the four gates of one
+// vector of hidden units, so that `finish(row, panel, gates)` has all that the cell's formulas need.
 template <typename T, typename Finish>
-void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Finish finish) {
+void multiply_gates(
+    const Rows<T>& rows, const Panels<T>& matrix, const Team& team, Finish finish) {
   const auto& left = arrange(rows, matrix.depth);
-  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
+  for (int64_t panel = team.begin(matrix.count()); panel < team.end(matrix.count()); ++panel) {
     multiply_panel<kGates>(
         left, matrix.panel(panel), matrix.depth,
         [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
@@ -288,9 +295,11 @@ void multiply_gates(const Rows<T>& rows, const Panels<T>& matrix, Finish finish)
   }
 }
 
-// rows [count, depth] times the matrix, into the rows `out` of matrix.columns elements.
+// rows [count, depth] times the team's panels of the matrix, into the rows `out` of matrix.columns
+// elements.
 template <typename T, typename Out>
-void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, Out* const* out) {
+void multiply_rows(
+    const Rows<T>& rows, const Panels<T>& matrix, const Team& team, Out* const* out) {
   const auto& left = arrange(rows, matrix.depth);
   const auto multiply_vectors = [&]<int N>(int64_t panel) {
     const int64_t column = panel * kWidth<T>;
@@ -305,7 +314,7 @@ void multiply_rows(const Rows<T>& rows, const Panels<T>& matrix, Out* const* out
           }
         });
   };
-  for (int64_t panel = 0; panel < matrix.count(); ++panel) {
+  for (int64_t panel = team.begin(matrix.count()); panel < team.end(matrix.count()); ++panel) {
     switch (matrix.vectors(panel)) {
       case 1: multiply_vectors.template operator()<1>(panel); break;
       case 2: multiply_vectors.template operator()<2>(panel); break;

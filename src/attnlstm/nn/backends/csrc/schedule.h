@@ -3,11 +3,14 @@
 #pragma once
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 namespace attnlstm {
@@ -54,6 +57,70 @@ void advance_all(std::vector<Task>& tasks) {
   });
 }
 
+// Threads that go through the time steps together, each with its share of the hidden units.
+class Barrier {
+ public:
+  explicit Barrier(int64_t members) : members_(members) {}
+
+  // Returns when all members have come; `count` of them do with this call.
+  void wait(int64_t count) {
+    const int64_t passed = passed_.load(std::memory_order_acquire);
+    if (waiting_.fetch_add(count, std::memory_order_acq_rel) + count == members_) {
+      waiting_.store(0, std::memory_order_relaxed);
+      passed_.store(passed + 1, std::memory_order_release);
+      return;
+    }
+    // The others come within microseconds, unless another program has their cores.
+    for (int64_t tries = 0; passed_.load(std::memory_order_acquire) == passed; ++tries) {
+      TORCH_CHECK(!is_broken_.load(std::memory_order_relaxed), "another thread has failed");
+      if (tries >= 10000) {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+  // For a member that will not come.
+  void give_up() { is_broken_.store(true, std::memory_order_relaxed); }
+
+ private:
+  const int64_t members_;
+  std::atomic<int64_t> waiting_{0}, passed_{0};
+  std::atomic<bool> is_broken_{false};
+};
+
+// Those members of a team, from `first` to before `last`, that one thread is.
+struct Team {
+  int64_t first = 0, last = 1, members = 1;
+  Barrier* barrier = nullptr;
+
+  // Its share of `count` things.
+  int64_t begin(int64_t count) const { return count * first / members; }
+  int64_t end(int64_t count) const { return count * last / members; }
+  void wait() const {
+    if (members > last - first) {
+      barrier->wait(last - first);
+    }
+  }
+};
+
+// Runs the task make(team) in every thread, all of them at the same time.
+template <typename Make>
+void advance_together(Make make) {
+  const int64_t members = count_threads();
+  Barrier barrier(members);
+  at::parallel_for(0, members, 1, [&](int64_t first, int64_t last) {
+    try {
+      auto task = make(Team{first, last, members, &barrier});
+      while (task.remaining() > 0) {
+        task.advance();
+      }
+    } catch (...) {
+      barrier.give_up();
+      throw;
+    }
+  });
+}
+
 // A share of a batch: of one direction the rank `first` and every `stride`-th after it. Sequences do
 // not see each other, so that slices never wait for one another; dealt out by rank, every slice gets
 // as many long ones.
@@ -79,22 +146,21 @@ struct Slice {
 constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
 
 // With fewer sequences at a time step than this a slice reads the weights too often for what it
-// computes, and where the weights of a step take more than the second-level cache, always.
+// computes.
 constexpr int64_t kSliceSequences = 8;
-constexpr int64_t kSliceWeightBytes = 1024 * 1024;
 
 // The slices of a batch: one for each thread, and where that costs little one more to balance with.
 // What is computed of a sequence does not depend on the slice that it is in, so that any number of
 // threads gives the same results.
 inline std::vector<Slice> slices_of(
     int64_t directions, int64_t batch_size, const std::vector<int64_t>& sizes,
-    int64_t weight_bytes, int64_t kept_bytes) {
+    int64_t gate_bytes) {
   const int64_t threads = count_threads();
   int64_t stride = (threads + directions - 1) / directions;
   const int64_t steps = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
   const int64_t enough = (stride + 1) * kSliceSequences * sizes.size();
   if (threads > 1 && directions * stride <= threads && steps >= enough &&
-      weight_bytes <= kSliceWeightBytes && kept_bytes > kBalancedBytes) {
+      gate_bytes > kBalancedBytes) {
     ++stride;
   }
   stride = std::min(stride, std::max<int64_t>(batch_size, 1));
