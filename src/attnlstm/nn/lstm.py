@@ -331,8 +331,10 @@ class LSTM(TorchLSTM):
         # Asked for by option: an attribute that a module has not is slow to ask for.
         is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
         return Weights._make(
-            getattr(self, f"{name}_{suffix}") if there else None
-            for name, there in zip(Weights._fields, is_there, strict=True)
+            [
+                getattr(self, f"{name}_{suffix}") if there else None
+                for name, there in zip(Weights._fields, is_there, strict=True)
+            ]
         )
 
     def _cell(self) -> Cell:

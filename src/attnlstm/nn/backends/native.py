@@ -117,11 +117,16 @@ def _layer(
     data: Tensor, lengths: Tensor, state: State, weights: Sequence[Weights], *, batch_first: bool
 ) -> tuple[Tensor, State]:
     """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
-    dtype = data.dtype
-    has_projection = weights[0].weight_hr is not None
+    dtype, has_projection = data.dtype, weights[0].weight_hr is not None
     if dtype == torch.bfloat16 and (has_projection or not multiplies_bfloat16()):
-        data, state = data.float(), (state[0].float(), state[1].float())
-        weights = [w.to(torch.float32) for w in weights]
+        output, (h_n, c_n) = _layer(
+            data.float(),
+            lengths,
+            (state[0].float(), state[1].float()),
+            [w.to(torch.float32) for w in weights],
+            batch_first=batch_first,
+        )
+        return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
     flat = [weight for direction in weights for weight in direction if weight is not None]
     keep = (
         torch.is_grad_enabled()
@@ -129,10 +134,11 @@ def _layer(
         and any(tensor.requires_grad for tensor in (data, *state, *flat))
     )
     kept_steps = sum(lengths.tolist()) if keep else 0
-    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
-        data, lengths, *state, flat, batch_first, kept_steps, True
-    )
-    return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
+    # The operator's autograd kernel, without the dispatcher's way there; a compiler has to see the
+    # operator itself.
+    run = torch.ops.attnlstm.lstm_layer if torch.compiler.is_compiling() else _with_gradient
+    output, h_n, c_n, _, _ = run(data, lengths, *state, flat, batch_first, kept_steps, True)
+    return output, (h_n, c_n)
 
 
 @cache  # the operator is asked before there is anything to trace
