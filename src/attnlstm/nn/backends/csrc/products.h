@@ -185,12 +185,13 @@ struct Columns {
 };
 
 // sums[m][n] is the sum, or where `adds` grows by it, of left(number + m, k) panel[k][n] over k from
-// `begin` to `end`. Meanwhile asks for the memory from `next` on, a vector for each k: weights that
-// the second-level cache cannot hold arrive in time.
+// `begin` to `end`. Where it `prefetches`, the panel is asked for in time to come from the second-level
+// cache, or from beyond.
 template <int M, int N, typename T, typename Left>
 inline void multiply(
-    const Left& left, int64_t number, const T* panel, int64_t begin, int64_t end, const T* next,
+    const Left& left, int64_t number, const T* panel, int64_t begin, int64_t end, bool prefetches,
     bool adds, Vector<T> (&sums)[M][N]) {
+  constexpr int64_t ahead = 8;
   Vector<T> local[M][N], right[N];
   unroll<M>([&](auto m) __attribute__((always_inline)) {
     unroll<N>([&](auto n) __attribute__((always_inline)) {
@@ -201,9 +202,11 @@ inline void multiply(
     const auto block = left.template from<M>(number, k);
     for (const int64_t stop = std::min(end, block.end); k < stop; ++k) {
       unroll<N>([&](auto n) __attribute__((always_inline)) {
-        right[n] = load(panel + k * kWidth<T> + n * kLanes<T>);
+        right[n] = in_register(load(panel + k * kWidth<T> + n * kLanes<T>));
+        if (prefetches) {
+          __builtin_prefetch(panel + (k + ahead) * kWidth<T> + n * kLanes<T>);
+        }
       });
-      __builtin_prefetch(next + k * kLanes<T>);
       unroll<M>([&](auto m) __attribute__((always_inline)) {
         const Vector<T> element = block(m, k) - Vector<T>{};
         unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] += element * right[n]; });
@@ -235,8 +238,8 @@ void multiply_panel(const Left& left, const T* panel, int64_t depth, Finish fini
       if (begin > 0) {
         std::copy_n(&unfinished[row * N], M * N, sums[0]);
       }
-      const T* next = panel + end * kWidth<T> + (row / kRows * (end - begin) - begin) * kLanes<T>;
-      multiply<M, N>(left, row, panel, begin, end, next, begin > 0, sums);
+      // The first rows; the others find the panel in the first-level cache.
+      multiply<M, N>(left, row, panel, begin, end, row == 0, begin > 0, sums);
       if (end == depth) {
         finish(row, sums, M);
       } else {
