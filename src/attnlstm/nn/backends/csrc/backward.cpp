@@ -393,12 +393,11 @@ Gradients backward_as(
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
   const auto task = [&](const Slice& slice, const Team& team) {
-    return Backward<T>{batch,  d_output, data, h_0, c_0,    output,      cells,      w_ih,      w_hh,
-                       w_hr,   gates,    d_h,  d_c, d_data, d_projected, unprojected, step_rows, slice,
-                       team};
+    return Backward<T>{
+        batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
+        d_projected, unprojected, step_rows, slice, team};
   };
-  const int64_t gate_bytes = directions * steps * kGates * width * int64_t(sizeof(T));
-  run_layer(batch, directions, w_hh[0].storage.nbytes(), gate_bytes, !w_hr.empty(), task);
+  run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
 
   const T one = 1;  // the left side of the bias
   const std::vector<const T*> ones(steps, &one);

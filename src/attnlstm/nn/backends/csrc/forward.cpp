@@ -226,11 +226,11 @@ Result forward_as(
   Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
   const auto task = [&](const Slice& slice, const Team& team) {
-    return Forward<T>{batch, data, h_0,    c_0, w_ih, w_hh,  w_hr,  bias,
-                      keep,  output, h_n, c_n, gates, cells, slice, team};
+    return Forward<T>{
+        batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells, slice,
+        team};
   };
-  const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
-  run_layer(batch, directions, w_hh[0].storage.nbytes(), gate_bytes, !w_hr.empty(), task);
+  run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
   return {output, h_n, c_n, gates, cells};
 }
 

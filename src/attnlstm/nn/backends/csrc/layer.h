@@ -99,19 +99,21 @@ constexpr int64_t kSliceWeightBytes = 96 * 1024;
 // Runs a layer's time steps by tasks task(slice, team). As a rule a slice of the sequences is a thread's
 // own affair; but large weights the threads share, so that each has a part of the units of all sequences,
 // and waits for the others at every step.
-template <typename MakeTask>
+template <typename T, typename MakeTask>
 void run_layer(
-    const Batch& batch, int64_t directions, int64_t weight_bytes, int64_t gate_bytes, bool projects,
+    const Batch& batch, int64_t directions, int64_t width, int64_t weight_bytes, bool projects,
     MakeTask task) {
-  const int64_t threads = count_threads();
-  const int64_t read_bytes = weight_bytes * threads * batch.time();  // by so many slices
+  const int64_t members = std::min(count_threads(), count_panels<T>(width));
+  const int64_t read_bytes = weight_bytes * members * batch.time();  // by so many slices
   const int64_t sequences = batch.steps() * directions + batch.time();  // of all steps
-  if (threads > 1 && !projects && read_bytes > kSliceWeightBytes * sequences) {
+  if (members > 1 && !projects && read_bytes > kSliceWeightBytes * sequences) {
     for (int64_t direction = 0; direction < directions; ++direction) {
-      advance_together([&](const Team& team) { return task(Slice{direction, 0, 1}, team); });
+      advance_together(
+          members, [&](const Team& team) { return task(Slice{direction, 0, 1}, team); });
     }
     return;
   }
+  const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
   std::vector<decltype(task(Slice(), Team()))> tasks;
   for (const Slice& slice : slices_of(directions, batch.order.size(), batch.sizes, gate_bytes)) {
     tasks.push_back(task(slice, Team()));

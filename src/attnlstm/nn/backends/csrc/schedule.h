@@ -103,10 +103,9 @@ struct Team {
   }
 };
 
-// Runs the task make(team) in every thread, all of them at the same time.
+// Runs the task make(team) in so many threads, all of them at the same time.
 template <typename Make>
-void advance_together(Make make) {
-  const int64_t members = count_threads();
+void advance_together(int64_t members, Make make) {
   Barrier barrier(members);
   at::parallel_for(0, members, 1, [&](int64_t first, int64_t last) {
     try {
@@ -141,8 +140,8 @@ struct Slice {
   }
 };
 
-// Tasks beyond one for each thread are for batches that keep more than this for the backward: a
-// thread finds what it wrote of less in its own cache.
+// Tasks beyond one for each thread are for batches whose gates take more than this: a thread finds
+// what it wrote of less in its own cache.
 constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
 
 // With fewer sequences at a time step than this a slice reads the weights too often for what it
