@@ -258,6 +258,22 @@ def test_memory_is_kept_for_one_call_at_a_time() -> None:
         torch.testing.assert_close(gradients[:2], gradients[2:], atol=1e-3, rtol=1e-4)
 
 
+def test_kept_memory_is_used_again_whoever_looked_at_it() -> None:
+    lstm = LSTM(2, 160, backend="native")
+    places = set()
+
+    def look(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.nbytes() > 2**22:  # the gates
+            places.add(storage.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        for _ in range(5):
+            lstm(torch.ones(60, 40, 2))[0].sum().backward()
+    assert len(places) == 1
+
+
 class Exported(nn.Module):
     """Modules are exported with positional arguments."""
 

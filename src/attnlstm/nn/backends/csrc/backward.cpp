@@ -44,7 +44,8 @@ struct StepRows {
   explicit StepRows(int64_t steps) : x(steps), h_before(steps), unprojected(steps) {}
 };
 
-// A slice's way back through the time steps; a task for advance_all.
+// A slice's way back through the time steps. As in Forward, tasks share what they refer to, and members
+// of a team have their own units only in what is theirs.
 template <typename T>
 struct Backward {
   const Batch& batch;
@@ -209,6 +210,7 @@ struct Backward {
     multiply_rows(rows_of_dz(first_dz, dz.size()), w_hh[d], team, dh.data());
   }
 
+  // Writes over d_h and d_c, which all members of a team have read by then: they have waited for each other.
   void finish() {
     const auto copy_units = [&](const std::vector<Real<T>*>& rows, Tensor& to, int64_t size) {
       const int64_t units = std::min(size, last_unit) - first_unit;

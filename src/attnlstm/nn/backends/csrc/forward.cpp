@@ -9,7 +9,8 @@
 namespace attnlstm {
 namespace {
 
-// A slice's way through the time steps; a task for advance_all.
+// A slice's way through the time steps. What it refers to all tasks share; what it has itself is its own,
+// and of a member of a team right in the member's units only.
 template <typename T>
 struct Forward {
   const Batch& batch;

@@ -92,8 +92,8 @@ auto with_dtype(const Tensor& data, Run run) {
   return data.scalar_type() == at::kDouble ? run(double(0)) : run(float(0));
 }
 
-// A slice reads all weights at every step. Where these are more bytes than this for each of its
-// sequences, and for one more, to read them takes longer than to wait for other threads.
+// A slice reads all weights of its direction at every step. Where these are more bytes than this for each
+// of its sequences, and for one more, to read them takes longer than to wait for other threads.
 constexpr int64_t kSliceWeightBytes = 96 * 1024;
 
 // Runs a layer's time steps by tasks task(slice, team). As a rule a slice of the sequences is a thread's
@@ -103,9 +103,11 @@ template <typename T, typename MakeTask>
 void run_layer(
     const Batch& batch, int64_t directions, int64_t width, int64_t weight_bytes, bool projects,
     MakeTask task) {
-  const int64_t members = std::min(count_threads(), count_panels<T>(width));
-  const int64_t read_bytes = weight_bytes * members * batch.time();  // by so many slices
-  const int64_t sequences = batch.steps() * directions + batch.time();  // of all steps
+  // Only OpenMP runs all threads of a region at the same time, so that they can wait for each other.
+  const int64_t members = AT_PARALLEL_OPENMP ? std::min(count_threads(), count_panels<T>(width)) : 1;
+  // Both summed up over the time steps.
+  const int64_t read_bytes = batch.time() * weight_bytes * members;
+  const int64_t sequences = batch.steps() * directions + batch.time();
   if (members > 1 && !projects && read_bytes > kSliceWeightBytes * sequences) {
     for (int64_t direction = 0; direction < directions; ++direction) {
       advance_together(

@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/CPUAllocator.h>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -11,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -20,17 +23,20 @@ using at::Tensor;
 
 // The system hands out memory in pages of 4 KiB, which for large tensors costs a tenth of a training
 // step; asked for it, it does so in pages of 2 MiB.
-inline Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  Tensor tensor = at::empty(sizes, options);
+inline void advise_huge_pages(void* data, int64_t bytes) {
 #ifdef __linux__
   constexpr uintptr_t page = 4096, huge_page = 2 * 1024 * 1024;
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + tensor.nbytes()) / page * page;
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
   if (last > first + huge_page) {
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
   }
 #endif
+}
+
+inline Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  Tensor tensor = at::empty(sizes, options);
+  advise_huge_pages(tensor.mutable_data_ptr(), tensor.nbytes());
   return tensor;
 }
 
@@ -46,30 +52,18 @@ class KeptMemory {
     return *memory;
   }
 
-  // A tensor in a block that nothing else is in.
+  // A tensor in a block of its own, which comes back when the last reader of the tensor is gone.
   Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options) {
     const int64_t bytes = c10::multiply_integers(sizes) * int64_t(options.dtype().itemsize());
-    if (bytes < kKeptBytes || bytes > kMostKeptBytes) {
+    const auto block = bytes < kKeptBytes ? nullptr : take(bytes);
+    if (!block) {
       return empty_in_huge_pages(sizes, options);
     }
-    const std::lock_guard lock(mutex_);
-    auto block = std::find_if(blocks_.begin(), blocks_.end(), [bytes](const Tensor& candidate) {
-      const int64_t size = candidate.nbytes();
-      return is_free(candidate) && bytes <= size && size <= 2 * bytes;
-    });
-    if (block == blocks_.end()) {
-      release_free_blocks();
-      int64_t kept = bytes;
-      for (const Tensor& other : blocks_) {
-        kept += other.nbytes();
-      }
-      if (kept > kMostKeptBytes) {
-        return empty_in_huge_pages(sizes, options);
-      }
-      block = blocks_.insert(
-          blocks_.end(), empty_in_huge_pages({bytes}, options.dtype(at::kByte)));
-    }
-    return at::empty({0}, options).set_(block->storage(), 0, sizes);
+    const auto give_back = [this, block](void*) {
+      const std::lock_guard lock(mutex_);
+      free_.push_back(block);
+    };
+    return at::from_blob(block->data.get(), sizes, give_back, options);
   }
 
   void release() {
@@ -78,12 +72,42 @@ class KeptMemory {
   }
 
  private:
-  static bool is_free(const Tensor& block) { return block.storage().use_count() == 1; }
+  struct Block {
+    int64_t size;
+    at::DataPtr data;
+  };
 
-  void release_free_blocks() { std::erase_if(blocks_, is_free); }
+  // nullptr where that would be too much.
+  std::shared_ptr<Block> take(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(free_.begin(), free_.end(), [bytes](const auto& block) {
+      return bytes <= block->size && block->size <= 2 * bytes;
+    });
+    if (found != free_.end()) {
+      const std::shared_ptr<Block> block = *found;
+      free_.erase(found);
+      return block;
+    }
+    release_free_blocks();
+    if (size_ + bytes > kMostKeptBytes) {
+      return nullptr;
+    }
+    const auto block = std::make_shared<Block>(Block{bytes, c10::GetCPUAllocator()->allocate(bytes)});
+    advise_huge_pages(block->data.get(), bytes);
+    size_ += bytes;
+    return block;
+  }
+
+  void release_free_blocks() {
+    for (const auto& block : free_) {
+      size_ -= block->size;
+    }
+    free_.clear();
+  }
 
   std::mutex mutex_;
-  std::vector<Tensor> blocks_;
+  std::vector<std::shared_ptr<Block>> free_;
+  int64_t size_ = 0;  // bytes of all blocks
 };
 
 }  // namespace attnlstm

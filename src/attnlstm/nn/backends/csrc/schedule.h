@@ -3,11 +3,11 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -72,20 +72,30 @@ class Barrier {
     }
     // The others come within microseconds, unless another program has their cores.
     for (int64_t tries = 0; passed_.load(std::memory_order_acquire) == passed; ++tries) {
-      TORCH_CHECK(!is_broken_.load(std::memory_order_relaxed), "another thread has failed");
-      if (tries >= 10000) {
+      if (is_broken_.load(std::memory_order_acquire)) {
+        std::rethrow_exception(error_);
+      }
+      if (tries >= 1000) {
         std::this_thread::yield();
       }
     }
   }
 
-  // For a member that will not come.
-  void give_up() { is_broken_.store(true, std::memory_order_relaxed); }
+  // For a member that will not come: the others end with its error, too.
+  void give_up(std::exception_ptr error) {
+    const std::lock_guard lock(mutex_);
+    if (!error_) {
+      error_ = error;
+      is_broken_.store(true, std::memory_order_release);
+    }
+  }
 
  private:
   const int64_t members_;
   std::atomic<int64_t> waiting_{0}, passed_{0};
   std::atomic<bool> is_broken_{false};
+  std::mutex mutex_;
+  std::exception_ptr error_;
 };
 
 // Those members of a team, from `first` to before `last`, that one thread is.
@@ -114,7 +124,7 @@ void advance_together(int64_t members, Make make) {
         task.advance();
       }
     } catch (...) {
-      barrier.give_up();
+      barrier.give_up(std::current_exception());
       throw;
     }
   });
