@@ -94,8 +94,8 @@ def _prefers_torch(dtype: torch.dtype, batch: int, hidden_size: int, trains: boo
     # Ours multiply bfloat16 where the processor has a unit for it, oneDNN also where it has not.
     if dtype == torch.bfloat16 and not (NATIVE.load() is None and multiplies_bfloat16()):
         return True
-    # Ours are packed anew in every call, which for weights of this size takes as long as many steps,
-    # and leave the second-level cache even where the threads share them.
+    # Ours packs the weights anew in every call, which for weights of this size takes as long as
+    # many steps; and they leave the second-level cache even where the threads share them.
     if hidden_size < 512 or batch < 32:
         return False
     return not trains or (dtype != torch.bfloat16 and hidden_size >= 1024)
