@@ -151,7 +151,7 @@ def release_memory() -> None:
     """Give back the memory that the operators keep between calls, as torch.cuda.empty_cache does.
 
     At most 512 MiB, and only of batches that train: to get memory anew from the system takes up to
-    a fifth of their time.
+    a seventh of their time.
     """
     if hasattr(torch.ops.attnlstm, "release_memory"):  # they have been built and loaded
         torch.ops.attnlstm.release_memory()

@@ -11,7 +11,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "layer.h"
-#include "tiles.h"
+#include "sums.h"
 
 namespace attnlstm {
 namespace {
@@ -44,30 +44,20 @@ struct StepRows {
   explicit StepRows(int64_t steps) : x(steps), h_before(steps), unprojected(steps) {}
 };
 
-// A slice's way back through the time steps. As in Forward, tasks share what they refer to, and members
-// of a team have their own units only in what is theirs.
+// A slice's way back through the time steps.
 template <typename T>
-struct Backward {
-  const Batch& batch;
+struct Backward : SliceTask {
   const Tensor& d_output;  // undefined: zeros
-  const Tensor &data, &h_0, &c_0, &output, &cells;
+  const Tensor &output, &cells;
   const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // w_ih and w_hr may be empty
   Tensor& gates;                                    // come in as the gates, go out as dz
   Tensor &d_h, &d_c;                                // come in as the final, go out as the initial
   Tensor& d_data;                                   // [D, rows, F], undefined: not wanted
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
-  Slice slice;
-  Team team;
 
-  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
-  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-  int64_t input_size = data.size(-1), count = slice.count(batch_size);
   bool projects = !w_hr.empty();
-
-  int64_t steps_left = slice.steps(batch.sizes);
   int64_t k = batch.time();  // time steps are before this
-  bool is_finished = false;
 
   // The team's units: by panels of W_hh, whose columns they are.
   int64_t first_unit = std::min(width, team.begin(count_panels<T>(width)) * kWidth<T>);
@@ -82,8 +72,6 @@ struct Backward {
   std::vector<int64_t> places;
   std::vector<const T*> dz;  // of the steps whose dx is still to be computed
   std::vector<T*> dx;
-
-  int64_t remaining() const { return steps_left + !is_finished; }
 
   void advance() {
     const ProductUnit<T> unit_of_products;
@@ -210,7 +198,7 @@ struct Backward {
     multiply_rows(rows_of_dz(first_dz, dz.size()), w_hh[d], team, dh.data());
   }
 
-  // Writes over d_h and d_c, which all members of a team have read by then: they have waited for each other.
+  // Writes over d_h and d_c, which all members of a team have read: they have waited for each other.
   void finish() {
     const auto copy_units = [&](const std::vector<Real<T>*>& rows, Tensor& to, int64_t size) {
       const int64_t units = std::min(size, last_unit) - first_unit;
@@ -231,123 +219,6 @@ struct Backward {
     is_finished = true;
   }
 };
-
-// So many bytes of the left sides, and of the sums, stay in the second-level cache.
-constexpr int64_t kSumsBytes = 512 * 1024;
-
-// So many steps at a time: as many as the first-level cache has room for in a panel, and more where
-// to multiply is much faster than to read and write sums.
-template <typename T>
-constexpr int64_t kStepsAtOnce = kDepth<T>;
-template <>
-constexpr int64_t kStepsAtOnce<BFloat16> = 512;
-
-// One side of a sum over all steps, and the rows of a weight's gradient that it is for: rows[0] is that
-// of the first panel's first column, nullptr is padding.
-template <typename T>
-struct Left {
-  const T* const* first;  // of each step
-  int64_t size;
-  T* const* rows;
-};
-
-// The sums over all steps of left[step]^T panel[step] for `count` panels [step, 4 vectors] one after
-// the other; a task for advance_all. Always in the same order, whatever the number of threads.
-template <typename T>
-struct SumOverSteps {
-  std::vector<Left<T>> lefts;
-  const T* panels;
-  int64_t count, steps;
-  at::TensorOptions options;  // of the sums
-
-  int64_t done = 0;  // steps
-  Tensor sums;       // [panel, left, 4 vectors]
-  bool is_finished = false;
-
-  int64_t remaining() const { return (steps - done) * count + !is_finished; }
-
-  void advance() {
-    const ProductUnit<T> unit_of_products;
-    constexpr int64_t steps_at_once = kStepsAtOnce<T>;
-    int64_t size = 0;
-    for (const auto& left : lefts) {
-      size += left.size;
-    }
-    if (!sums.defined()) {
-      sums = steps > 0 ? at::empty({count, size, kWidth<T>}, options)
-                       : at::zeros({count, size, kWidth<T>}, options);
-    }
-    const int64_t fitting = kSumsBytes / (size * int64_t(sizeof(T)));
-    const int64_t part = std::max<int64_t>(1, std::min(fitting, steps / kParts) / steps_at_once);
-    const int64_t end = std::min(steps, done + part * steps_at_once);
-
-    using Arranged = std::decay_t<decltype(arrange(Columns<T>{}, 0))>;
-    std::vector<Arranged> arranged;
-    for (int64_t begin = done; begin < end; begin += steps_at_once) {
-      for (const auto& left : lefts) {
-        arranged.push_back(arrange(
-            Columns<T>{left.first + begin, left.size}, std::min(end - begin, steps_at_once)));
-      }
-    }
-    for (int64_t panel = 0; panel < count; ++panel) {
-      auto left = arranged.begin();
-      for (int64_t begin = done; begin < end; begin += steps_at_once) {
-        const int64_t depth = std::min(end - begin, steps_at_once);
-        const T* right = arrange_panel(panels + (panel * steps + begin) * kWidth<T>, depth);
-        Real<T>* sum = sums.mutable_data_ptr<Real<T>>() + panel * size * kWidth<T>;
-        for (size_t number = 0; number < lefts.size(); ++number, ++left) {
-          multiply_panel<kGates>(
-              *left, right, depth, [&](int64_t row, auto* products, int rows) {
-                Real<T>* to = sum + row * kWidth<T>;
-                for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
-                  store(begin == 0 ? products[0][n] : load(to) + products[0][n], to);
-                }
-              });
-          sum += left->count * kWidth<T>;
-        }
-      }
-    }
-    done = end;
-    if (done == steps) {
-      finish();
-    }
-  }
-
- private:
-  void finish() {
-    constexpr int64_t block = 64;  // rows of sums, which stay in the first-level cache
-    int64_t first_left = 0;
-    for (const auto& left : lefts) {
-      for (int64_t panel = 0; panel < count; ++panel) {
-        const Real<T>* from =
-            sums.const_data_ptr<Real<T>>() + (panel * sums.size(1) + first_left) * kWidth<T>;
-        for (int64_t begin = 0; begin < left.size; begin += block) {
-          for (int64_t column = 0; column < kWidth<T>; ++column) {
-            T* to = left.rows[panel * kWidth<T> + column];
-            for (int64_t k = begin; to && k < std::min(left.size, begin + block); ++k) {
-              to[k] = from[k * kWidth<T> + column];
-            }
-          }
-        }
-      }
-      first_left += left.size;
-    }
-    is_finished = true;
-  }
-};
-
-// So many of a direction's `panels` are one task: few enough that their sums stay in the cache and
-// that there are two tasks or more for each thread. bfloat16's left sides are copied for each task; to
-// do so once is worth more.
-template <typename T>
-int64_t panels_of_task(
-    int64_t directions, int64_t panels, int64_t left_size, int64_t steps) {
-  const int64_t bytes = directions * panels * steps * kWidth<T> * int64_t(sizeof(T));
-  const int64_t tasks = count_threads() * (kPack<T> > 1 || bytes <= kBalancedBytes ? 1 : 2);
-  const int64_t shared_out = std::max<int64_t>(1, directions * panels / tasks);
-  const int64_t fitting = kSumsBytes / (left_size * kWidth<T> * int64_t(sizeof(T)));
-  return kPack<T> > 1 ? shared_out : std::clamp<int64_t>(fitting, 1, shared_out);
-}
 
 template <typename T>
 Gradients backward_as(
@@ -396,8 +267,8 @@ Gradients backward_as(
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
   const auto task = [&](const Slice& slice, const Team& team) {
     return Backward<T>{
-        batch, d_output, data, h_0, c_0, output, cells, w_ih, w_hh, w_hr, gates, d_h, d_c, d_data,
-        d_projected, unprojected, step_rows, slice, team};
+        {batch, data, h_0, c_0, slice, team}, d_output, output, cells, w_ih, w_hh, w_hr, gates, d_h,
+        d_c, d_data, d_projected, unprojected, step_rows};
   };
   run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
 

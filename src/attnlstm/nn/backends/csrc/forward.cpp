@@ -1,4 +1,4 @@
-// The forward of a layer: each slice of the batch runs all of its time steps by itself.
+// The forward of a layer.
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -9,27 +9,16 @@
 namespace attnlstm {
 namespace {
 
-// A slice's way through the time steps. What it refers to all tasks share; what it has itself is its own,
-// and of a member of a team right in the member's units only.
+// A slice's way through the time steps.
 template <typename T>
-struct Forward {
-  const Batch& batch;
-  const Tensor &data, &h_0, &c_0;
+struct Forward : SliceTask {
   const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // of each direction; w_hr may be empty
   const Tensor& bias;                               // [D, 4 * padded H]
   bool keep;                                        // for the backward
   Tensor &output, &h_n, &c_n, &gates, &cells;
-  Slice slice;
-  Team team;
 
-  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
-  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-  int64_t input_size = data.size(-1), count = slice.count(batch_size);
   bool projects = !w_hr.empty();
-
-  int64_t steps_left = slice.steps(batch.sizes);
   int64_t k = 0;  // time steps are behind
-  bool is_finished = false;
 
   // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
   std::vector<const T*> h;
@@ -46,8 +35,6 @@ struct Forward {
   GatePanels<Real<T>> z{reinterpret_cast<Real<T>*>(kept.first), kept.steps};
   std::vector<const T*> inputs;
   std::vector<int64_t> places, kept_places;  // of a chunk in z, of a time step in `kept`
-
-  int64_t remaining() const { return steps_left + !is_finished; }
 
   void advance() {
     const ProductUnit<T> unit_of_products;
@@ -228,8 +215,8 @@ Result forward_as(
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
   const auto task = [&](const Slice& slice, const Team& team) {
     return Forward<T>{
-        batch, data, h_0, c_0, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates, cells, slice,
-        team};
+        {batch, data, h_0, c_0, slice, team}, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates,
+        cells};
   };
   run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
   return {output, h_n, c_n, gates, cells};

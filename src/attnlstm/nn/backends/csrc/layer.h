@@ -92,6 +92,24 @@ auto with_dtype(const Tensor& data, Run run) {
   return data.scalar_type() == at::kDouble ? run(double(0)) : run(float(0));
 }
 
+// What a slice's ways through the time steps and back have in common, as tasks for advance_all. What a
+// task refers to all of them share; what it has itself is its own, and of a member of a team right in the
+// member's units only.
+struct SliceTask {
+  const Batch& batch;
+  const Tensor &data, &h_0, &c_0;
+  Slice slice;
+  Team team;
+
+  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
+  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
+  int64_t input_size = data.size(-1), count = slice.count(batch_size);
+  int64_t steps_left = slice.steps(batch.sizes);
+  bool is_finished = false;
+
+  int64_t remaining() const { return steps_left + !is_finished; }
+};
+
 // A slice reads all weights of its direction at every step. Where these are more bytes than this for each
 // of its sequences, and for one more, to read them takes longer than to wait for other threads.
 constexpr int64_t kSliceWeightBytes = 96 * 1024;
