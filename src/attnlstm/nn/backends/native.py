@@ -17,7 +17,7 @@ from attnlstm.nn.backends.base import (
     run_layers,
 )
 from attnlstm.nn.backends.native_build import load_library
-from attnlstm.nn.backends.transforms import is_transformed, needs_plain_gradients, plain_gradients
+from attnlstm.nn.backends.transforms import is_transformed, plain_gradients
 from attnlstm.nn.cell import Cell, Weights
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -134,10 +134,9 @@ def _layer(
         and any(tensor.requires_grad for tensor in (data, *state, *flat))
     )
     kept_steps = sum(lengths.tolist()) if keep else 0
-    # The operator's autograd kernel, without the dispatcher's way there; a compiler has to see the
-    # operator itself.
-    run = torch.ops.attnlstm.lstm_layer if torch.compiler.is_compiling() else _with_gradient
-    output, h_n, c_n, _, _ = run(data, lengths, *state, flat, batch_first, kept_steps, True)
+    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
+        data, lengths, *state, flat, batch_first, kept_steps, True
+    )
     return output, (h_n, c_n)
 
 
@@ -163,8 +162,8 @@ def _register() -> torch.library.Library:
     torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
     for name in ("lstm_layer_backward", "lstm_layer_backward_"):
         torch.library.register_fake(f"attnlstm::{name}", _empty_gradients)
-    # Not register_autograd, whose general wrapper takes as long as a small batch.
-    library.impl("lstm_layer", _with_gradient, "Autograd")
+    for key in ("CompositeImplicitAutograd", "FuncTorchBatched", "Batched"):
+        library.impl("lstm_layer_plain_backward", _plain_backward, key)
     return library
 
 
@@ -215,80 +214,23 @@ def _empty_gradients(
     )
 
 
-def _with_gradient(
+def _plain_backward(
+    d_output: Tensor | None,
+    d_h_n: Tensor | None,
+    d_c_n: Tensor | None,
     data: Tensor,
     lengths: Tensor,
     h_0: Tensor,
     c_0: Tensor,
     weights: Sequence[Tensor],
-    *options: Any,
-) -> tuple[Tensor, ...]:
-    """The operator as autograd sees it."""
-    if not torch.is_grad_enabled():
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.attnlstm.lstm_layer(data, lengths, h_0, c_0, weights, *options)
-    results: tuple[Tensor, ...] = _LayerFunction.apply(options, data, lengths, h_0, c_0, *weights)
-    return results
-
-
-class _LayerFunction(torch.autograd.Function):
-    """The operator and its gradient."""
-
-    # Not in the newer form with `setup_context`, for which torch reads the signature anew in every
-    # call: a third of the time of a small batch.
-    @staticmethod
-    def forward(
-        ctx: Any,
-        options: tuple[bool, int, bool],
-        data: Tensor,
-        lengths: Tensor,
-        h_0: Tensor,
-        c_0: Tensor,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
-        with torch._C._AutoDispatchBelowAutograd():
-            results: tuple[Tensor, ...] = torch.ops.attnlstm.lstm_layer(
-                data, lengths, h_0, c_0, weights, *options
-            )
-        ctx.batch_first, _, ctx.backward_overwrites = options
-        output, _, _, gates, cells = results
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(gates, cells)
-        ctx.save_for_backward(output, gates, cells, data, lengths, h_0, c_0, *weights)
-        return results
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        output, gates, cells, data, lengths, h_0, c_0, *weights = ctx.saved_tensors
-        _, needs_data, _, *needs = ctx.needs_input_grad
-        if needs_plain_gradients(grads):
-            inputs = (data, h_0, c_0, *weights)
-            run = _plain_layer(lengths, len(weights) // len(h_0), ctx.batch_first)
-            d_data, *found = plain_gradients(run, inputs, [needs_data, *needs], grads[:3])
-        else:
-            operator = torch.ops.attnlstm.lstm_layer_backward
-            if ctx.backward_overwrites and not _is_needed_again(gates):
-                operator = torch.ops.attnlstm.lstm_layer_backward_  # faster
-            d_data, d_h_0, d_c_0, d_weights = operator(
-                *(*grads[:3], data, lengths, h_0, c_0, weights, output, gates, cells),
-                *(ctx.batch_first, needs_data),
-            )
-            found = [d_h_0, d_c_0, *d_weights]
-        gradients = [d if need else None for d, need in zip(found, needs, strict=True)]
-        return None, d_data if needs_data else None, None, *gradients
-
-
-def _is_needed_again(kept: Tensor) -> bool:
-    """Whether what the forward kept may be read after this backward.
-
-    So it is with `retain_graph`, and when a compiler or tracer of any kind looks on.
-    """
-    return (
-        type(kept) is not Tensor
-        or torch.compiler.is_compiling()
-        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-        or torch._C._autograd._get_current_graph_task_keep_graph()
-    )
+    batch_first: bool,
+) -> list[Tensor | None]:
+    """The gradients, of those tensors that require one, in the naive backend's operations."""
+    inputs = (data, h_0, c_0, *weights)
+    run = _plain_layer(lengths, len(weights) // len(h_0), batch_first)
+    needed = [tensor.requires_grad for tensor in inputs]
+    d_data, *found = plain_gradients(run, inputs, needed, (d_output, d_h_n, d_c_n))
+    return [d_data, None, *found]
 
 
 def _plain_layer(

@@ -2,7 +2,8 @@
 // weights of the directions are one after the other, those of each in the order of nn.LSTM.
 //
 // lstm_layer_backward_ writes over the gates, lstm_layer_backward leaves them as they are; with
-// `backward_overwrites` autograd may choose the former.
+// `backward_overwrites` autograd may choose the former. lstm_layer_plain_backward, of native.py, can be
+// differentiated again and mapped.
 
 #include <torch/library.h>
 
@@ -111,6 +112,9 @@ TORCH_LIBRARY(attnlstm, library) {
         "bool batch_first, bool needs_data) -> (Tensor, Tensor, Tensor, Tensor[])");
     library.def(schema.c_str());
   }
+  library.def(
+      "lstm_layer_plain_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor data, "
+      "Tensor lengths, Tensor h_0, Tensor c_0, Tensor[] weights, bool batch_first) -> Tensor?[]");
 }
 
 TORCH_LIBRARY_IMPL(attnlstm, CPU, library) {

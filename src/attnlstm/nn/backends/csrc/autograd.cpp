@@ -1,0 +1,139 @@
+// lstm_layer as autograd sees it. In C++, because an autograd.Function in Python takes as long as the
+// arithmetic of a small batch.
+
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
+#include <torch/library.h>
+
+#include "layer.h"
+
+namespace attnlstm {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+using OptionalTensor = std::optional<Tensor>;
+
+// The signatures of the operators in operators.cpp.
+using Layer = Result(
+    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
+    at::TensorList weights, bool batch_first, c10::SymInt kept_steps, bool backward_overwrites);
+template <typename Kept>
+using LayerBackward = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>(
+    const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
+    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
+    at::TensorList weights, const Tensor& output, Kept gates, const Tensor& cells,
+    bool batch_first, bool needs_data);
+using LayerPlainBackward = c10::List<OptionalTensor>(
+    const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
+    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
+    at::TensorList weights, bool batch_first);
+
+template <typename Signature>
+c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+// Whether the gradients are to be differentiated again (create_graph), or vmap stands behind them, as in
+// a vectorized Jacobian.
+bool needs_plain_gradients(const variable_list& grads) {
+  constexpr c10::DispatchKeySet batched(
+      {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched});
+  return at::GradMode::is_enabled() ||
+         std::any_of(grads.begin(), grads.end(), [&](const Tensor& grad) {
+           return grad.defined() && grad.key_set().has_any(batched);
+         });
+}
+
+// Whether what the forward kept may be read after this backward: with retain_graph, and when a compiler
+// or tracer of any kind looks on.
+bool is_needed_again(const Tensor& kept) {
+  return at::isTensorSubclassLike(kept) || torch::autograd::get_current_graph_task_keep_graph();
+}
+
+struct LayerFunction : torch::autograd::Function<LayerFunction> {
+  static constexpr bool is_traceable = true;
+
+  // `kept` takes the gates and the cells, which have no gradient.
+  static variable_list forward(
+      AutogradContext* context, const Tensor& data, const Tensor& lengths, const Tensor& h_0,
+      const Tensor& c_0, at::TensorList weights, bool batch_first, const c10::SymInt& kept_steps,
+      bool backward_overwrites, std::pair<Tensor, Tensor>* kept) {
+    static const auto layer = find_operator<Layer>("attnlstm::lstm_layer");
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    Tensor output, h_n, c_n;
+    std::tie(output, h_n, c_n, kept->first, kept->second) = layer.call(
+        data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+    variable_list saved = {output, kept->first, kept->second, data, lengths, h_0, c_0};
+    saved.insert(saved.end(), weights.begin(), weights.end());
+    context->save_for_backward(std::move(saved));
+    context->saved_data["batch_first"] = batch_first;
+    context->saved_data["backward_overwrites"] = backward_overwrites;
+    context->set_materialize_grads(false);
+    return {output, h_n, c_n};
+  }
+
+  // The gradients of what forward is called with, undefined where there is none.
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    constexpr size_t before_weights = 4, after_weights = 4;
+    const variable_list saved = context->get_saved_variables();
+    const Tensor &output = saved[0], &gates = saved[1], &cells = saved[2];
+    const Tensor &data = saved[3], &lengths = saved[4], &h_0 = saved[5], &c_0 = saved[6];
+    const at::TensorList weights = at::TensorList(saved).slice(7);
+    const bool batch_first = context->saved_data["batch_first"].toBool();
+    const auto grad = [&](size_t number) {
+      return grads[number].defined() ? OptionalTensor(grads[number]) : std::nullopt;
+    };
+
+    variable_list gradients;
+    if (needs_plain_gradients(grads)) {
+      static const auto plain_backward =
+          find_operator<LayerPlainBackward>("attnlstm::lstm_layer_plain_backward");
+      for (const OptionalTensor& gradient : plain_backward.call(
+               grad(0), grad(1), grad(2), data, lengths, h_0, c_0, weights, batch_first)) {
+        gradients.push_back(gradient.value_or(Tensor()));
+      }
+    } else {
+      const auto run = [&](const auto& operation) {
+        const auto [d_data, d_h_0, d_c_0, d_weights] = operation.call(
+            grad(0), grad(1), grad(2), data, lengths, h_0, c_0, weights, output, gates, cells,
+            batch_first, context->needs_input_grad(0));
+        gradients = {d_data, Tensor(), d_h_0, d_c_0};
+        gradients.insert(gradients.end(), d_weights.begin(), d_weights.end());
+      };
+      if (context->saved_data["backward_overwrites"].toBool() && !is_needed_again(gates)) {
+        static const auto overwrite =
+            find_operator<LayerBackward<Tensor>>("attnlstm::lstm_layer_backward_");
+        run(overwrite);
+      } else {
+        static const auto backward =
+            find_operator<LayerBackward<const Tensor&>>("attnlstm::lstm_layer_backward");
+        run(backward);
+      }
+    }
+    for (size_t input = 0; input < gradients.size(); ++input) {
+      if (!context->needs_input_grad(input)) {
+        gradients[input] = Tensor();
+      }
+    }
+    gradients.resize(before_weights + weights.size() + after_weights);
+    return gradients;
+  }
+};
+
+Result lstm_layer(
+    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
+    at::TensorList weights, bool batch_first, c10::SymInt kept_steps, bool backward_overwrites) {
+  std::pair<Tensor, Tensor> kept;
+  const variable_list results = LayerFunction::apply(
+      data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites, &kept);
+  return {results[0], results[1], results[2], kept.first, kept.second};
+}
+
+}  // namespace
+}  // namespace attnlstm
+
+TORCH_LIBRARY_IMPL(attnlstm, Autograd, library) {
+  library.impl("lstm_layer", attnlstm::lstm_layer);
+}
