@@ -8,6 +8,11 @@ from torch import Tensor
 
 from attnlstm.nn.backends.base import State
 
+INTEGER_DTYPES = {
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+}
+
 AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """The dtypes that autocast casts; it leaves float64 and complex numbers alone."""
 
@@ -24,9 +29,10 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
         raise ValueError(f"Expected lengths size ({batch},), got {tuple(lengths.shape)}")
     if batch == 0:
         return torch.zeros(0, dtype=torch.int64)
-    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+    if lengths.dtype not in INTEGER_DTYPES:
         raise ValueError(f"lengths should be integers, got {lengths.dtype}")
-    lengths = lengths.to("cpu", torch.int64)
+    if lengths.dtype != torch.int64 or not lengths.is_cpu:
+        lengths = lengths.to("cpu", torch.int64)
     if torch.compiler.is_exporting():  # the values are not known yet
         return lengths
     values = lengths.tolist()  # for a batch much faster than operators on a tensor
@@ -87,6 +93,8 @@ def check_probability(name: str, value: object) -> None:
 
 def autocast_dtype(data: Tensor) -> torch.dtype | None:
     """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
+    if not torch._C._is_any_autocast_enabled():  # as nn.LSTM asks
+        return None
     device_type = data.device.type
     if not torch.amp.is_autocast_available(device_type):
         return None

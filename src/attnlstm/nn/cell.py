@@ -6,7 +6,6 @@ projection), L layers, D directions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,8 +42,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """The options of an LSTM cell that change its formulas.
 
     `recurrent_activation` acts on the gates i, f and o; `activation` on the candidate g and on the

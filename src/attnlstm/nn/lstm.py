@@ -328,14 +328,18 @@ class LSTM(TorchLSTM):
         return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
 
     def _weights(self, suffix: str) -> Weights:
-        # Asked for by option: an attribute that a module has not is slow to ask for.
+        # Asked for by option, and the parameters first: nn.Module's own way to an attribute is slow,
+        # above all to one that is not there.
         is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
-        return Weights._make(
-            [
-                getattr(self, f"{name}_{suffix}") if there else None
-                for name, there in zip(Weights._fields, is_there, strict=True)
-            ]
-        )
+        parameters = self._parameters
+        weights: list[Tensor | None] = []
+        for field, there in zip(Weights._fields, is_there, strict=True):
+            name = f"{field}_{suffix}"
+            if there and name in parameters:
+                weights.append(parameters[name])
+            else:
+                weights.append(getattr(self, name) if there else None)
+        return Weights._make(weights)
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)

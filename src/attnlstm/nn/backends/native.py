@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from operator import attrgetter
 from threading import Lock
 from typing import Any
 
@@ -131,7 +132,7 @@ def _layer(
     keep = (
         torch.is_grad_enabled()
         and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
-        and any(tensor.requires_grad for tensor in (data, *state, *flat))
+        and any(map(attrgetter("requires_grad"), (*flat, data, *state)))
     )
     kept_steps = sum(lengths.tolist()) if keep else 0
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(

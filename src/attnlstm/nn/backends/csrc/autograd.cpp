@@ -52,6 +52,16 @@ bool is_needed_again(const Tensor& kept) {
   return at::isTensorSubclassLike(kept) || torch::autograd::get_current_graph_task_keep_graph();
 }
 
+Result run_layer(
+    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
+    at::TensorList weights, bool batch_first, const c10::SymInt& kept_steps,
+    bool backward_overwrites) {
+  static const auto layer = find_operator<Layer>("attnlstm::lstm_layer");
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return layer.call(
+      data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+}
+
 struct LayerFunction : torch::autograd::Function<LayerFunction> {
   static constexpr bool is_traceable = true;
 
@@ -60,12 +70,10 @@ struct LayerFunction : torch::autograd::Function<LayerFunction> {
       AutogradContext* context, const Tensor& data, const Tensor& lengths, const Tensor& h_0,
       const Tensor& c_0, at::TensorList weights, bool batch_first, const c10::SymInt& kept_steps,
       bool backward_overwrites, std::pair<Tensor, Tensor>* kept) {
-    static const auto layer = find_operator<Layer>("attnlstm::lstm_layer");
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    Tensor output, h_n, c_n;
-    std::tie(output, h_n, c_n, kept->first, kept->second) = layer.call(
+    const auto [output, h_n, c_n, gates, cells] = run_layer(
         data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
-    variable_list saved = {output, kept->first, kept->second, data, lengths, h_0, c_0};
+    *kept = {gates, cells};
+    variable_list saved = {output, gates, cells, data, lengths, h_0, c_0};
     saved.insert(saved.end(), weights.begin(), weights.end());
     context->save_for_backward(std::move(saved));
     context->saved_data["batch_first"] = batch_first;
@@ -125,6 +133,9 @@ struct LayerFunction : torch::autograd::Function<LayerFunction> {
 Result lstm_layer(
     const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
     at::TensorList weights, bool batch_first, c10::SymInt kept_steps, bool backward_overwrites) {
+  if (!at::GradMode::is_enabled()) {
+    return run_layer(data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+  }
   std::pair<Tensor, Tensor> kept;
   const variable_list results = LayerFunction::apply(
       data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites, &kept);
