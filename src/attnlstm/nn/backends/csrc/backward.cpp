@@ -102,7 +102,7 @@ struct Backward : SliceTask {
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
       Tensor result = at::zeros({count, padded(size)}, cells.options());
       for (int64_t number = 0; number < count; ++number) {
-        const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+        const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
         std::copy_n(
             from.const_data_ptr<T>() + sequence * size, size,
             result.mutable_data_ptr<Real<T>>() + number * padded(size));
@@ -141,7 +141,7 @@ struct Backward : SliceTask {
     const int64_t first_dz = dz.size();
     const Real<T>* c_rows = cells.const_data_ptr<Real<T>>() + d * cells.stride(0);
     for (int64_t number = 0; number < running; ++number) {
-      const int64_t rank = slice.rank(number), place = batch.place(t, rank);
+      const int64_t rank = slice.ranks[number], place = batch.place(t, rank);
       const int64_t row = batch.row(t, rank);
       places[number] = place;
       c[number] = c_rows + place * width;
@@ -203,7 +203,7 @@ struct Backward : SliceTask {
     const auto copy_units = [&](const std::vector<Real<T>*>& rows, Tensor& to, int64_t size) {
       const int64_t units = std::min(size, last_unit) - first_unit;
       for (int64_t number = 0; units > 0 && number < count; ++number) {
-        const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+        const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
         T* first = to.mutable_data_ptr<T>() + sequence * size + first_unit;
         std::copy_n(rows[number] + first_unit, units, first);
       }
@@ -211,7 +211,7 @@ struct Backward : SliceTask {
     copy_units(dh, d_h, size_h);
     copy_units(dc, d_c, hidden_size);
     for (int64_t number = team.begin(count); d_data.defined() && number < team.end(count); ++number) {
-      batch.for_each_padding(slice.rank(number), [&](int64_t row) {
+      batch.for_each_padding(slice.ranks[number], [&](int64_t row) {
         T* to = d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size;
         std::fill_n(to, input_size, T(0));
       });
@@ -270,7 +270,7 @@ Gradients backward_as(
         {batch, data, h_0, c_0, slice, team}, d_output, output, cells, w_ih, w_hh, w_hr, gates, d_h,
         d_c, d_data, d_projected, unprojected, step_rows};
   };
-  run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
+  run_layer<T>(batch, directions, width, w_hh[0].bytes(), !w_hr.empty(), task);
 
   const T one = 1;  // the left side of the bias
   const std::vector<const T*> ones(steps, &one);

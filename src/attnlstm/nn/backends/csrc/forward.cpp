@@ -9,15 +9,22 @@
 namespace attnlstm {
 namespace {
 
+// Of W_ih and W_hh together: they stay in the second-level cache.
+constexpr int64_t kJoinedWeightBytes = 1024 * 1024;
+// So many times the sequences of a time step are the most inputs that are multiplied step by step.
+constexpr int64_t kJoinedInputs = 16;
+
 // A slice's way through the time steps.
 template <typename T>
 struct Forward : SliceTask {
-  const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // of each direction; w_hr may be empty
+  const std::vector<Panels<T>>&w, &w_hr;  // of each direction: W_ih above W_hh; w_hr may be empty
   const Tensor& bias;                               // [D, 4 * padded H]
   bool keep;                                        // for the backward
   Tensor &output, &h_n, &c_n, &gates, &cells;
 
   bool projects = !w_hr.empty();
+  Panels<T> w_ih = w[d].part(0, input_size), w_hh = w[d].part(input_size, size_h);
+  const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
   int64_t k = 0;  // time steps are behind
 
   // Where the newest h and c of each sequence are: at first a copy of c_0, later in the results.
@@ -41,10 +48,14 @@ struct Forward : SliceTask {
     if (h.empty()) {
       begin();
     }
-    project_inputs();
+    const int64_t end = begin_chunk();
+    const bool joins = joins_products(end - k);
+    if (!joins) {
+      project_inputs();
+    }
     steps_left -= places.size();
-    for (size_t first = 0; first < places.size(); ++k) {
-      first += step(places.data() + first);
+    for (int64_t first = 0; k < end; ++k) {
+      first += step(first, joins);
     }
     if (steps_left == 0) {
       finish();
@@ -60,7 +71,7 @@ struct Forward : SliceTask {
     kept_places.resize(count);
     c_rows = at::zeros({count, width}, cells.options());
     for (int64_t number = 0; number < count; ++number) {
-      const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+      const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
       h[number] = h_0.const_data_ptr<T>() + sequence * size_h;
       c[number] = c_rows.mutable_data_ptr<Real<T>>() + number * width;
       std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
@@ -77,70 +88,91 @@ struct Forward : SliceTask {
     }
   }
 
-  // W_ih x + b of a chunk of time steps.
-  void project_inputs() {
+  // The next time steps, up to the one returned: as many as fit in a chunk.
+  int64_t begin_chunk() {
     inputs.clear();
     places.clear();
-    for (int64_t next = k; next < batch.time(); ++next) {
+    int64_t next = k;
+    for (; next < batch.time(); ++next) {
       const int64_t t = batch.at(next, d), running = slice.count(batch.sizes[t]);
       if (static_cast<int64_t>(inputs.size()) + running > chunk_steps) {
         break;
       }
       for (int64_t number = 0; number < running; ++number) {
-        const int64_t rank = slice.rank(number);
+        const int64_t rank = slice.ranks[number];
         places.push_back(in_place ? batch.place(t, rank) : static_cast<int64_t>(inputs.size()));
         inputs.push_back(data.const_data_ptr<T>() + batch.row(t, rank) * input_size);
       }
     }
-    const Real<T>* b = bias.const_data_ptr<Real<T>>() + d * kGates * width;
+    return next;
+  }
+
+  // Whether a chunk's time steps multiply W_ih x and W_hh h as one product. That saves to write and
+  // read W_ih x, but reads W_ih at every step.
+  bool joins_products(int64_t time) const {
+    return std::is_same_v<T, Real<T>> && w[d].bytes() <= kJoinedWeightBytes * team.members &&
+           int64_t(places.size()) * kJoinedInputs >= time * input_size;
+  }
+
+  // W_ih x + b of a chunk.
+  void project_inputs() {
     multiply_gates(
-        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih[d], team,
+        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih, team,
+        [&](int64_t /*row*/, int64_t panel) { return b + panel * kWidth<T>; },
         [&](int64_t row, int64_t panel, auto& sums) {
           Real<T>* to = z.at(panel, places[row]);
           for (int64_t gate = 0; gate < kGates; ++gate) {
-            const int64_t first = gate * kLanes<T>;
-            store(sums[gate] + load(b + panel * kWidth<T> + first), to + first);
+            store(sums[gate], to + gate * kLanes<T>);
           }
         });
   }
 
-  // The next time step, with W_ih x + b at these places of z; the number of its sequences.
-  int64_t step(const int64_t* place) {
+  // The next time step, whose inputs are from `first` on in the chunk; the number of its sequences.
+  int64_t step(int64_t first, bool joins) {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t t = batch.at(k, d), running = slice.count(batch.sizes[t]);
     for (int64_t number = 0; number < running; ++number) {
-      const int64_t rank = slice.rank(number);
+      const int64_t rank = slice.ranks[number];
       kept_places[number] = batch.place(t, rank);
       new_h[number] = output.mutable_data_ptr<T>() + (batch.row(t, rank) * directions + d) * size_h;
       new_c[number] =
           keep ? cells.mutable_data_ptr<Real<T>>() + (d * batch.steps() + kept_places[number]) * width
                : c[number];
     }
-    multiply_gates(
-        Rows<T>{h.data(), running}, w_hh[d], team,
-        [&, z = z, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
-          const Real<T>* from = z.at(panel, place[row]);
-          for (int64_t gate = 0; gate < kGates; ++gate) {
-            sums[gate] += load(from + gate * lanes);
-          }
-          activate(sums);
-          if (keep) {
-            T* to = kept.at(panel, kept_places[row]);
-            for (int64_t gate = 0; gate < kGates; ++gate) {
-              store(sums[gate], to + gate * lanes);
-            }
-          }
-          const int64_t unit = panel * lanes;
-          const auto& [i, f, g, o] = sums;
-          const Vector<T> c_t = f * load(c[row] + unit) + i * g;
-          store(c_t, new_c[row] + unit);
-          const Vector<T> h_t = o * tanh(c_t);
-          if (projects) {
-            store(h_t, unprojected[row] + unit);
-          } else {
-            store(h_t, new_h[row] + unit, hidden_size - unit);
-          }
-        });
+    const auto cell = [&, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
+      activate(sums);
+      if (keep) {
+        T* to = kept.at(panel, kept_places[row]);
+        for (int64_t gate = 0; gate < kGates; ++gate) {
+          store(sums[gate], to + gate * lanes);
+        }
+      }
+      const int64_t unit = panel * lanes;
+      const auto& [i, f, g, o] = sums;
+      const Vector<T> c_t = f * load(c[row] + unit) + i * g;
+      store(c_t, new_c[row] + unit);
+      const Vector<T> h_t = o * tanh(c_t);
+      if (projects) {
+        store(h_t, unprojected[row] + unit);
+      } else {
+        store(h_t, new_h[row] + unit, hidden_size - unit);
+      }
+    };
+    if constexpr (std::is_same_v<T, Real<T>>) {
+      if (joins) {
+        multiply_gates(
+            JoinedRows<T>{inputs.data() + first, h.data(), input_size, running}, w[d], team,
+            [b = b](int64_t /*row*/, int64_t panel) { return b + panel * kWidth<T>; }, cell);
+      }
+    }
+    if (!joins) {
+      multiply_gates(
+          Rows<T>{h.data(), running}, w_hh, team,
+          [place = places.data() + first, z = z](int64_t row, int64_t panel) {
+            return z.at(panel, place[row]);
+          },
+          cell);
+    }
     if (projects) {
       multiply_rows(Rows<T>{unprojected.data(), running}, w_hr[d], Team(), new_h.data());
     }
@@ -155,12 +187,12 @@ struct Forward : SliceTask {
     const int64_t unit = team.begin(panels) * kLanes<T>;
     const int64_t units = std::min(hidden_size, team.end(panels) * kLanes<T>) - unit;
     for (int64_t number = 0; units > 0 && number < count; ++number) {
-      const int64_t sequence = d * batch_size + batch.order[slice.rank(number)];
+      const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
       T* to = c_n.mutable_data_ptr<T>() + sequence * hidden_size + unit;
       std::copy_n(c[number] + unit, units, to);
     }
     for (int64_t number = team.begin(count); number < team.end(count); ++number) {
-      const int64_t rank = slice.rank(number), sequence = d * batch_size + batch.order[rank];
+      const int64_t rank = slice.ranks[number], sequence = d * batch_size + batch.order[rank];
       std::copy_n(h[number], size_h, h_n.mutable_data_ptr<T>() + sequence * size_h);
       batch.for_each_padding(rank, [&](int64_t row) {
         T* to = output.mutable_data_ptr<T>() + (row * directions + d) * size_h;
@@ -179,21 +211,22 @@ Result forward_as(
   const int64_t width = padded(hidden_size), input_size = data.size(-1);
   const auto options = data.options();
 
-  std::vector<Panels<T>> w_ih, w_hh, w_hr;
+  std::vector<Panels<T>> w, w_hr;
   const auto real_options = options.dtype(c10::CppTypeToScalarType<Real<T>>());
   Tensor bias = at::zeros({directions, kGates * width}, real_options);
   for (int64_t d = 0; d < directions; ++d) {
     const auto rows = [&](const Tensor& weight, int64_t size) {
       return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
     };
-    w_ih.push_back(Panels<T>::of_columns(options, input_size, rows(weights[d].w_ih, input_size)));
-    w_hh.push_back(Panels<T>::of_columns(options, size_h, rows(weights[d].w_hh, size_h)));
+    w.push_back(Panels<T>::of_columns(
+        options, {{input_size, rows(weights[d].w_ih, input_size)},
+                  {size_h, rows(weights[d].w_hh, size_h)}}));
     if (weights[d].w_hr.defined()) {
       std::vector<const T*> projection;
       for (int64_t row = 0; row < size_h; ++row) {
         projection.push_back(weights[d].w_hr.const_data_ptr<T>() + row * hidden_size);
       }
-      w_hr.push_back(Panels<T>::of_columns(options, hidden_size, projection));
+      w_hr.push_back(Panels<T>::of_columns(options, {{hidden_size, projection}}));
     }
     if (weights[d].b_ih.defined()) {
       const auto b_ih = rows(weights[d].b_ih, 1), b_hh = rows(weights[d].b_hh, 1);
@@ -215,10 +248,10 @@ Result forward_as(
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
   const auto task = [&](const Slice& slice, const Team& team) {
     return Forward<T>{
-        {batch, data, h_0, c_0, slice, team}, w_ih, w_hh, w_hr, bias, keep, output, h_n, c_n, gates,
-        cells};
+        {batch, data, h_0, c_0, slice, team}, w, w_hr, bias, keep, output, h_n, c_n, gates, cells};
   };
-  run_layer<T>(batch, directions, width, w_hh[0].storage.nbytes(), !w_hr.empty(), task);
+  const int64_t weight_bytes = w[0].part(input_size, size_h).bytes();
+  run_layer<T>(batch, directions, width, weight_bytes, !w_hr.empty(), task);
   return {output, h_n, c_n, gates, cells};
 }
 

@@ -103,8 +103,8 @@ struct SliceTask {
 
   int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
   int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
-  int64_t input_size = data.size(-1), count = slice.count(batch_size);
-  int64_t steps_left = slice.steps(batch.sizes);
+  int64_t input_size = data.size(-1), count = slice.count();
+  int64_t steps_left = slice.steps(batch.lengths);
   bool is_finished = false;
 
   int64_t remaining() const { return steps_left + !is_finished; }
@@ -128,14 +128,14 @@ void run_layer(
   const int64_t sequences = batch.steps() * directions + batch.time();
   if (members > 1 && !projects && read_bytes > kSliceWeightBytes * sequences) {
     for (int64_t direction = 0; direction < directions; ++direction) {
-      advance_together(
-          members, [&](const Team& team) { return task(Slice{direction, 0, 1}, team); });
+      const Slice all = deal(direction, batch.lengths, 1)[0];
+      advance_together(members, [&](const Team& team) { return task(all, team); });
     }
     return;
   }
   const int64_t gate_bytes = directions * batch.steps() * kGates * width * int64_t(sizeof(T));
   std::vector<decltype(task(Slice(), Team()))> tasks;
-  for (const Slice& slice : slices_of(directions, batch.order.size(), batch.sizes, gate_bytes)) {
+  for (const Slice& slice : slices_of(directions, batch.lengths, gate_bytes)) {
     tasks.push_back(task(slice, Team()));
   }
   advance_all(tasks);

@@ -86,19 +86,40 @@ int64_t count_panels(int64_t columns) {
 template <typename T>
 struct Panels {
   int64_t depth, columns;
+  int64_t panel_size = whole_steps<T>(depth) * kWidth<T>;
   Tensor storage;
+  int64_t first = 0;  // where in its panel this begins
 
-  // The matrix whose columns begin at these places; nullptr is a column of zeros.
+  // Matrices, one below the other: of each its depth and where its columns begin; nullptr is a column of
+  // zeros.
   static Panels of_columns(
-      const at::TensorOptions& options, int64_t depth, std::vector<const T*> columns) {
+      const at::TensorOptions& options,
+      std::vector<std::pair<int64_t, std::vector<const T*>>> parts) {
+    int64_t depth = 0;
+    for (const auto& part : parts) {
+      depth += whole_steps<T>(part.first);
+    }
     const std::vector<T> zeros(depth);
-    std::replace(columns.begin(), columns.end(), static_cast<const T*>(nullptr), zeros.data());
-    Panels panels(options, depth, columns.size());
-    columns.resize(panels.count() * kWidth<T>, zeros.data());
+    Panels panels(options, depth, parts[0].second.size());
+    for (auto& [_, part] : parts) {
+      std::replace(part.begin(), part.end(), static_cast<const T*>(nullptr), zeros.data());
+      part.resize(panels.count() * kWidth<T>, zeros.data());
+    }
     panels.fill([&](int64_t panel, T* to) {
-      pack_columns(columns.data() + panel * kWidth<T>, depth, to);
+      for (const auto& [part_depth, part] : parts) {
+        pack_columns(part.data() + panel * kWidth<T>, part_depth, to);
+        to += whole_steps<T>(part_depth) * kWidth<T>;
+      }
     });
     return panels;
+  }
+
+  // Only these rows of it.
+  Panels part(int64_t begin, int64_t part_depth) const {
+    Panels result = *this;
+    result.depth = part_depth;
+    result.first = whole_steps<T>(begin) * kWidth<T>;
+    return result;
   }
 
   // The matrix whose rows, of `columns` elements, begin at these places; nullptr: a row of zeros.
@@ -112,10 +133,10 @@ struct Panels {
   }
 
   int64_t count() const { return count_panels<T>(columns); }
-  int64_t panel_size() const { return whole_steps<T>(depth) * kWidth<T>; }
   const T* panel(int64_t number) const {
-    return storage.const_data_ptr<T>() + number * panel_size();
+    return storage.const_data_ptr<T>() + number * panel_size + first;
   }
+  int64_t bytes() const { return count() * whole_steps<T>(depth) * kWidth<T> * int64_t(sizeof(T)); }
   int64_t vectors(int64_t panel) const {
     const int64_t rest = columns - panel * kWidth<T>;
     return rest >= kWidth<T> ? kGates : (rest + kLanes<T> - 1) / kLanes<T>;
@@ -123,14 +144,14 @@ struct Panels {
 
  private:
   Panels(const at::TensorOptions& options, int64_t depth, int64_t columns)
-      : depth(depth), columns(columns), storage(at::empty({count(), panel_size()}, options)) {}
+      : depth(depth), columns(columns), storage(at::empty({count(), panel_size}, options)) {}
 
   template <typename Fill>
   void fill(Fill fill) {
     T* out = storage.mutable_data_ptr<T>();
-    at::parallel_for(0, count(), 1 + 32768 / (panel_size() + 1), [&](auto begin, auto end) {
+    at::parallel_for(0, count(), 1 + 32768 / (panel_size + 1), [&](auto begin, auto end) {
       for (int64_t panel = begin; panel < end; ++panel) {
-        fill(panel, out + panel * panel_size());
+        fill(panel, out + panel * panel_size);
       }
     });
   }
@@ -164,6 +185,26 @@ struct Rows {
   }
 };
 
+// Rows of which the first `split` elements are in one place and the others in another.
+template <typename T>
+struct JoinedRows {
+  const T* const* first;
+  const T* const* second;
+  int64_t split;
+  int64_t count;
+
+  template <int M>
+  [[gnu::always_inline]] typename Rows<T>::template Block<M> from(int64_t number, int64_t k) const {
+    const bool is_first = k < split;
+    typename Rows<T>::template Block<M> block;
+    unroll<M>([&](auto m) __attribute__((always_inline)) {
+      block.row[m] = is_first ? first[number + m] : second[number + m] - split;
+    });
+    block.end = is_first ? split : std::numeric_limits<int64_t>::max();
+    return block;
+  }
+};
+
 // Rows turned: element (m, k) is element m of row k.
 template <typename T>
 struct Columns {
@@ -184,19 +225,17 @@ struct Columns {
   }
 };
 
-// sums[m][n] is the sum, or where `adds` grows by it, of left(number + m, k) panel[k][n] over k from
-// `begin` to `end`. Where it `prefetches`, the panel is asked for in time to come from the second-level
-// cache, or from beyond.
-template <int M, int N, typename T, typename Left>
+// sums[m][n] is initial(m, n) and the sum of left(number + m, k) panel[k][n] over k from `begin` to `end`.
+// Where it `prefetches`, the panel is asked for in time to come from the second-level cache, or from
+// beyond.
+template <int M, int N, typename T, typename Left, typename Initial>
 inline void multiply(
     const Left& left, int64_t number, const T* panel, int64_t begin, int64_t end, bool prefetches,
-    bool adds, Vector<T> (&sums)[M][N]) {
+    Initial initial, Vector<T> (&sums)[M][N]) {
   constexpr int64_t ahead = 8;
   Vector<T> local[M][N], right[N];
   unroll<M>([&](auto m) __attribute__((always_inline)) {
-    unroll<N>([&](auto n) __attribute__((always_inline)) {
-      local[m][n] = adds ? sums[m][n] : Vector<T>{};
-    });
+    unroll<N>([&](auto n) __attribute__((always_inline)) { local[m][n] = initial(m, n); });
   });
   for (int64_t k = begin; k < end;) {
     const auto block = left.template from<M>(number, k);
@@ -218,14 +257,18 @@ inline void multiply(
   });
 }
 
+// The initial values of a product that is added to nothing.
+struct Zeros {};
+
 // So much of a panel stays in the first-level cache while all rows are multiplied with it.
 template <typename T>
 constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
 
-// The product of all rows and one panel. `finish(row, sums, count)` takes the sums of the `count`
-// rows from `row` on, still in the cache.
-template <int N, typename T, typename Left, typename Finish>
-void multiply_panel(const Left& left, const T* panel, int64_t depth, Finish finish) {
+// The product of all rows and one panel, added to the N vectors at initial(row) for each row. `finish(row, sums, count)` takes the sums of the `count` rows from `row` on, still in the
+// cache.
+template <int N, typename T, typename Left, typename Initial, typename Finish>
+void multiply_panel(
+    const Left& left, const T* panel, int64_t depth, Initial initial, Finish finish) {
   thread_local std::vector<Vector<T>> unfinished;  // sums between two parts of the depth
   if (depth > kDepth<T>) {
     unfinished.resize(std::max<size_t>(unfinished.size(), left.count * N));
@@ -235,11 +278,19 @@ void multiply_panel(const Left& left, const T* panel, int64_t depth, Finish fini
     const int64_t end = std::min(depth, begin + kDepth<T>);
     const auto block = [&]<int M>(int64_t row) {
       Vector<T> sums[M][N];
-      if (begin > 0) {
-        std::copy_n(&unfinished[row * N], M * N, sums[0]);
-      }
+      const Real<T>* from[M];
+      unroll<M>([&](auto m) __attribute__((always_inline)) {
+        from[m] = reinterpret_cast<const Real<T>*>(&unfinished[(row + m) * N]);
+        if constexpr (!std::is_same_v<Initial, Zeros>) {
+          from[m] = begin > 0 ? from[m] : initial(row + m);
+        }
+      });
+      const bool adds = begin > 0 || !std::is_same_v<Initial, Zeros>;
+      const auto initially = [&](auto m, auto n) __attribute__((always_inline)) {
+        return adds ? load(from[m] + n * kLanes<T>) : Vector<T>{};
+      };
       // The first rows; the others find the panel in the first-level cache.
-      multiply<M, N>(left, row, panel, begin, end, row == 0, begin > 0, sums);
+      multiply<M, N>(left, row, panel, begin, end, row == 0, initially, sums);
       if (end == depth) {
         finish(row, sums, M);
       } else {
@@ -281,15 +332,17 @@ const T* arrange_panel(const T* panel, int64_t /*depth*/) {
   return panel;
 }
 
-// rows [count, depth] times the team's panels of a matrix whose every panel holds the four gates of one
-// vector of hidden units, so that `finish(row, panel, gates)` has all that the cell's formulas need.
-template <typename T, typename Finish>
+// initial(row, panel) and rows [count, depth] times the team's panels of a matrix whose every panel holds
+// the four gates of one vector of hidden units, so that `finish(row, panel, gates)` has all that the
+// cell's formulas need.
+template <typename Rows, typename T, typename Initial, typename Finish>
 void multiply_gates(
-    const Rows<T>& rows, const Panels<T>& matrix, const Team& team, Finish finish) {
+    const Rows& rows, const Panels<T>& matrix, const Team& team, Initial initial, Finish finish) {
   const auto& left = arrange(rows, matrix.depth);
   for (int64_t panel = team.begin(matrix.count()); panel < team.end(matrix.count()); ++panel) {
     multiply_panel<kGates>(
         left, matrix.panel(panel), matrix.depth,
+        [&](int64_t row) __attribute__((always_inline)) { return initial(row, panel); },
         [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
           for (int m = 0; m < count; ++m) {
             finish(row + m, panel, sums[m]);
@@ -307,7 +360,7 @@ void multiply_rows(
   const auto multiply_vectors = [&]<int N>(int64_t panel) {
     const int64_t column = panel * kWidth<T>;
     multiply_panel<N>(
-        left, matrix.panel(panel), matrix.depth,
+        left, matrix.panel(panel), matrix.depth, Zeros(),
         [&](int64_t row, auto* sums, int count) {
           for (int m = 0; m < count; ++m) {
             for (int64_t n = 0; n < N; ++n) {

@@ -130,21 +130,21 @@ void advance_together(int64_t members, Make make) {
   });
 }
 
-// A share of a batch: of one direction the rank `first` and every `stride`-th after it. Sequences do
-// not see each other, so that slices never wait for one another; dealt out by rank, every slice gets
-// as many long ones.
+// A share of a batch: sequences of one direction. Sequences do not see each other, so that slices never
+// wait for one another.
 struct Slice {
-  int64_t direction, first, stride;
+  int64_t direction;
+  std::vector<int64_t> ranks;  // rising
 
-  int64_t count(int64_t batch_size) const {
-    return batch_size > first ? (batch_size - first + stride - 1) / stride : 0;
+  int64_t count() const { return ranks.size(); }
+  // How many of them run at a time step with so many sequences.
+  int64_t count(int64_t running) const {
+    return std::lower_bound(ranks.begin(), ranks.end(), running) - ranks.begin();
   }
-  int64_t rank(int64_t number) const { return first + number * stride; }
-  // How many steps of a batch with so many sequences at each time step are in it.
-  int64_t steps(const std::vector<int64_t>& sizes) const {
+  int64_t steps(const std::vector<int64_t>& lengths) const {
     int64_t steps = 0;
-    for (const int64_t size : sizes) {
-      steps += count(size);
+    for (const int64_t rank : ranks) {
+      steps += lengths[rank];
     }
     return steps;
   }
@@ -158,25 +158,49 @@ constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
 // computes.
 constexpr int64_t kSliceSequences = 8;
 
+// Slices may have so many times the steps of the average one.
+constexpr double kImbalance = 1.05;
+
+// Deals out the ranks, of falling length, to slices. Neighbours go to the same one as far as the balance
+// allows: they lie next to each other in memory, which two cores had better not write to in turn.
+inline std::vector<Slice> deal(
+    int64_t direction, const std::vector<int64_t>& lengths, int64_t count) {
+  const int64_t batch_size = lengths.size();
+  const int64_t all = std::accumulate(lengths.begin(), lengths.end(), int64_t(0));
+  for (int64_t neighbours = (batch_size + count - 1) / count;; neighbours /= 2) {
+    std::vector<Slice> slices(count, Slice{direction, {}});
+    std::vector<int64_t> steps(count);
+    for (int64_t rank = 0; rank < batch_size;) {
+      const int64_t least = std::min_element(steps.begin(), steps.end()) - steps.begin();
+      for (const int64_t end = std::min(batch_size, rank + neighbours); rank < end; ++rank) {
+        slices[least].ranks.push_back(rank);
+        steps[least] += lengths[rank];
+      }
+    }
+    if (neighbours <= 1 || *std::max_element(steps.begin(), steps.end()) * count <= kImbalance * all) {
+      return slices;
+    }
+  }
+}
+
 // The slices of a batch: one for each thread, and where that costs little one more to balance with.
 // What is computed of a sequence does not depend on the slice that it is in, so that any number of
 // threads gives the same results.
 inline std::vector<Slice> slices_of(
-    int64_t directions, int64_t batch_size, const std::vector<int64_t>& sizes,
-    int64_t gate_bytes) {
-  const int64_t threads = count_threads();
-  int64_t stride = (threads + directions - 1) / directions;
-  const int64_t steps = std::accumulate(sizes.begin(), sizes.end(), int64_t(0));
-  const int64_t enough = (stride + 1) * kSliceSequences * sizes.size();
-  if (threads > 1 && directions * stride <= threads && steps >= enough &&
-      gate_bytes > kBalancedBytes) {
-    ++stride;
+    int64_t directions, const std::vector<int64_t>& lengths, int64_t gate_bytes) {
+  const int64_t threads = count_threads(), batch_size = lengths.size();
+  int64_t count = (threads + directions - 1) / directions;
+  const int64_t steps = std::accumulate(lengths.begin(), lengths.end(), int64_t(0));
+  const int64_t longest = batch_size > 0 ? lengths[0] : 0;
+  if (threads > 1 && directions * count <= threads && gate_bytes > kBalancedBytes &&
+      steps >= (count + 1) * kSliceSequences * longest) {
+    ++count;
   }
-  stride = std::min(stride, std::max<int64_t>(batch_size, 1));
+  count = std::min(count, std::max<int64_t>(batch_size, 1));
   std::vector<Slice> slices;
   for (int64_t direction = 0; direction < directions; ++direction) {
-    for (int64_t first = 0; first < stride; ++first) {
-      slices.push_back({direction, first, stride});
+    for (Slice& slice : deal(direction, lengths, count)) {
+      slices.push_back(std::move(slice));
     }
   }
   return slices;

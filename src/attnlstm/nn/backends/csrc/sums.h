@@ -80,7 +80,7 @@ struct SumOverSteps {
         Real<T>* sum = sums.mutable_data_ptr<Real<T>>() + panel * size * kWidth<T>;
         for (size_t number = 0; number < lefts.size(); ++number, ++left) {
           multiply_panel<kGates>(
-              *left, right, depth, [&](int64_t row, auto* products, int rows) {
+              *left, right, depth, Zeros(), [&](int64_t row, auto* products, int rows) {
                 Real<T>* to = sum + row * kWidth<T>;
                 for (int64_t n = 0; n < rows * kGates; ++n, to += kLanes<T>) {
                   store(begin == 0 ? products[0][n] : load(to) + products[0][n], to);

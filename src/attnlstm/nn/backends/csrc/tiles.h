@@ -130,8 +130,9 @@ inline const BFloat16* arrange_panel(const BFloat16* panel, int64_t depth) {
   return reinterpret_cast<const BFloat16*>(pairs.data());
 }
 
-template <int N, typename Finish>
-void multiply_panel(const TileRows& left, const BFloat16* panel, int64_t, Finish finish) {
+template <int N, typename Initial, typename Finish>
+void multiply_panel(
+    const TileRows& left, const BFloat16* panel, int64_t, Initial initial, Finish finish) {
   constexpr int64_t bytes = kGates * 16 * 4;  // of a row of a panel's pairs
   for (int64_t row = 0; row < left.count; row += kTileRows) {
     const TileRows::Tile* tile = &left.tiles[row / kTileRows * left.depth_tiles];
@@ -171,7 +172,15 @@ void multiply_panel(const TileRows& left, const BFloat16* panel, int64_t, Finish
       _tile_stored(3, &sums[0][3], sizeof(sums[0]));
     }
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    finish(row, sums, std::min(kTileRows, left.count - row));
+    const int count = std::min(kTileRows, left.count - row);
+    if constexpr (!std::is_same_v<Initial, Zeros>) {
+      for (int m = 0; m < count; ++m) {
+        for (int n = 0; n < N; ++n) {
+          sums[m][n] += load(initial(row + m) + n * kLanes<BFloat16>);
+        }
+      }
+    }
+    finish(row, sums, count);
   }
 }
 

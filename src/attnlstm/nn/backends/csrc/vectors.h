@@ -5,7 +5,7 @@
 
 #include <ATen/OpMathType.h>
 
-#ifdef __AVX512BW__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -150,12 +150,35 @@ struct Fraction {
   Vector<float> numerator, denominator;
 };
 
+// x between -bound and bound; a NaN stays one.
+inline Vector<float> clamp(Vector<float> x, float bound) {
+  const Vector<float> high = Vector<float>{} + bound;
+#ifdef __AVX512F__
+  // The second operand is the result where one is a NaN.
+  const __m512 below = _mm512_min_ps(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(x));
+  return reinterpret_cast<Vector<float>>(_mm512_max_ps(reinterpret_cast<__m512>(-high), below));
+#else
+  x = high < x ? high : x;
+  return -high > x ? -high : x;
+#endif
+}
+
+// 1 / x, within a unit in the last place.
+inline Vector<float> inverse(Vector<float> x) {
+#ifdef __AVX512F__
+  // A step of Newton's on 14 bits takes a quarter of the time of a division.
+  const auto guess = reinterpret_cast<Vector<float>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+  return guess * (2.f - x * guess);
+#else
+  return 1.f / x;
+#endif
+}
+
 template <int inverse_scale>
 inline Fraction tanh_fraction(Vector<float> x) {
   constexpr float s = 1.f / inverse_scale, s2 = s * s, s4 = s2 * s2, s6 = s4 * s2, s8 = s4 * s4;
   constexpr float bound = 7.90531110763549805f * inverse_scale;
-  x = bound < x ? Vector<float>{} + bound : x;  // a NaN stays one
-  x = -bound > x ? Vector<float>{} - bound : x;
+  x = clamp(x, bound);
   const Vector<float> y = x * x;
   Vector<float> p = y * (s8 * s4 * s * -2.76076847742355e-16f) + s8 * s2 * s * 2.00018790482477e-13f;
   p = p * y - s8 * s * 8.60467152213735e-11f;
@@ -171,7 +194,7 @@ inline Fraction tanh_fraction(Vector<float> x) {
 
 inline Vector<float> tanh(Vector<float> x) {
   const Fraction t = tanh_fraction<1>(x);
-  return t.numerator / t.denominator;
+  return t.numerator * inverse(t.denominator);
 }
 
 inline Vector<double> tanh(Vector<double> x) {
@@ -190,9 +213,9 @@ inline void activate(Vector<float> (&z)[kGates]) {
   // One division for all four: 1 / a = b / (a b).
   const Vector<float> i_f = i.denominator * f.denominator;
   const Vector<float> g_o = g.denominator * o.denominator;
-  const Vector<float> inverse = 1.f / (i_f * g_o);
-  const Vector<float> half_inverse_i_f = inverse * (0.5f * g_o);
-  const Vector<float> inverse_g_o = inverse * i_f;
+  const Vector<float> inverse_of_all = inverse(i_f * g_o);
+  const Vector<float> half_inverse_i_f = inverse_of_all * (0.5f * g_o);
+  const Vector<float> inverse_g_o = inverse_of_all * i_f;
   z[0] = i.numerator * (f.denominator * half_inverse_i_f) + 0.5f;
   z[1] = f.numerator * (i.denominator * half_inverse_i_f) + 0.5f;
   z[2] = g.numerator * (o.denominator * inverse_g_o);
