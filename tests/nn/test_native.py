@@ -63,6 +63,7 @@ def operator_arguments(
                 *([(proj_size, hidden_size)] if projects else []),
             )
         ],
+        directions,
         layout == "batch first",
         7,
         False,
@@ -73,9 +74,14 @@ def operator_arguments(
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("projects", [False, True])
 @pytest.mark.parametrize("layout", ["packed", "time first", "batch first"])
-def test_the_operator_keeps_torchs_rules(directions: int, projects: bool, layout: str) -> None:
+@pytest.mark.parametrize("has_state", [True, False])
+def test_the_operator_keeps_torchs_rules(
+    directions: int, projects: bool, layout: str, has_state: bool
+) -> None:
     BACKENDS["native"].load()
     arguments = operator_arguments(torch.float64, directions, projects, layout)
+    if not has_state:
+        arguments[2:4] = [None, None]
     torch.library.opcheck(torch.ops.attnlstm.lstm_layer.default, arguments)
 
 

@@ -66,9 +66,9 @@ def check_state(hx: object) -> None:
         raise RuntimeError(f"lstm expects two hidden states, h_0 and c_0, got {len(hx)}")
 
 
-def check_devices(data: Tensor, weight: Tensor, hx: State) -> None:
+def check_devices(data: Tensor, weight: Tensor, hx: State | None) -> None:
     """Raise nn.LSTM's RuntimeError unless input, weights and state are on one device."""
-    for name, tensor in (("parameter", weight), ("hidden", hx[0]), ("hidden", hx[1])):
+    for name, tensor in (("parameter", weight), *(("hidden", part) for part in hx or ())):
         if tensor.device != data.device:
             raise RuntimeError(
                 f"Input and {name} tensors are not at the same device, found input tensor at "

@@ -240,13 +240,13 @@ class LSTM(TorchLSTM):
         # Not by name: a parametrization would be computed, and perhaps updated, once more.
         check_packed(data, batch_sizes, self._flat_weights[0].dtype)  # type: ignore[union-attr]
         if hx is None:
-            hx = self._zero_state(data, int(batch_sizes[0]))
+            self.check_input(data, batch_sizes)
         else:
             hx = self.permute_hidden(hx, sorted_indices)
-        self.check_forward_args(data, hx, batch_sizes)
+            self.check_forward_args(data, hx, batch_sizes)
         first, last = int(batch_sizes[0]), int(batch_sizes[-1])
         sizes = BatchSizes(batch_sizes.numel(), first, None if first == last else batch_sizes)
-        output, state = self._run(data, hx, sizes)
+        output, state = self._run(data, hx, sizes, first)
         packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
         return packed, self.permute_hidden(state, unsorted_indices)
 
@@ -255,7 +255,6 @@ class LSTM(TorchLSTM):
     ) -> tuple[Tensor, State]:
         if hx is None:
             self.check_input(input, None)
-            hx = self._zero_state(input, input.size(0 if self.batch_first else 1))
         else:
             self.check_forward_args(input, hx, None)
         batch, time = input.shape[:2] if self.batch_first else (input.size(1), input.size(0))
@@ -265,10 +264,10 @@ class LSTM(TorchLSTM):
             lengths = check_lengths(lengths, batch, time)
             if not torch.compiler.is_exporting() and set(lengths.tolist()) <= {time}:
                 lengths = None
-        return self._run(input, hx, lengths)
+        return self._run(input, hx, lengths, batch)
 
     def _run(
-        self, data: Tensor, hx: State, sizes: BatchSizes | Tensor | None
+        self, data: Tensor, hx: State | None, sizes: BatchSizes | Tensor | None, batch: int
     ) -> tuple[Tensor, State]:
         """Hand a batch to the backend, with the weights as they are now.
 
@@ -277,16 +276,19 @@ class LSTM(TorchLSTM):
 
         Args:
             data: packed or padded.
-            hx: the initial state.
+            hx: the initial state; None: zeros.
             sizes: of a packed batch its sizes; of a padded one its lengths, None: all are full.
+            batch: the number of sequences.
         """
         weights = [[self._weights(suffix) for suffix in layer] for layer in self._suffixes()]
         check_devices(data, weights[0][0].weight_ih, hx)
         cast_dtype = autocast_dtype(data)
         if cast_dtype is not None:
-            data, hx = data.to(cast_dtype), (hx[0].to(cast_dtype), hx[1].to(cast_dtype))
+            data = data.to(cast_dtype)
+            hx = hx and (hx[0].to(cast_dtype), hx[1].to(cast_dtype))
             weights = [[w.to(cast_dtype) for w in layer] for layer in weights]
-        check_state_dtypes(data, hx)
+        if hx is not None:
+            check_state_dtypes(data, hx)
         if self.training and self.recurrent_dropout > 0:
             weights = [
                 [
@@ -302,7 +304,7 @@ class LSTM(TorchLSTM):
                 cell,
                 data.dtype,
                 data.device,
-                batch=hx[0].size(1),
+                batch=batch,
                 hidden_size=self.hidden_size,
                 ragged=ragged,
             )
@@ -328,8 +330,8 @@ class LSTM(TorchLSTM):
         return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
 
     def _weights(self, suffix: str) -> Weights:
-        # Asked for by option, and the parameters first: nn.Module's own way to an attribute is slow,
-        # above all to one that is not there.
+        # Asked for by option, and among the parameters first: nn.Module's own way to an attribute is
+        # slow, above all to one that is not there.
         is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
         parameters = self._parameters
         weights: list[Tensor | None] = []
@@ -343,12 +345,6 @@ class LSTM(TorchLSTM):
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)
-
-    def _zero_state(self, input: Tensor, batch: int) -> State:
-        layers = self.num_layers * (2 if self.bidirectional else 1)
-        c_0 = input.new_zeros(layers, batch, self.hidden_size)
-        h_0 = input.new_zeros(layers, batch, self.proj_size) if self.proj_size else c_0
-        return h_0, c_0
 
     @property
     def feature_size(self) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
+from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
 
 State = tuple[Tensor, Tensor]
 
@@ -86,7 +86,7 @@ class Backend(ABC):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
@@ -99,7 +99,7 @@ class Backend(ABC):
         Args:
             data: packed input [N, F].
             batch_sizes: number of sequences at each step.
-            state: h_0 [L*D, B, P] and c_0 [L*D, B, H].
+            state: h_0 [L*D, B, P] and c_0 [L*D, B, H]; None: zeros.
             weights: the weights of each layer's directions, forward first.
             cell: the formulas.
             dropout: probability of zeroing an element of a layer's output, drawn anew at each step.
@@ -111,7 +111,7 @@ class Backend(ABC):
         """
 
         def layer(
-            data: Tensor, state: State, layer_weights: Sequence[Weights]
+            data: Tensor, state: State | None, layer_weights: Sequence[Weights]
         ) -> tuple[Tensor, State]:
             return self.layer(data, batch_sizes, state, layer_weights, cell)
 
@@ -127,7 +127,7 @@ class Backend(ABC):
         self,
         input: Tensor,
         lengths: Tensor | None,
-        state: State,
+        state: State | None,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
@@ -170,14 +170,17 @@ class Backend(ABC):
         places = order * columns + times if batch_first else times * columns + order
         packed_places = places[times < lengths].to(input.device)
         order = order.to(input.device)
-        h_0, c_0 = (part.index_select(1, order) for part in state)
-        if running == 0:
+        if running < batch:
+            state = state or zero_state(input, batch, weights)
+        if state is not None:
+            h_0, c_0 = (part.index_select(1, order) for part in state)
+        if state is not None and running == 0:
             size = h_0.size(2) * len(weights[0])
-            return input.new_zeros(rows, columns, size), (state[0].clone(), state[1].clone())
+            return input.new_zeros(rows, columns, size), (h_0, c_0)
         data, (h_n, c_n) = self.run(
             input.reshape(rows * columns, input_size).index_select(0, packed_places),
             sizes,
-            (h_0[:, :running], c_0[:, :running]),
+            None if state is None else (h_0[:, :running], c_0[:, :running]),
             weights,
             cell,
             **options,
@@ -185,36 +188,45 @@ class Backend(ABC):
         output = data.new_zeros(rows * columns, data.size(1))
         output = output.index_copy_(0, packed_places, data).view(rows, columns, data.size(1))
         back = order.argsort()
-        h_n, c_n = (
-            torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1).index_select(1, back)
-            for ran, initial in ((h_n, h_0), (c_n, c_0))
-        )
-        return output, (h_n, c_n)
+        if running < batch:
+            h_n, c_n = (
+                torch.cat([ran, initial[:, running:].to(ran.dtype)], dim=1)
+                for ran, initial in ((h_n, h_0), (c_n, c_0))
+            )
+        return output, (h_n.index_select(1, back), c_n.index_select(1, back))
 
     @abstractmethod
     def layer(
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:
         """Run the directions of one layer; arguments and results as in `run` with L = 1."""
 
 
+def zero_state(data: Tensor, batch: int, weights: Sequence[Sequence[Weights]]) -> State:
+    """h_0 [L*D, B, P] and c_0 [L*D, B, H] of zeros, of the data's dtype and on its device."""
+    rows, first = sum(map(len, weights)), weights[0][0]
+    c_0 = data.new_zeros(rows, batch, first.weight_hh.size(0) // len(GATES))
+    h_0 = c_0 if first.weight_hr is None else data.new_zeros(rows, batch, first.weight_hh.size(1))
+    return h_0, c_0
+
+
 class Layer(Protocol):
     """A function that runs the directions of one layer; see `Backend.layer`."""
 
     def __call__(
-        self, data: Tensor, state: State, weights: Sequence[Weights], /
+        self, data: Tensor, state: State | None, weights: Sequence[Weights], /
     ) -> tuple[Tensor, State]: ...
 
 
 def run_layers(
     layer: Layer,
     data: Tensor,
-    state: State,
+    state: State | None,
     weights: Sequence[Sequence[Weights]],
     between: Callable[[Tensor], Tensor] = lambda data: data,
 ) -> tuple[Tensor, State]:
@@ -226,7 +238,9 @@ def run_layers(
     for number, layer_weights in enumerate(weights):
         rows = slice(number * directions, (number + 1) * directions)
         data, layer_state = layer(
-            data if number == 0 else between(data), (state[0][rows], state[1][rows]), layer_weights
+            data if number == 0 else between(data),
+            state and (state[0][rows], state[1][rows]),
+            layer_weights,
         )
         states.append(layer_state)
     h_n, c_n = (torch.cat(parts) for parts in zip(*states, strict=True))
@@ -266,11 +280,12 @@ def run_directions(
     recurrence: Recurrence,
     data: Tensor,
     batch_sizes: BatchSizes,
-    state: State,
+    state: State | None,
     weights: Sequence[Weights],
     cell: Cell,
 ) -> tuple[Tensor, State]:
     """Run the directions of one layer one after the other; see `Backend.layer`."""
+    state = state or zero_state(data, batch_sizes.batch, [weights])
     results = [
         recurrence(data, batch_sizes.numbers, (h_0, c_0), direction, cell, reverse=number == 1)
         for number, (direction, h_0, c_0) in enumerate(zip(weights, *state, strict=True))

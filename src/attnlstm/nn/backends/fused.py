@@ -41,7 +41,7 @@ class FusedBackend(Backend):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:

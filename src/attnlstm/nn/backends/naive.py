@@ -23,7 +23,7 @@ class NaiveBackend(Backend):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:

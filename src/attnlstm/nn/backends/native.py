@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
 from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from attnlstm.nn.backends.base import (
 )
 from attnlstm.nn.backends.native_build import load_library
 from attnlstm.nn.backends.transforms import is_transformed, plain_gradients
-from attnlstm.nn.cell import Cell, Weights
+from attnlstm.nn.cell import GATES, Cell, Weights
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -54,20 +53,24 @@ class NativeBackend(Backend):
 
     def load(self) -> str | None:
         """Build and load the operators, or set and return `failure`, once in a process."""
-        with self._lock:
-            if not self._is_loaded:
-                self.failure = load_library()
-                if self.failure is None:
-                    self._library = _register()
-                    multiplies_bfloat16()
-                self._is_loaded = True
+        if not self._is_loaded:
+            with self._lock:
+                self._load()
         return self.failure
+
+    def _load(self) -> None:
+        if not self._is_loaded:
+            self.failure = load_library()
+            if self.failure is None:
+                self._library = _register()
+                multiplies_bfloat16()
+            self._is_loaded = True
 
     def run_padded(
         self,
         input: Tensor,
         lengths: Tensor | None,
-        state: State,
+        state: State | None,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
@@ -105,7 +108,7 @@ class NativeBackend(Backend):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:
@@ -115,7 +118,12 @@ class NativeBackend(Backend):
 
 
 def _layer(
-    data: Tensor, lengths: Tensor, state: State, weights: Sequence[Weights], *, batch_first: bool
+    data: Tensor,
+    lengths: Tensor,
+    state: State | None,
+    weights: Sequence[Weights],
+    *,
+    batch_first: bool,
 ) -> tuple[Tensor, State]:
     """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
     dtype, has_projection = data.dtype, weights[0].weight_hr is not None
@@ -123,7 +131,7 @@ def _layer(
         output, (h_n, c_n) = _layer(
             data.float(),
             lengths,
-            (state[0].float(), state[1].float()),
+            state and (state[0].float(), state[1].float()),
             [w.to(torch.float32) for w in weights],
             batch_first=batch_first,
         )
@@ -132,11 +140,12 @@ def _layer(
     keep = (
         torch.is_grad_enabled()
         and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
-        and any(map(attrgetter("requires_grad"), (*flat, data, *state)))
+        and any(map(attrgetter("requires_grad"), (*flat, data, *(state or ()))))
     )
     kept_steps = sum(lengths.tolist()) if keep else 0
+    h_0, c_0 = state or (None, None)
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
-        data, lengths, *state, flat, batch_first, kept_steps, True
+        data, lengths, h_0, c_0, flat, len(weights), batch_first, kept_steps, True
     )
     return output, (h_n, c_n)
 
@@ -171,21 +180,22 @@ def _register() -> torch.library.Library:
 def _empty_results(
     data: Tensor,
     lengths: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
     weights: Sequence[Tensor],
+    directions: int,
     batch_first: bool,
     kept_steps: int,
     backward_overwrites: bool,
 ) -> tuple[Tensor, ...]:
     """What the operator returns, in shapes alone: output, h_n, c_n, and gates and cells to keep."""
-    directions, _, hidden_size = c_0.shape
+    hidden_size, size_h = weights[1].size(0) // len(GATES), weights[1].size(1)
     padded_size = (hidden_size + PADDING - 1) // PADDING * PADDING
     cell_dtype = torch.float32 if data.dtype == torch.bfloat16 else data.dtype
     return (
-        data.new_empty(*data.shape[:-1], directions * h_0.size(2)),
-        h_0.new_empty(h_0.shape),
-        c_0.new_empty(c_0.shape),
+        data.new_empty(*data.shape[:-1], directions * size_h),
+        data.new_empty(directions, lengths.size(0), size_h),
+        data.new_empty(directions, lengths.size(0), hidden_size),
         data.new_empty(directions, kept_steps, 4 * padded_size),
         data.new_empty(directions, kept_steps, padded_size, dtype=cell_dtype),
     )
@@ -197,20 +207,21 @@ def _empty_gradients(
     d_c_n: Tensor | None,
     data: Tensor,
     lengths: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
     weights: Sequence[Tensor],
     output: Tensor,
     gates: Tensor,
     cells: Tensor,
+    directions: int,
     batch_first: bool,
     needs_data: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The gradients in shapes alone: of data, h_0, c_0 and the weights."""
     return (
         data.new_empty(data.shape if needs_data else (0,)),
-        h_0.new_empty(h_0.shape),
-        c_0.new_empty(c_0.shape),
+        data.new_empty((0,) if h_0 is None else h_0.shape),
+        data.new_empty((0,) if c_0 is None else c_0.shape),
         [weight.new_empty(weight.shape) for weight in weights],
     )
 
@@ -221,15 +232,16 @@ def _plain_backward(
     d_c_n: Tensor | None,
     data: Tensor,
     lengths: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
     weights: Sequence[Tensor],
+    directions: int,
     batch_first: bool,
 ) -> list[Tensor | None]:
     """The gradients, of those tensors that require one, in the naive backend's operations."""
     inputs = (data, h_0, c_0, *weights)
-    run = _plain_layer(lengths, len(weights) // len(h_0), batch_first)
-    needed = [tensor.requires_grad for tensor in inputs]
+    run = _plain_layer(lengths, len(weights) // directions, batch_first)
+    needed = [tensor is not None and tensor.requires_grad for tensor in inputs]
     d_data, *found = plain_gradients(run, inputs, needed, (d_output, d_h_n, d_c_n))
     return [d_data, None, *found]
 
@@ -243,21 +255,22 @@ def _plain_layer(
     names += ["bias_ih", "bias_hh"] if has_bias else []
     names += ["weight_hr"] if projects else []
 
-    def run(data: Tensor, h_0: Tensor, c_0: Tensor, *flat: Tensor) -> list[Tensor]:
+    def run(data: Tensor, h_0: Tensor | None, c_0: Tensor | None, *flat: Tensor) -> list[Tensor]:
         weights = [
             Weights(**dict(zip(names, flat[first : first + per_direction], strict=True)))
             for first in range(0, len(flat), per_direction)
         ]
-        backend, state = naive.NaiveBackend(), (h_0, c_0)
+        backend = naive.NaiveBackend()
+        initial = None if h_0 is None or c_0 is None else (h_0, c_0)
         if data.dim() == 2:
             output, state = backend.layer(
-                data, BatchSizes.of_lengths(lengths), state, weights, Cell()
+                data, BatchSizes.of_lengths(lengths), initial, weights, Cell()
             )
         else:
             output, state = backend.run_padded(
                 data,
                 lengths,
-                state,
+                initial,
                 [weights],
                 Cell(),
                 batch_first=batch_first,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import _VF, Tensor
 
-from attnlstm.nn.backends.base import Backend, BatchSizes, State
+from attnlstm.nn.backends.base import Backend, BatchSizes, State, zero_state
 from attnlstm.nn.cell import Cell, Weights
 
 
@@ -27,7 +27,7 @@ class TorchBackend(Backend):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Sequence[Weights]],
         cell: Cell,
         *,
@@ -52,7 +52,7 @@ class TorchBackend(Backend):
         self,
         data: Tensor,
         batch_sizes: BatchSizes,
-        state: State,
+        state: State | None,
         weights: Sequence[Weights],
         cell: Cell,
     ) -> tuple[Tensor, State]:
@@ -62,11 +62,12 @@ class TorchBackend(Backend):
 def _lstm(
     data: Tensor,
     batch_sizes: BatchSizes,
-    state: State,
+    state: State | None,
     weights: Sequence[Sequence[Weights]],
     dropout: float,
     training: bool,
 ) -> tuple[Tensor, State]:
+    state = state or zero_state(data, batch_sizes.batch, weights)
     flat_weights = [
         w for layer in weights for direction in layer for w in direction if w is not None
     ]

@@ -17,18 +17,19 @@ using OptionalTensor = std::optional<Tensor>;
 
 // The signatures of the operators in operators.cpp.
 using Layer = Result(
-    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, bool batch_first, c10::SymInt kept_steps, bool backward_overwrites);
+    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
+    const OptionalTensor& c_0, at::TensorList weights, int64_t directions, bool batch_first,
+    c10::SymInt kept_steps, bool backward_overwrites);
 template <typename Kept>
 using LayerBackward = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, const Tensor& output, Kept gates, const Tensor& cells,
-    bool batch_first, bool needs_data);
+    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
+    const OptionalTensor& c_0, at::TensorList weights, const Tensor& output, Kept gates,
+    const Tensor& cells, int64_t directions, bool batch_first, bool needs_data);
 using LayerPlainBackward = c10::List<OptionalTensor>(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, bool batch_first);
+    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
+    const OptionalTensor& c_0, at::TensorList weights, int64_t directions, bool batch_first);
 
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
@@ -53,13 +54,13 @@ bool is_needed_again(const Tensor& kept) {
 }
 
 Result run_layer(
-    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, bool batch_first, const c10::SymInt& kept_steps,
-    bool backward_overwrites) {
+    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
+    const OptionalTensor& c_0, at::TensorList weights, int64_t directions, bool batch_first,
+    const c10::SymInt& kept_steps, bool backward_overwrites) {
   static const auto layer = find_operator<Layer>("attnlstm::lstm_layer");
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return layer.call(
-      data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+      data, lengths, h_0, c_0, weights, directions, batch_first, kept_steps, backward_overwrites);
 }
 
 struct LayerFunction : torch::autograd::Function<LayerFunction> {
@@ -67,15 +68,18 @@ struct LayerFunction : torch::autograd::Function<LayerFunction> {
 
   // `kept` takes the gates and the cells, which have no gradient.
   static variable_list forward(
-      AutogradContext* context, const Tensor& data, const Tensor& lengths, const Tensor& h_0,
-      const Tensor& c_0, at::TensorList weights, bool batch_first, const c10::SymInt& kept_steps,
+      AutogradContext* context, const Tensor& data, const Tensor& lengths,
+      const OptionalTensor& h_0, const OptionalTensor& c_0, at::TensorList weights,
+      int64_t directions, bool batch_first, const c10::SymInt& kept_steps,
       bool backward_overwrites, std::pair<Tensor, Tensor>* kept) {
     const auto [output, h_n, c_n, gates, cells] = run_layer(
-        data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+        data, lengths, h_0, c_0, weights, directions, batch_first, kept_steps, backward_overwrites);
     *kept = {gates, cells};
-    variable_list saved = {output, gates, cells, data, lengths, h_0, c_0};
+    variable_list saved = {output, gates, cells, data, lengths, h_0.value_or(Tensor()),
+                           c_0.value_or(Tensor())};
     saved.insert(saved.end(), weights.begin(), weights.end());
     context->save_for_backward(std::move(saved));
+    context->saved_data["directions"] = directions;
     context->saved_data["batch_first"] = batch_first;
     context->saved_data["backward_overwrites"] = backward_overwrites;
     context->set_materialize_grads(false);
@@ -84,29 +88,32 @@ struct LayerFunction : torch::autograd::Function<LayerFunction> {
 
   // The gradients of what forward is called with, undefined where there is none.
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    constexpr size_t before_weights = 4, after_weights = 4;
     const variable_list saved = context->get_saved_variables();
     const Tensor &output = saved[0], &gates = saved[1], &cells = saved[2];
-    const Tensor &data = saved[3], &lengths = saved[4], &h_0 = saved[5], &c_0 = saved[6];
-    const at::TensorList weights = at::TensorList(saved).slice(7);
-    const bool batch_first = context->saved_data["batch_first"].toBool();
-    const auto grad = [&](size_t number) {
-      return grads[number].defined() ? OptionalTensor(grads[number]) : std::nullopt;
+    const Tensor &data = saved[3], &lengths = saved[4];
+    const auto optional = [](const Tensor& tensor) {
+      return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
     };
+    const OptionalTensor h_0 = optional(saved[5]), c_0 = optional(saved[6]);
+    const OptionalTensor d_output = optional(grads[0]), d_h_n = optional(grads[1]);
+    const OptionalTensor d_c_n = optional(grads[2]);
+    const at::TensorList weights = at::TensorList(saved).slice(7);
+    const int64_t directions = context->saved_data["directions"].toInt();
+    const bool batch_first = context->saved_data["batch_first"].toBool();
 
-    variable_list gradients;
+    variable_list gradients;  // of data, lengths, h_0, c_0 and the weights
     if (needs_plain_gradients(grads)) {
       static const auto plain_backward =
           find_operator<LayerPlainBackward>("attnlstm::lstm_layer_plain_backward");
       for (const OptionalTensor& gradient : plain_backward.call(
-               grad(0), grad(1), grad(2), data, lengths, h_0, c_0, weights, batch_first)) {
+               d_output, d_h_n, d_c_n, data, lengths, h_0, c_0, weights, directions, batch_first)) {
         gradients.push_back(gradient.value_or(Tensor()));
       }
     } else {
       const auto run = [&](const auto& operation) {
         const auto [d_data, d_h_0, d_c_0, d_weights] = operation.call(
-            grad(0), grad(1), grad(2), data, lengths, h_0, c_0, weights, output, gates, cells,
-            batch_first, context->needs_input_grad(0));
+            d_output, d_h_n, d_c_n, data, lengths, h_0, c_0, weights, output, gates, cells,
+            directions, batch_first, context->needs_input_grad(0));
         gradients = {d_data, Tensor(), d_h_0, d_c_0};
         gradients.insert(gradients.end(), d_weights.begin(), d_weights.end());
       };
@@ -120,25 +127,31 @@ struct LayerFunction : torch::autograd::Function<LayerFunction> {
         run(backward);
       }
     }
+    size_t edge = 0;  // of those inputs that are tensors
     for (size_t input = 0; input < gradients.size(); ++input) {
-      if (!context->needs_input_grad(input)) {
+      const bool is_tensor = (input != 2 || h_0) && (input != 3 || c_0);
+      if (!is_tensor || !context->needs_input_grad(edge++)) {
         gradients[input] = Tensor();
       }
     }
-    gradients.resize(before_weights + weights.size() + after_weights);
+    constexpr size_t options = 5;  // after the weights
+    gradients.resize(gradients.size() + options);
     return gradients;
   }
 };
 
 Result lstm_layer(
-    const Tensor& data, const Tensor& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, bool batch_first, c10::SymInt kept_steps, bool backward_overwrites) {
+    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
+    const OptionalTensor& c_0, at::TensorList weights, int64_t directions, bool batch_first,
+    c10::SymInt kept_steps, bool backward_overwrites) {
   if (!at::GradMode::is_enabled()) {
-    return run_layer(data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites);
+    return run_layer(
+        data, lengths, h_0, c_0, weights, directions, batch_first, kept_steps, backward_overwrites);
   }
   std::pair<Tensor, Tensor> kept;
   const variable_list results = LayerFunction::apply(
-      data, lengths, h_0, c_0, weights, batch_first, kept_steps, backward_overwrites, &kept);
+      data, lengths, h_0, c_0, weights, directions, batch_first, kept_steps, backward_overwrites,
+      &kept);
   return {results[0], results[1], results[2], kept.first, kept.second};
 }
 

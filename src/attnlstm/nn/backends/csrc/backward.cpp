@@ -8,7 +8,6 @@
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "layer.h"
 #include "sums.h"
@@ -47,11 +46,12 @@ struct StepRows {
 // A slice's way back through the time steps.
 template <typename T>
 struct Backward : SliceTask {
-  const Tensor& d_output;  // undefined: zeros
+  const InitialH<T>& h_0;
+  const Tensor &d_output, &d_h_n, &d_c_n;  // undefined: zeros
   const Tensor &output, &cells;
   const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // w_ih and w_hr may be empty
   Tensor& gates;                                    // come in as the gates, go out as dz
-  Tensor &d_h, &d_c;                                // come in as the final, go out as the initial
+  Tensor &d_h_0, &d_c_0;                            // undefined: not wanted
   Tensor& d_data;                                   // [D, rows, F], undefined: not wanted
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
@@ -101,7 +101,7 @@ struct Backward : SliceTask {
   void begin() {
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
       Tensor result = at::zeros({count, padded(size)}, cells.options());
-      for (int64_t number = 0; number < count; ++number) {
+      for (int64_t number = 0; from.defined() && number < count; ++number) {
         const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
         std::copy_n(
             from.const_data_ptr<T>() + sequence * size, size,
@@ -117,8 +117,8 @@ struct Backward : SliceTask {
       return pointers;
     };
     c_start = padded_rows(c_0, hidden_size);
-    d_h_rows = padded_rows(d_h, size_h);
-    d_c_rows = padded_rows(d_c, hidden_size);
+    d_h_rows = padded_rows(d_h_n, size_h);
+    d_c_rows = padded_rows(d_c_n, hidden_size);
     d_hidden_rows = projects ? at::zeros({count, width}, cells.options()) : d_h_rows;
     first_c = row_pointers(c_start);
     dh = row_pointers(d_h_rows);
@@ -146,7 +146,7 @@ struct Backward : SliceTask {
       places[number] = place;
       c[number] = c_rows + place * width;
       c_before[number] = first_c[number];
-      const T* h_before = h_0.const_data_ptr<T>() + (d * batch_size + batch.order[rank]) * size_h;
+      const T* h_before = h_0.of(d * batch_size + batch.order[rank]);
       if (number < running_before) {
         c_before[number] = c_rows + batch.place(before, rank) * width;
         h_before =
@@ -198,18 +198,17 @@ struct Backward : SliceTask {
     multiply_rows(rows_of_dz(first_dz, dz.size()), w_hh[d], team, dh.data());
   }
 
-  // Writes over d_h and d_c, which all members of a team have read: they have waited for each other.
   void finish() {
     const auto copy_units = [&](const std::vector<Real<T>*>& rows, Tensor& to, int64_t size) {
       const int64_t units = std::min(size, last_unit) - first_unit;
-      for (int64_t number = 0; units > 0 && number < count; ++number) {
+      for (int64_t number = 0; to.defined() && units > 0 && number < count; ++number) {
         const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
         T* first = to.mutable_data_ptr<T>() + sequence * size + first_unit;
         std::copy_n(rows[number] + first_unit, units, first);
       }
     };
-    copy_units(dh, d_h, size_h);
-    copy_units(dc, d_c, hidden_size);
+    copy_units(dh, d_h_0, size_h);
+    copy_units(dc, d_c_0, hidden_size);
     for (int64_t number = team.begin(count); d_data.defined() && number < team.end(count); ++number) {
       batch.for_each_padding(slice.ranks[number], [&](int64_t row) {
         T* to = d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size;
@@ -225,7 +224,8 @@ Gradients backward_as(
     const Batch& batch, const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n,
     const Tensor& data, const Tensor& h_0, const Tensor& c_0, const std::vector<Weights>& weights,
     const Tensor& output, Tensor& gates, const Tensor& cells, bool needs_data) {
-  const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
+  const int64_t directions = weights.size(), hidden_size = weights[0].hidden_size();
+  const int64_t size_h = weights[0].w_hh.size(1);
   const int64_t width = padded(hidden_size), input_size = data.size(-1), steps = batch.steps();
   const auto options = data.options();
 
@@ -253,8 +253,8 @@ Gradients backward_as(
     }
   }
 
-  Tensor d_h = d_h_n.defined() ? d_h_n.clone() : at::zeros_like(h_0);
-  Tensor d_c = d_c_n.defined() ? d_c_n.clone() : at::zeros_like(c_0);
+  Tensor d_h_0 = h_0.defined() ? at::empty_like(h_0) : Tensor();
+  Tensor d_c_0 = c_0.defined() ? at::empty_like(c_0) : Tensor();
   Tensor d_data, d_projected, unprojected;
   const int64_t projection_panels = w_hr.empty() ? 0 : count_panels<T>(size_h);
   if (needs_data) {
@@ -265,10 +265,11 @@ Gradients backward_as(
     unprojected = at::empty({directions, steps, width}, options);
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
+  const InitialH<T> initial_h(h_0, size_h);
   const auto task = [&](const Slice& slice, const Team& team) {
     return Backward<T>{
-        {batch, data, h_0, c_0, slice, team}, d_output, output, cells, w_ih, w_hh, w_hr, gates, d_h,
-        d_c, d_data, d_projected, unprojected, step_rows};
+        {batch, data, c_0, weights, slice, team}, initial_h, d_output, d_h_n, d_c_n, output, cells,
+        w_ih, w_hh, w_hr, gates, d_h_0, d_c_0, d_data, d_projected, unprojected, step_rows};
   };
   run_layer<T>(batch, directions, width, w_hh[0].bytes(), !w_hr.empty(), task);
 
@@ -319,10 +320,8 @@ Gradients backward_as(
   }
   if (needs_data) {
     d_data = (directions == 1 ? d_data[0] : d_data.sum(0)).view(data.sizes());
-  } else {
-    d_data = at::empty({0}, options);
   }
-  return {d_data, d_h, d_c, gradients};
+  return {d_data, d_h_0, d_c_0, gradients};
 }
 
 }  // namespace

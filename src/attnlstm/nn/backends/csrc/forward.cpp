@@ -1,6 +1,6 @@
 // The forward of a layer.
 
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include "layer.h"
@@ -17,6 +17,7 @@ constexpr int64_t kJoinedInputs = 16;
 // A slice's way through the time steps.
 template <typename T>
 struct Forward : SliceTask {
+  const InitialH<T>& h_0;
   const std::vector<Panels<T>>&w, &w_hr;  // of each direction: W_ih above W_hh; w_hr may be empty
   const Tensor& bias;                               // [D, 4 * padded H]
   bool keep;                                        // for the backward
@@ -72,9 +73,11 @@ struct Forward : SliceTask {
     c_rows = at::zeros({count, width}, cells.options());
     for (int64_t number = 0; number < count; ++number) {
       const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
-      h[number] = h_0.const_data_ptr<T>() + sequence * size_h;
+      h[number] = h_0.of(sequence);
       c[number] = c_rows.mutable_data_ptr<Real<T>>() + number * width;
-      std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
+      if (c_0.defined()) {
+        std::copy_n(c_0.const_data_ptr<T>() + sequence * hidden_size, hidden_size, c[number]);
+      }
     }
     if (!in_place) {
       chunk = at::empty({chunk_steps, kGates * width}, cells.options());
@@ -207,7 +210,8 @@ template <typename T>
 Result forward_as(
     const Batch& batch, const Tensor& data, const Tensor& h_0, const Tensor& c_0,
     const std::vector<Weights>& weights, bool keep) {
-  const int64_t directions = c_0.size(0), hidden_size = c_0.size(2), size_h = h_0.size(2);
+  const int64_t directions = weights.size(), hidden_size = weights[0].hidden_size();
+  const int64_t batch_size = batch.order.size(), size_h = weights[0].w_hh.size(1);
   const int64_t width = padded(hidden_size), input_size = data.size(-1);
   const auto options = data.options();
 
@@ -242,13 +246,16 @@ Result forward_as(
   std::vector<int64_t> sizes = data.sizes().vec();
   sizes.back() = directions * size_h;
   Tensor output = empty_in_huge_pages(sizes, options);
-  Tensor h_n = at::empty_like(h_0), c_n = at::empty_like(c_0);
+  Tensor h_n = at::empty({directions, batch_size, size_h}, options);
+  Tensor c_n = at::empty({directions, batch_size, hidden_size}, options);
   const int64_t kept = keep ? batch.steps() : 0;
   Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);
+  const InitialH<T> initial_h(h_0, size_h);
   const auto task = [&](const Slice& slice, const Team& team) {
     return Forward<T>{
-        {batch, data, h_0, c_0, slice, team}, w, w_hr, bias, keep, output, h_n, c_n, gates, cells};
+        {batch, data, c_0, weights, slice, team}, initial_h, w, w_hr, bias, keep, output, h_n,
+        c_n, gates, cells};
   };
   const int64_t weight_bytes = w[0].part(input_size, size_h).bytes();
   run_layer<T>(batch, directions, width, weight_bytes, !w_hr.empty(), task);

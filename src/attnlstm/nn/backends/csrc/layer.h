@@ -66,6 +66,26 @@ std::vector<T*> gate_rows(T* weight, int64_t hidden_size, int64_t size) {
 // biases b_ih and b_hh [4 * H], and with projection w_hr [P, H].
 struct Weights {
   Tensor w_ih, w_hh, b_ih, b_hh, w_hr;
+
+  int64_t hidden_size() const { return w_hh.size(0) / kGates; }
+};
+
+// Where h_0 [D, B, P] of each direction's sequences is; one row of zeros where it is undefined.
+template <typename T>
+struct InitialH {
+  std::vector<T> zeros;
+  const T* first;
+  int64_t distance;  // from one sequence to the next
+
+  InitialH(const Tensor& h_0, int64_t size_h) : zeros(size_h), first(zeros.data()), distance(0) {
+    if (h_0.defined()) {
+      first = h_0.const_data_ptr<T>();
+      distance = size_h;
+    }
+  }
+  InitialH(const InitialH&) = delete;
+
+  const T* of(int64_t sequence) const { return first + sequence * distance; }
 };
 
 // Whether there is bfloat16, by the processor's matrix unit: asks the system for its use.
@@ -97,12 +117,14 @@ auto with_dtype(const Tensor& data, Run run) {
 // member's units only.
 struct SliceTask {
   const Batch& batch;
-  const Tensor &data, &h_0, &c_0;
+  const Tensor &data, &c_0;
+  const std::vector<Weights>& weights;
   Slice slice;
   Team team;
 
-  int64_t d = slice.direction, directions = h_0.size(0), batch_size = h_0.size(1);
-  int64_t hidden_size = c_0.size(2), width = padded(hidden_size), size_h = h_0.size(2);
+  int64_t d = slice.direction, directions = weights.size(), batch_size = batch.order.size();
+  int64_t hidden_size = weights[0].hidden_size(), width = padded(hidden_size);
+  int64_t size_h = weights[0].w_hh.size(1);
   int64_t input_size = data.size(-1), count = slice.count();
   int64_t steps_left = slice.steps(batch.lengths);
   bool is_finished = false;
@@ -140,6 +162,8 @@ void run_layer(
   }
   advance_all(tasks);
 }
+
+// Below, h_0 and c_0 may be undefined: zeros, which have no gradients.
 
 using Result = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
