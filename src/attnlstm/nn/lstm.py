@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -144,12 +145,14 @@ class LSTM(TorchLSTM):
         self.variational_dropout = float(variational_dropout)
         self.forget_bias = forget_bias
         if layer_norm:
-            for suffix in chain.from_iterable(self._suffixes()):
-                for name in ("weight_ln", "bias_ln"):
+            for weight_hh in [name for name in self._parameters if "weight_hh" in name]:
+                for field in ("weight_ln", "bias_ln"):
                     values = torch.empty(len(GATES) + 1, hidden_size, device=device, dtype=dtype)
-                    self.register_parameter(f"{name}_{suffix}", nn.Parameter(values))
+                    self.register_parameter(
+                        weight_hh.replace("weight_hh", field), nn.Parameter(values)
+                    )
         self._reset_options()
-        weight = self._weights("l0").weight_ih
+        weight = self._weights()[0][0].weight_ih
         # "auto" finds a backend for whatever the naive one can run, when it is needed.
         name = "naive" if backend == "auto" else backend
         find_backend(name, self._cell(), weight.dtype, weight.device)
@@ -168,14 +171,18 @@ class LSTM(TorchLSTM):
 
     @torch.no_grad()
     def _reset_options(self) -> None:
-        for suffix in chain.from_iterable(self._suffixes()):
-            if self.layer_norm:
-                getattr(self, f"weight_ln_{suffix}").fill_(1)
-                getattr(self, f"bias_ln_{suffix}").fill_(0)
-            if self.forget_bias is not None:
+        for weights in chain.from_iterable(self._weights()):
+            if weights.weight_ln is not None and weights.bias_ln is not None:
+                weights.weight_ln.fill_(1)
+                weights.bias_ln.fill_(0)
+            if (
+                self.forget_bias is not None
+                and weights.bias_ih is not None
+                and weights.bias_hh is not None
+            ):
                 forget_gate = slice(self.hidden_size, 2 * self.hidden_size)
-                getattr(self, f"bias_ih_{suffix}")[forget_gate] = self.forget_bias
-                getattr(self, f"bias_hh_{suffix}")[forget_gate] = 0
+                weights.bias_ih[forget_gate] = self.forget_bias
+                weights.bias_hh[forget_gate] = 0
 
     def forward(  # type: ignore[override]
         self,
@@ -280,7 +287,7 @@ class LSTM(TorchLSTM):
             sizes: of a packed batch its sizes; of a padded one its lengths, None: all are full.
             batch: the number of sequences.
         """
-        weights = [[self._weights(suffix) for suffix in layer] for layer in self._suffixes()]
+        weights = self._weights()
         check_devices(data, weights[0][0].weight_ih, hx)
         cast_dtype = autocast_dtype(data)
         if cast_dtype is not None:
@@ -324,24 +331,23 @@ class LSTM(TorchLSTM):
                 data, sizes, hx, weights, cell, batch_first=self.batch_first, **options
             )
 
-    def _suffixes(self) -> list[list[str]]:
-        """How nn.LSTM ends the parameter names of each layer's directions."""
-        directions = ("", "_reverse") if self.bidirectional else ("",)
-        return [[f"l{n}{direction}" for direction in directions] for n in range(self.num_layers)]
-
-    def _weights(self, suffix: str) -> Weights:
-        # Asked for by option, and among the parameters first: nn.Module's own way to an attribute is
-        # slow, above all to one that is not there.
-        is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
-        parameters = self._parameters
-        weights: list[Tensor | None] = []
-        for field, there in zip(Weights._fields, is_there, strict=True):
-            name = f"{field}_{suffix}"
-            if there and name in parameters:
-                weights.append(parameters[name])
-            else:
-                weights.append(getattr(self, name) if there else None)
-        return Weights._make(weights)
+    def _weights(self) -> list[list[Weights]]:
+        names = _weight_names(
+            self.num_layers, self.bidirectional, self.bias, self.proj_size > 0, self.layer_norm
+        )
+        parameters = self._parameters  # nn.Module's own way to an attribute is slow
+        return [
+            [
+                Weights._make(
+                    [
+                        parameters[name] if name in parameters else name and getattr(self, name)
+                        for name in direction
+                    ]
+                )
+                for direction in layer
+            ]
+            for layer in names
+        ]
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)
@@ -378,6 +384,24 @@ class LSTM(TorchLSTM):
         for name, parameter in self.named_parameters():
             setattr(script, name, parameter)
         return script.train(self.training)
+
+
+@cache
+def _weight_names(
+    num_layers: int, bidirectional: bool, bias: bool, projects: bool, layer_norm: bool
+) -> list[list[list[str | None]]]:
+    """What nn.LSTM calls the `Weights` of each layer's directions; None: there is no such weight."""
+    is_there = (True, True, bias, bias, projects, layer_norm, layer_norm)
+    return [
+        [
+            [
+                f"{field}_l{number}{direction}" if there else None
+                for field, there in zip(Weights._fields, is_there, strict=True)
+            ]
+            for direction in (("", "_reverse") if bidirectional else ("",))
+        ]
+        for number in range(num_layers)
+    ]
 
 
 def drop_weights(weight: Tensor, probability: float) -> Tensor:
