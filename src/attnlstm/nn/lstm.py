@@ -390,7 +390,7 @@ class LSTM(TorchLSTM):
 def _weight_names(
     num_layers: int, bidirectional: bool, bias: bool, projects: bool, layer_norm: bool
 ) -> list[list[list[str | None]]]:
-    """What nn.LSTM calls the `Weights` of each layer's directions; None: there is no such weight."""
+    """The names of the `Weights` of each layer's directions; None where there is no such weight."""
     is_there = (True, True, bias, bias, projects, layer_norm, layer_norm)
     return [
         [
