@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -332,22 +331,24 @@ class LSTM(TorchLSTM):
             )
 
     def _weights(self) -> list[list[Weights]]:
-        names = _weight_names(
-            self.num_layers, self.bidirectional, self.bias, self.proj_size > 0, self.layer_norm
-        )
+        """The weights of each layer's directions, forward first."""
+        is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
+        fields = list(zip(Weights._fields, is_there, strict=True))
         parameters = self._parameters  # nn.Module's own way to an attribute is slow
-        return [
-            [
-                Weights._make(
-                    [
-                        parameters[name] if name in parameters else name and getattr(self, name)
-                        for name in direction
-                    ]
-                )
-                for direction in layer
-            ]
-            for layer in names
-        ]
+        weights = []
+        for number in range(self.num_layers):
+            layer = []
+            for direction in ("", "_reverse")[: 1 + self.bidirectional]:
+                found: list[Tensor | None] = []
+                for field, there in fields:
+                    name = f"{field}_l{number}{direction}"
+                    if there and name in parameters:
+                        found.append(parameters[name])
+                    else:
+                        found.append(getattr(self, name) if there else None)
+                layer.append(Weights._make(found))
+            weights.append(layer)
+        return weights
 
     def _cell(self) -> Cell:
         return Cell(self.activation, self.recurrent_activation, self.layer_norm)
@@ -384,24 +385,6 @@ class LSTM(TorchLSTM):
         for name, parameter in self.named_parameters():
             setattr(script, name, parameter)
         return script.train(self.training)
-
-
-@cache
-def _weight_names(
-    num_layers: int, bidirectional: bool, bias: bool, projects: bool, layer_norm: bool
-) -> list[list[list[str | None]]]:
-    """The names of the `Weights` of each layer's directions; None where there is no such weight."""
-    is_there = (True, True, bias, bias, projects, layer_norm, layer_norm)
-    return [
-        [
-            [
-                f"{field}_l{number}{direction}" if there else None
-                for field, there in zip(Weights._fields, is_there, strict=True)
-            ]
-            for direction in (("", "_reverse") if bidirectional else ("",))
-        ]
-        for number in range(num_layers)
-    ]
 
 
 def drop_weights(weight: Tensor, probability: float) -> Tensor:

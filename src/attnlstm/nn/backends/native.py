@@ -96,9 +96,14 @@ class NativeBackend(Backend):
             )
         if lengths is None:
             batch, time = input.shape[:2] if batch_first else (input.size(1), input.size(0))
-            lengths = torch.full((batch,), time)
+            lengths, steps = torch.full((batch,), time), batch * time
+        else:
+            # What is exported is a graph to run, of steps not known yet.
+            steps = 0 if torch.compiler.is_exporting() else sum(lengths.tolist())
         return run_layers(
-            lambda data, *arguments: _layer(data, lengths, *arguments, batch_first=batch_first),
+            lambda data, *arguments: _layer(
+                data, lengths, steps, *arguments, batch_first=batch_first
+            ),
             input,
             state,
             weights,
@@ -114,12 +119,13 @@ class NativeBackend(Backend):
     ) -> tuple[Tensor, State]:
         if is_transformed():
             return run_directions(naive.recurrence, data, batch_sizes, state, weights, cell)
-        return _layer(data, batch_sizes.lengths, state, weights, batch_first=False)
+        return _layer(data, batch_sizes.lengths, len(data), state, weights, batch_first=False)
 
 
 def _layer(
     data: Tensor,
     lengths: Tensor,
+    steps: int,
     state: State | None,
     weights: Sequence[Weights],
     *,
@@ -131,6 +137,7 @@ def _layer(
         output, (h_n, c_n) = _layer(
             data.float(),
             lengths,
+            steps,
             state and (state[0].float(), state[1].float()),
             [w.to(torch.float32) for w in weights],
             batch_first=batch_first,
@@ -139,13 +146,12 @@ def _layer(
     flat = [weight for direction in weights for weight in direction if weight is not None]
     keep = (
         torch.is_grad_enabled()
-        and not torch.compiler.is_exporting()  # a graph to run, of steps not known yet
+        and not torch.compiler.is_exporting()
         and any(map(attrgetter("requires_grad"), (*flat, data, *(state or ()))))
     )
-    kept_steps = sum(lengths.tolist()) if keep else 0
     h_0, c_0 = state or (None, None)
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
-        data, lengths, h_0, c_0, flat, len(weights), batch_first, kept_steps, True
+        data, lengths, h_0, c_0, flat, len(weights), batch_first, steps if keep else 0, True
     )
     return output, (h_n, c_n)
 

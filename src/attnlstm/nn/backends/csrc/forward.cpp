@@ -143,6 +143,12 @@ struct Forward : SliceTask {
                : c[number];
     }
     const auto cell = [&, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
+      const int64_t unit = panel * lanes;
+      if (hidden_size - unit < lanes) {  // 0 times an infinite input is not 0
+        for (Vector<T>& gate : sums) {
+          gate = first_lanes<T>(gate, hidden_size - unit);
+        }
+      }
       activate(sums);
       if (keep) {
         T* to = kept.at(panel, kept_places[row]);
@@ -150,7 +156,6 @@ struct Forward : SliceTask {
           store(sums[gate], to + gate * lanes);
         }
       }
-      const int64_t unit = panel * lanes;
       const auto& [i, f, g, o] = sums;
       const Vector<T> c_t = f * load(c[row] + unit) + i * g;
       store(c_t, new_c[row] + unit);

@@ -280,9 +280,10 @@ void multiply_panel(
       Vector<T> sums[M][N];
       const Real<T>* from[M];
       unroll<M>([&](auto m) __attribute__((always_inline)) {
-        from[m] = reinterpret_cast<const Real<T>*>(&unfinished[(row + m) * N]);
-        if constexpr (!std::is_same_v<Initial, Zeros>) {
-          from[m] = begin > 0 ? from[m] : initial(row + m);
+        if (begin > 0) {
+          from[m] = reinterpret_cast<const Real<T>*>(&unfinished[(row + m) * N]);
+        } else if constexpr (!std::is_same_v<Initial, Zeros>) {
+          from[m] = initial(row + m);
         }
       });
       const bool adds = begin > 0 || !std::is_same_v<Initial, Zeros>;

@@ -95,6 +95,14 @@ inline void store(const Vector<T>& values, T* to, int64_t rest) {
   }
 }
 
+// The first `rest` lanes of a vector; the others are 0.
+template <typename T>
+inline Vector<T> first_lanes(const Vector<T>& values, int64_t rest) {
+  Real<T> elements[kLanes<T>];
+  store(values, elements);
+  return load(elements, std::max<int64_t>(rest, 0));
+}
+
 #ifdef __AVX512BW__
 // Rows of 16 words turned into columns, in place: for each bit of the row number, the row and the
 // one that differs in that bit swap the words whose place differs from the row in it.
@@ -163,6 +171,16 @@ inline Vector<float> clamp(Vector<float> x, float bound) {
 #endif
 }
 
+// What rounding leaves of a sigmoid below 0; a NaN stays one.
+inline Vector<float> at_least_zero(Vector<float> x) {
+#ifdef __AVX512F__
+  return reinterpret_cast<Vector<float>>(
+      _mm512_max_ps(_mm512_setzero_ps(), reinterpret_cast<__m512>(x)));
+#else
+  return x < 0.f ? Vector<float>{} : x;
+#endif
+}
+
 // 1 / x, within a unit in the last place.
 inline Vector<float> inverse(Vector<float> x) {
 #ifdef __AVX512F__
@@ -216,10 +234,10 @@ inline void activate(Vector<float> (&z)[kGates]) {
   const Vector<float> inverse_of_all = inverse(i_f * g_o);
   const Vector<float> half_inverse_i_f = inverse_of_all * (0.5f * g_o);
   const Vector<float> inverse_g_o = inverse_of_all * i_f;
-  z[0] = i.numerator * (f.denominator * half_inverse_i_f) + 0.5f;
-  z[1] = f.numerator * (i.denominator * half_inverse_i_f) + 0.5f;
+  z[0] = at_least_zero(i.numerator * (f.denominator * half_inverse_i_f) + 0.5f);
+  z[1] = at_least_zero(f.numerator * (i.denominator * half_inverse_i_f) + 0.5f);
   z[2] = g.numerator * (o.denominator * inverse_g_o);
-  z[3] = o.numerator * (0.5f * g.denominator * inverse_g_o) + 0.5f;
+  z[3] = at_least_zero(o.numerator * (0.5f * g.denominator * inverse_g_o) + 0.5f);
 }
 
 inline void activate(Vector<double> (&z)[kGates]) {
