@@ -398,5 +398,6 @@ def drop_weights(weight: Tensor, probability: float) -> Tensor:
     dropped = min(round(probability * 2**16), 2**16 - 1)  # of 2**16 numbers
     numbers = torch.empty((weight.numel() + 3) // 4, dtype=torch.int64, device=weight.device)
     numbers.random_(-(2**63), None)
-    is_kept = numbers.view(torch.int16)[: weight.numel()].view_as(weight) >= dropped - 2**15
-    return weight * (is_kept.to(weight.dtype) * (2**16 / (2**16 - dropped)))
+    # In float32, whose comparisons are vectorized.
+    kept = numbers.view(torch.int16)[: weight.numel()].view_as(weight).float().ge_(dropped - 2**15)
+    return weight * kept.to(weight.dtype).mul_(2**16 / (2**16 - dropped))
