@@ -177,7 +177,7 @@ def test_every_size_equals_float64(hidden_size: int, batch: int) -> None:
     output, (h_n, c_n) = lstm(inputs)
     expected, (expected_h_n, expected_c_n) = reference(inputs.double())
     for actual, wanted in ((output, expected), (h_n, expected_h_n), (c_n, expected_c_n)):
-        torch.testing.assert_close(actual.double(), wanted, atol=5e-6, rtol=0)
+        torch.testing.assert_close(actual.double(), wanted, atol=2e-6, rtol=0)
     weights = torch.randn_like(output)
     (output * weights).sum().backward()
     (expected * weights).sum().backward()

@@ -147,9 +147,8 @@ class LSTM(TorchLSTM):
             for weight_hh in [name for name in self._parameters if "weight_hh" in name]:
                 for field in ("weight_ln", "bias_ln"):
                     values = torch.empty(len(GATES) + 1, hidden_size, device=device, dtype=dtype)
-                    self.register_parameter(
-                        weight_hh.replace("weight_hh", field), nn.Parameter(values)
-                    )
+                    name = weight_hh.replace("weight_hh", field)
+                    self.register_parameter(name, nn.Parameter(values))
         self._reset_options()
         weight = self._weights()[0][0].weight_ih
         # "auto" finds a backend for whatever the naive one can run, when it is needed.
@@ -174,14 +173,11 @@ class LSTM(TorchLSTM):
             if weights.weight_ln is not None and weights.bias_ln is not None:
                 weights.weight_ln.fill_(1)
                 weights.bias_ln.fill_(0)
-            if (
-                self.forget_bias is not None
-                and weights.bias_ih is not None
-                and weights.bias_hh is not None
-            ):
+            b_ih, b_hh = weights.bias_ih, weights.bias_hh
+            if self.forget_bias is not None and b_ih is not None and b_hh is not None:
                 forget_gate = slice(self.hidden_size, 2 * self.hidden_size)
-                weights.bias_ih[forget_gate] = self.forget_bias
-                weights.bias_hh[forget_gate] = 0
+                b_ih[forget_gate] = self.forget_bias
+                b_hh[forget_gate] = 0
 
     def forward(  # type: ignore[override]
         self,

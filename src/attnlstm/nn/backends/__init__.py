@@ -77,7 +77,7 @@ def _fastest_first(
     if torch._C._functorch.maybe_current_level() is not None:
         return ["fused", "torch"]
     # A trace is to work where our kernels are not, and is checked without gradients.
-    if torch._C._is_tracing():
+    if torch.jit.is_tracing():
         return ["torch", "fused"]
     trains = torch.is_grad_enabled()
     if not ragged and _prefers_torch(dtype, batch, hidden_size, trains):

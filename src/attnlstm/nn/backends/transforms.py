@@ -14,7 +14,7 @@ from torch import Tensor
 def is_transformed() -> bool:
     """Whether torch.jit.trace, torch.func or forward-mode gradients want plain operations."""
     return (
-        torch._C._is_tracing()
+        torch.jit.is_tracing()
         or torch._C._functorch.maybe_current_level() is not None
         or torch.autograd.forward_ad._current_level >= 0
     )

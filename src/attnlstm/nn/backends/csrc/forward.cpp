@@ -19,8 +19,8 @@ template <typename T>
 struct Forward : SliceTask {
   const InitialH<T>& h_0;
   const std::vector<Panels<T>>&w, &w_hr;  // of each direction: W_ih above W_hh; w_hr may be empty
-  const Tensor& bias;                               // [D, 4 * padded H]
-  bool keep;                                        // for the backward
+  const Tensor& bias;                     // [D, 4 * padded H]
+  bool keep;                              // for the backward
   Tensor &output, &h_n, &c_n, &gates, &cells;
 
   bool projects = !w_hr.empty();
@@ -117,11 +117,10 @@ struct Forward : SliceTask {
            int64_t(places.size()) * kJoinedInputs >= time * input_size;
   }
 
-  // W_ih x + b of a chunk.
+  // W_ih x of a chunk.
   void project_inputs() {
     multiply_gates(
-        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih, team,
-        [&](int64_t /*row*/, int64_t panel) { return b + panel * kWidth<T>; },
+        Rows<T>{inputs.data(), int64_t(inputs.size())}, w_ih, team, Zeros(),
         [&](int64_t row, int64_t panel, auto& sums) {
           Real<T>* to = z.at(panel, places[row]);
           for (int64_t gate = 0; gate < kGates; ++gate) {
@@ -142,8 +141,11 @@ struct Forward : SliceTask {
           keep ? cells.mutable_data_ptr<Real<T>>() + (d * batch.steps() + kept_places[number]) * width
                : c[number];
     }
-    const auto cell = [&, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
+    const auto cell = [&, b = b, kept = kept, keep = keep](int64_t row, int64_t panel, auto& sums) {
       const int64_t unit = panel * lanes;
+      for (int64_t gate = 0; gate < kGates; ++gate) {  // last: a sum that begins with it rounds more
+        sums[gate] += load(b + panel * kWidth<T> + gate * lanes);
+      }
       if (hidden_size - unit < lanes) {  // 0 times an infinite input is not 0
         for (Vector<T>& gate : sums) {
           gate = first_lanes<T>(gate, hidden_size - unit);
@@ -170,7 +172,7 @@ struct Forward : SliceTask {
       if (joins) {
         multiply_gates(
             JoinedRows<T>{inputs.data() + first, h.data(), input_size, running}, w[d], team,
-            [b = b](int64_t /*row*/, int64_t panel) { return b + panel * kWidth<T>; }, cell);
+            Zeros(), cell);
       }
     }
     if (!joins) {

@@ -333,6 +333,14 @@ const T* arrange_panel(const T* panel, int64_t /*depth*/) {
   return panel;
 }
 
+// The initial values of a panel's product, of those of all panels.
+template <typename Initial>
+auto initial_of_panel(Initial initial, int64_t panel) {
+  return [=](int64_t row) { return initial(row, panel); };
+}
+
+inline Zeros initial_of_panel(Zeros zeros, int64_t /*panel*/) { return zeros; }
+
 // initial(row, panel) and rows [count, depth] times the team's panels of a matrix whose every panel holds
 // the four gates of one vector of hidden units, so that `finish(row, panel, gates)` has all that the
 // cell's formulas need.
@@ -342,8 +350,7 @@ void multiply_gates(
   const auto& left = arrange(rows, matrix.depth);
   for (int64_t panel = team.begin(matrix.count()); panel < team.end(matrix.count()); ++panel) {
     multiply_panel<kGates>(
-        left, matrix.panel(panel), matrix.depth,
-        [&](int64_t row) __attribute__((always_inline)) { return initial(row, panel); },
+        left, matrix.panel(panel), matrix.depth, initial_of_panel(initial, panel),
         [&](int64_t row, auto* sums, int count) __attribute__((noinline)) {
           for (int m = 0; m < count; ++m) {
             finish(row + m, panel, sums[m]);
