@@ -52,7 +52,7 @@ struct Backward : SliceTask {
   const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // w_ih and w_hr may be empty
   Tensor& gates;                                    // come in as the gates, go out as dz
   Tensor &d_h_0, &d_c_0;                            // undefined: not wanted
-  Tensor& d_data;                                   // [D, rows, F], undefined: not wanted
+  Tensor& d_data;                                   // [rows, F] of the direction, undefined: not wanted
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
 
@@ -158,7 +158,7 @@ struct Backward : SliceTask {
       }
       dz.push_back(z.at(0, place));
       if (d_data.defined()) {
-        dx.push_back(d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size);
+        dx.push_back(d_data.mutable_data_ptr<T>() + row * input_size);
       }
       if (d_output.defined()) {
         const T* from = d_output.const_data_ptr<T>() + (row * directions + d) * size_h;
@@ -211,7 +211,7 @@ struct Backward : SliceTask {
     copy_units(dc, d_c_0, hidden_size);
     for (int64_t number = team.begin(count); d_data.defined() && number < team.end(count); ++number) {
       batch.for_each_padding(slice.ranks[number], [&](int64_t row) {
-        T* to = d_data.mutable_data_ptr<T>() + (d * batch.rows + row) * input_size;
+        T* to = d_data.mutable_data_ptr<T>() + row * input_size;
         std::fill_n(to, input_size, T(0));
       });
     }
@@ -255,10 +255,11 @@ Gradients backward_as(
 
   Tensor d_h_0 = h_0.defined() ? at::empty_like(h_0) : Tensor();
   Tensor d_c_0 = c_0.defined() ? at::empty_like(c_0) : Tensor();
-  Tensor d_data, d_projected, unprojected;
+  std::vector<Tensor> d_data(directions);
+  Tensor d_projected, unprojected;
   const int64_t projection_panels = w_hr.empty() ? 0 : count_panels<T>(size_h);
-  if (needs_data) {
-    d_data = empty_in_huge_pages({directions, batch.rows, input_size}, options);
+  for (int64_t d = 0; needs_data && d < directions; ++d) {
+    d_data[d] = empty_in_huge_pages({batch.rows, input_size}, options);
   }
   if (projection_panels > 0) {
     d_projected = at::zeros({directions, projection_panels, steps, kWidth<T>}, options);
@@ -269,7 +270,7 @@ Gradients backward_as(
   const auto task = [&](const Slice& slice, const Team& team) {
     return Backward<T>{
         {batch, data, c_0, weights, slice, team}, initial_h, d_output, d_h_n, d_c_n, output, cells,
-        w_ih, w_hh, w_hr, gates, d_h_0, d_c_0, d_data, d_projected, unprojected, step_rows};
+        w_ih, w_hh, w_hr, gates, d_h_0, d_c_0, d_data[slice.direction], d_projected, unprojected, step_rows};
   };
   run_layer<T>(batch, directions, width, w_hh[0].bytes(), !w_hr.empty(), task);
 
@@ -319,9 +320,12 @@ Gradients backward_as(
     }
   }
   if (needs_data) {
-    d_data = (directions == 1 ? d_data[0] : d_data.sum(0)).view(data.sizes());
+    if (directions == 2) {
+      d_data[0] += d_data[1];
+    }
+    d_data[0] = d_data[0].view(data.sizes());
   }
-  return {d_data, d_h_0, d_c_0, gradients};
+  return {d_data[0], d_h_0, d_c_0, gradients};
 }
 
 }  // namespace
