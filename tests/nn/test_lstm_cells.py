@@ -128,7 +128,7 @@ def test_fused_gradients_are_naives(options: dict) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("probability", [0.25, 0.5])
+@pytest.mark.parametrize("probability", [0.25, 0.5, 19661 / 2**16])
 def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(
     backend: str, probability: float
 ) -> None:

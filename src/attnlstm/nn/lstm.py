@@ -386,14 +386,16 @@ class LSTM(TorchLSTM):
 def drop_weights(weight: Tensor, probability: float) -> Tensor:
     """F.dropout in training, with the probability rounded to a multiple of 2**-16.
 
-    On the CPU F.dropout takes three times as long: it draws a number for each weight, and here one
-    of 64 bits is enough for four.
+    F.dropout draws a number for each weight; here one of 64 bits is enough for four, or for eight
+    where the probability is a multiple of 2**-8. On the CPU that takes a quarter of the time.
     """
     if probability == 1:
         return weight * 0
-    dropped = min(round(probability * 2**16), 2**16 - 1)  # of 2**16 numbers
-    numbers = torch.empty((weight.numel() + 3) // 4, dtype=torch.int64, device=weight.device)
-    numbers.random_(-(2**63), None)
+    dtype = torch.int8 if (probability * 2**8) % 1 == 0 else torch.int16
+    values = 2 ** (8 * dtype.itemsize)
+    dropped = min(round(probability * values), values - 1)
+    count = weight.numel() * dtype.itemsize // 8 + 1
+    numbers = torch.empty(count, dtype=torch.int64, device=weight.device).random_(-(2**63), None)
     # In float32, whose comparisons are vectorized.
-    kept = numbers.view(torch.int16)[: weight.numel()].view_as(weight).float().ge_(dropped - 2**15)
-    return weight * kept.to(weight.dtype).mul_(2**16 / (2**16 - dropped))
+    kept = numbers.view(dtype)[: weight.numel()].view_as(weight).float().ge_(dropped - values // 2)
+    return weight * kept.to(weight.dtype).mul_(values / (values - dropped))
