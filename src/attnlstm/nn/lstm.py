@@ -22,7 +22,7 @@ from attnlstm.nn.arguments import (
 )
 from attnlstm.nn.backends import choose_backend, find_backend
 from attnlstm.nn.backends.base import BatchSizes, State
-from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights
+from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights, drop_weights
 
 OPTIONS = (
     "backend",
@@ -381,21 +381,3 @@ class LSTM(TorchLSTM):
         for name, parameter in self.named_parameters():
             setattr(script, name, parameter)
         return script.train(self.training)
-
-
-def drop_weights(weight: Tensor, probability: float) -> Tensor:
-    """F.dropout in training, with the probability rounded to a multiple of 2**-16.
-
-    F.dropout draws a number for each weight; here one of 64 bits is enough for four, or for eight
-    where the probability is a multiple of 2**-8. On the CPU that takes a quarter of the time.
-    """
-    if probability == 1:
-        return weight * 0
-    dtype = torch.int8 if (probability * 2**8) % 1 == 0 else torch.int16
-    values = 2 ** (8 * dtype.itemsize)
-    dropped = min(round(probability * values), values - 1)
-    count = weight.numel() * dtype.itemsize // 8 + 1
-    numbers = torch.empty(count, dtype=torch.int64, device=weight.device).random_(-(2**63), None)
-    # In float32, whose comparisons are vectorized.
-    kept = numbers.view(dtype)[: weight.numel()].view_as(weight).float().ge_(dropped - values // 2)
-    return weight * kept.to(weight.dtype).mul_(values / (values - dropped))
