@@ -52,7 +52,7 @@ struct Backward : SliceTask {
   const std::vector<Panels<T>>&w_ih, &w_hh, &w_hr;  // w_ih and w_hr may be empty
   Tensor& gates;                                    // come in as the gates, go out as dz
   Tensor &d_h_0, &d_c_0;                            // undefined: not wanted
-  Tensor& d_data;                                   // [rows, F] of the direction, undefined: not wanted
+  Tensor& d_data;                                   // [rows, F], undefined: not wanted
   Tensor &d_projected, &unprojected;                // undefined without projection
   std::vector<StepRows<T>>& step_rows;              // of each direction, written here
 
@@ -270,7 +270,8 @@ Gradients backward_as(
   const auto task = [&](const Slice& slice, const Team& team) {
     return Backward<T>{
         {batch, data, c_0, weights, slice, team}, initial_h, d_output, d_h_n, d_c_n, output, cells,
-        w_ih, w_hh, w_hr, gates, d_h_0, d_c_0, d_data[slice.direction], d_projected, unprojected, step_rows};
+        w_ih, w_hh, w_hr, gates, d_h_0, d_c_0, d_data[slice.direction], d_projected, unprojected,
+        step_rows};
   };
   run_layer<T>(batch, directions, width, w_hh[0].bytes(), !w_hr.empty(), task);
 

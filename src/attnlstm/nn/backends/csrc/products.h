@@ -264,8 +264,8 @@ struct Zeros {};
 template <typename T>
 constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
 
-// The product of all rows and one panel, added to the N vectors at initial(row) for each row. `finish(row, sums, count)` takes the sums of the `count` rows from `row` on, still in the
-// cache.
+// The product of all rows and one panel, added to the N vectors at initial(row) for each row.
+// `finish(row, sums, count)` takes the sums of the `count` rows from `row` on, still in the cache.
 template <int N, typename T, typename Left, typename Initial, typename Finish>
 void multiply_panel(
     const Left& left, const T* panel, int64_t depth, Initial initial, Finish finish) {
@@ -333,7 +333,7 @@ const T* arrange_panel(const T* panel, int64_t /*depth*/) {
   return panel;
 }
 
-// The initial values of a panel's product, of those of all panels.
+// What a panel's product is added to, of initial(row, panel).
 template <typename Initial>
 auto initial_of_panel(Initial initial, int64_t panel) {
   return [=](int64_t row) { return initial(row, panel); };
