@@ -32,15 +32,18 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The native backend is tested wherever it can be built."""
+    """The native backend is tested wherever there is a compiler; one that fails is our bug."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = [value for value in parameters if isinstance(value, str)]
     if item.path.name == "test_native.py" or "native" in names:
         from attnlstm.nn.backends import BACKENDS
 
-        BACKENDS["native"].load()
-        if BACKENDS["native"].failure is not None:
-            pytest.skip(f"no native backend: {BACKENDS['native'].failure}")
+        if BACKENDS["native"].load() is not None:
+            from torch.utils.cpp_extension import get_cxx_compiler
+
+            has_compiler = shutil.which(get_cxx_compiler()) is not None
+            report = pytest.fail if has_compiler else pytest.skip
+            report(f"no native backend: {BACKENDS['native'].failure}")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 from torch.export import Dim
 
 from attnlstm.nn import LSTM
-from attnlstm.nn.backends import BACKENDS, native, native_build
+from attnlstm.nn.backends import BACKENDS, HAS_BFLOAT16, native, native_build
 from attnlstm.nn.backends.native import multiplies_bfloat16
 
 ONE_CALL = """
@@ -382,3 +382,21 @@ def test_a_damaged_build_heals_while_two_processes_want_it(tmp_path: Path) -> No
     results = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], results
     assert sum(errors.count("building the native LSTM") for _, errors in results) == 1
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_is_native_for_full_batches(dtype: torch.dtype, trains: bool) -> None:
+    """In bfloat16 on processors without it, too: nn.LSTM's kernels are at their slowest there."""
+    if dtype == torch.bfloat16 and HAS_BFLOAT16 and not multiplies_bfloat16():
+        pytest.skip("this processor has instructions for bfloat16, but no matrix unit")
+    torch.manual_seed(0)
+    inputs = torch.randn(20, 8, 16, dtype=dtype)
+    lstm = LSTM(16, 32, dtype=dtype)
+    outputs = {}
+    for backend in ("auto", "native", "torch"):
+        lstm.backend = backend
+        with torch.set_grad_enabled(trains):
+            outputs[backend] = lstm(inputs)[0]
+    assert torch.equal(outputs["auto"], outputs["native"])
+    assert not torch.equal(outputs["auto"], outputs["torch"])

@@ -14,6 +14,9 @@ from attnlstm.nn.cell import Cell
 
 NATIVE = NativeBackend()
 
+HAS_BFLOAT16 = any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16", "bf16")))
+"""Whether this processor, of Intel, AMD or Arm, has instructions for bfloat16."""
+
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (NaiveBackend(), FusedBackend(), TorchBackend(), NATIVE)
 }
@@ -91,9 +94,12 @@ def _prefers_torch(dtype: torch.dtype, batch: int, hidden_size: int, trains: boo
     """Whether nn.LSTM's kernels are faster than ours for a full batch on the CPU."""
     if dtype == torch.float64:
         return not trains  # they have a vectorized tanh of double
-    # Ours multiply bfloat16 where the processor has a unit for it, oneDNN also where it has not.
-    if dtype == torch.bfloat16 and not (NATIVE.load() is None and multiplies_bfloat16()):
-        return True
+    if dtype == torch.bfloat16:
+        if not HAS_BFLOAT16:  # ours then compute in float32, which oneDNN does not
+            return False
+        # Ours multiply bfloat16 by the processor's matrix unit, oneDNN also by its vectors.
+        if not (NATIVE.load() is None and multiplies_bfloat16()):
+            return True
     # Ours packs the weights anew in every call, which for weights of this size takes as long as
     # many steps; and they leave the second-level cache even where the threads share them.
     if hidden_size < 512 or batch < 32:
