@@ -9,7 +9,8 @@ For each case two tables, of a training step (forward and backward, of the weigh
 and of inference, with a row per variant: the median milliseconds, their spread (the middle half of
 the samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
 packed batch it is, and its share of the machine's peak, which is what a large matrix product
-reached in the same run. The variants take turns, so that what disturbs the machine disturbs all.
+reached in the same run. The variants take turns, in another order each time, so that what disturbs
+the machine disturbs all.
 Of a training step also the memory: what torch's allocator has handed out at the peak of one, as a
 share of nn.LSTM's on the padded batch. Scratch memory that a library gets elsewhere, such as oneDNN
 for nn.LSTM, is not in it.
@@ -22,6 +23,7 @@ the articles the longest twentieth, fill the time steps.
 import argparse
 import json
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate, product
@@ -143,6 +145,7 @@ def measure(
 ) -> dict:
     """Samples of every variant of one case, by turns: a round of all, then the next round."""
     torch.manual_seed(0)
+    random.seed(0)
     variants, inputs, steps = build(case, backends, peers, dtype)
     # Multiplications and additions of the real steps: of the forward alone, 3 times in training.
     sizes = [case.input_size] + [case.directions * case.hidden_size] * (case.num_layers - 1)
@@ -161,10 +164,11 @@ def measure(
         for number in range(1 + MAX_SAMPLES):
             if number > MIN_SAMPLES and time.perf_counter() > deadline:
                 break
-            for name, values in samples.items():
+            # In another order each time: who comes before leaves the caches cold or warm.
+            for name in random.sample(list(samples), len(samples)):
                 elapsed = run(variants[name], inputs, mode == "training")
                 if number > 0:  # the first round warms up
-                    values.append(elapsed)
+                    samples[name].append(elapsed)
         padded, packed = median(samples[PADDED]), median(samples[PACKED])
         work = operations * (3 if mode == "training" else 1)
         result[mode] = {
