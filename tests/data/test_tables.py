@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from attnlstm.data import arrow_tables, line_tables
@@ -129,7 +129,8 @@ class TestEveryFormat:
         for ending in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet"):
             assert f" {ending}" in message
 
-    # without NUL, which is a problem of its own
+    # without NUL, and between tabs without a text of several records: problems of their own
+    @example(rows=[("\r", "\t")], name="rows.tsv")
     @given(
         rows=st.lists(
             st.tuples(*[st.text(st.characters(exclude_characters="\0", codec="utf-8"))] * 2),
@@ -138,6 +139,8 @@ class TestEveryFormat:
         name=st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl", "rows.parquet"]),
     )
     def test_any_strings_come_back(self, tmp_path_factory, rows, name):
+        texts = [text for row in rows for text in row]
+        assume(name != "rows.tsv" or not any("\t" in t and {*"\r\n"} & {*t} for t in texts))
         path = WRITERS[name](tmp_path_factory.mktemp("any") / name, rows)
         assert [tuple(r.values.values()) for r in open_table(path).records(COLUMNS)] == rows
 

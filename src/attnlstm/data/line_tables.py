@@ -146,17 +146,17 @@ class CSVTable(Table):
                 yield line, TOO_LONG if is_too_long(lines.row[0]) else BAD_QUOTE
                 lines.go_back()
             else:
-                if self._swallows(lines.row, fields):
+                if self._swallows(fields):
                     yield line, BAD_QUOTE
                     lines.go_back()
                 elif fields:
                     yield line, fields
 
-    def _swallows(self, lines: Sequence[str], fields: Sequence[str]) -> bool:
+    def _swallows(self, fields: Sequence[str]) -> bool:
         """Whether a quoted field seems to be of several records, see above."""
-        if self.delimiter != "\t" or len(lines) == 1:
-            return False
-        return sum(line.count("\t") for line in lines) >= len(fields)
+        return self.delimiter == "\t" and any(
+            "\t" in field and ("\n" in field or "\r" in field) for field in fields
+        )
 
 
 class _Lines:
