@@ -35,7 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """The native backend is tested wherever there is a compiler; one that fails is our bug."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = [value for value in parameters if isinstance(value, str)]
-    if item.path.name == "test_native.py" or "native" in names:
+    if item.path.name.startswith("test_native") or "native" in names:
         from attnlstm.nn.backends import BACKENDS
 
         if BACKENDS["native"].load() is not None:
