@@ -10,10 +10,9 @@ and of inference, with a row per variant: the median milliseconds, their spread 
 the samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
 packed batch it is, and its share of the machine's peak, which is what a large matrix product
 reached in the same run. The variants take turns, in another order each time, so that what disturbs
-the machine disturbs all.
-Of a training step also the memory: what torch's allocator has handed out at the peak of one, as a
-share of nn.LSTM's on the padded batch. Scratch memory that a library gets elsewhere, such as oneDNN
-for nn.LSTM, is not in it.
+the machine disturbs all. Of a training step also the memory: what torch's allocator has handed out
+at the peak of one, as a share of nn.LSTM's on the padded batch. Scratch memory that a library gets
+elsewhere, such as oneDNN for nn.LSTM, is not in it.
 
 Lengths: full; uniform, from 10 % to 100 % of the time steps; or as spread as those of the bundled
 JapaneseVowels recordings (vowels) or BBC News articles (news), scaled so that the longest, or of
