@@ -150,7 +150,7 @@ def _layer(
         and any(map(attrgetter("requires_grad"), (*flat, data, *(state or ()))))
     )
     h_0, c_0 = state or (None, None)
-    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer(
+    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer.default(
         data, lengths, h_0, c_0, flat, len(weights), batch_first, steps if keep else 0, True
     )
     return output, (h_n, c_n)

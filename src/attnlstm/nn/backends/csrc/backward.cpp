@@ -6,9 +6,6 @@
 //
 // and afterwards one product over all steps for each weight, such as dW_hh = sum of dz_t h_{t-1}.
 
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-
 #include "layer.h"
 #include "sums.h"
 
@@ -100,7 +97,7 @@ struct Backward : SliceTask {
  private:
   void begin() {
     const auto padded_rows = [&](const Tensor& from, int64_t size) {
-      Tensor result = at::zeros({count, padded(size)}, cells.options());
+      Tensor result = zeros({count, padded(size)}, cells.options());
       for (int64_t number = 0; from.defined() && number < count; ++number) {
         const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
         std::copy_n(
@@ -119,7 +116,7 @@ struct Backward : SliceTask {
     c_start = padded_rows(c_0, hidden_size);
     d_h_rows = padded_rows(d_h_n, size_h);
     d_c_rows = padded_rows(d_c_n, hidden_size);
-    d_hidden_rows = projects ? at::zeros({count, width}, cells.options()) : d_h_rows;
+    d_hidden_rows = projects ? zeros({count, width}, cells.options()) : d_h_rows;
     first_c = row_pointers(c_start);
     dh = row_pointers(d_h_rows);
     dc = row_pointers(d_c_rows);
@@ -237,9 +234,9 @@ Gradients backward_as(
       return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
     };
     w_hh.push_back(Panels<T>::of_rows(options, rows(weight_hh, size_h), size_h));
-    gradients[d].w_ih = at::empty_like(weight_ih);
-    gradients[d].w_hh = at::empty_like(weight_hh);
-    gradients[d].b_ih = at::empty({kGates * hidden_size}, options);
+    gradients[d].w_ih = empty(weight_ih.sizes(), options);
+    gradients[d].w_hh = empty(weight_hh.sizes(), options);
+    gradients[d].b_ih = empty({kGates * hidden_size}, options);
     if (needs_data) {
       w_ih.push_back(Panels<T>::of_rows(options, rows(weight_ih, input_size), input_size));
     }
@@ -249,12 +246,12 @@ Gradients backward_as(
         projection.push_back(weight_hr.const_data_ptr<T>() + row * hidden_size);
       }
       w_hr.push_back(Panels<T>::of_rows(options, projection, hidden_size));
-      gradients[d].w_hr = at::empty_like(weight_hr);
+      gradients[d].w_hr = empty(weight_hr.sizes(), options);
     }
   }
 
-  Tensor d_h_0 = h_0.defined() ? at::empty_like(h_0) : Tensor();
-  Tensor d_c_0 = c_0.defined() ? at::empty_like(c_0) : Tensor();
+  Tensor d_h_0 = h_0.defined() ? empty(h_0.sizes(), options) : Tensor();
+  Tensor d_c_0 = c_0.defined() ? empty(c_0.sizes(), options) : Tensor();
   std::vector<Tensor> d_data(directions);
   Tensor d_projected, unprojected;
   const int64_t projection_panels = w_hr.empty() ? 0 : count_panels<T>(size_h);
@@ -262,8 +259,8 @@ Gradients backward_as(
     d_data[d] = empty_in_huge_pages({batch.rows, input_size}, options);
   }
   if (projection_panels > 0) {
-    d_projected = at::zeros({directions, projection_panels, steps, kWidth<T>}, options);
-    unprojected = at::empty({directions, steps, width}, options);
+    d_projected = zeros({directions, projection_panels, steps, kWidth<T>}, options);
+    unprojected = empty({directions, steps, width}, options);
   }
   std::vector<StepRows<T>> step_rows(directions, StepRows<T>(steps));
   const InitialH<T> initial_h(h_0, size_h);

@@ -1,8 +1,5 @@
 // The forward of a layer.
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-
 #include "layer.h"
 #include "tiles.h"
 
@@ -70,7 +67,7 @@ struct Forward : SliceTask {
     new_h.resize(count);
     new_c.resize(count);
     kept_places.resize(count);
-    c_rows = at::zeros({count, width}, cells.options());
+    c_rows = zeros({count, width}, cells.options());
     for (int64_t number = 0; number < count; ++number) {
       const int64_t sequence = d * batch_size + batch.order[slice.ranks[number]];
       h[number] = h_0.of(sequence);
@@ -80,11 +77,11 @@ struct Forward : SliceTask {
       }
     }
     if (!in_place) {
-      chunk = at::empty({chunk_steps, kGates * width}, cells.options());
+      chunk = empty({chunk_steps, kGates * width}, cells.options());
       z = {chunk.mutable_data_ptr<Real<T>>(), chunk_steps};
     }
     if (projects) {
-      unprojected_rows = at::empty({count, width}, data.options());
+      unprojected_rows = empty({count, width}, data.options());
       for (int64_t number = 0; number < count; ++number) {
         unprojected.push_back(unprojected_rows.mutable_data_ptr<T>() + number * width);
       }
@@ -224,7 +221,7 @@ Result forward_as(
 
   std::vector<Panels<T>> w, w_hr;
   const auto real_options = options.dtype(c10::CppTypeToScalarType<Real<T>>());
-  Tensor bias = at::zeros({directions, kGates * width}, real_options);
+  Tensor bias = zeros({directions, kGates * width}, real_options);
   for (int64_t d = 0; d < directions; ++d) {
     const auto rows = [&](const Tensor& weight, int64_t size) {
       return gate_rows(weight.const_data_ptr<T>(), hidden_size, size);
@@ -253,8 +250,8 @@ Result forward_as(
   std::vector<int64_t> sizes = data.sizes().vec();
   sizes.back() = directions * size_h;
   Tensor output = empty_in_huge_pages(sizes, options);
-  Tensor h_n = at::empty({directions, batch_size, size_h}, options);
-  Tensor c_n = at::empty({directions, batch_size, hidden_size}, options);
+  Tensor h_n = empty({directions, batch_size, size_h}, options);
+  Tensor c_n = empty({directions, batch_size, hidden_size}, options);
   const int64_t kept = keep ? batch.steps() : 0;
   Tensor gates = KeptMemory::instance().empty({directions, kept, kGates * width}, options);
   Tensor cells = KeptMemory::instance().empty({directions, kept, width}, real_options);

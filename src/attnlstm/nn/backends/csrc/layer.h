@@ -8,8 +8,6 @@
 
 #pragma once
 
-#include <ATen/cpu/Utils.h>
-
 #include <tuple>
 
 #include "batch.h"
@@ -89,14 +87,7 @@ struct InitialH {
 };
 
 // Whether there is bfloat16, by the processor's matrix unit: asks the system for its use.
-inline bool multiplies_bfloat16() {
-#ifdef __AMX_BF16__
-  static const bool is_allowed = at::cpu::init_amx();
-  return is_allowed;
-#else
-  return false;
-#endif
-}
+bool multiplies_bfloat16();
 
 // Calls run(T(0)) with the data's T.
 template <typename Run>

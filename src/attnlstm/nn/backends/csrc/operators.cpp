@@ -5,12 +5,22 @@
 // `backward_overwrites` autograd may choose the former. lstm_layer_plain_backward, of native.py, can be
 // differentiated again and mapped.
 
-#include <ATen/ops/empty.h>
+#include <ATen/cpu/Utils.h>
 #include <torch/library.h>
 
 #include "layer.h"
 
 namespace attnlstm {
+
+bool multiplies_bfloat16() {
+#ifdef __AMX_BF16__
+  static const bool is_allowed = at::cpu::init_amx();
+  return is_allowed;
+#else
+  return false;
+#endif
+}
+
 namespace {
 
 // How many tensors the weights of a direction are: 2, 2 more with biases, 1 more with projection.
@@ -93,7 +103,7 @@ FlatGradients lstm_layer_backward_(
       contiguous(h_0), contiguous(c_0), group(weights, directions), output.contiguous(), gates,
       cells, needs_data);
   const auto or_empty = [&](const Tensor& gradient) {
-    return gradient.defined() ? gradient : at::empty({0}, data.options());
+    return gradient.defined() ? gradient : empty({0}, data.options());
   };
   return {or_empty(d_data), or_empty(d_h_0), or_empty(d_c_0), flatten(gradients)};
 }

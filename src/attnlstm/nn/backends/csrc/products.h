@@ -3,12 +3,12 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <limits>
 #include <vector>
 
+#include "memory.h"
 #include "schedule.h"
 #include "vectors.h"
 
@@ -144,7 +144,7 @@ struct Panels {
 
  private:
   Panels(const at::TensorOptions& options, int64_t depth, int64_t columns)
-      : depth(depth), columns(columns), storage(at::empty({count(), panel_size}, options)) {}
+      : depth(depth), columns(columns), storage(empty({count(), panel_size}, options)) {}
 
   template <typename Fill>
   void fill(Fill fill) {

@@ -2,13 +2,11 @@
 
 #pragma once
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <type_traits>
 #include <vector>
 
+#include "memory.h"
 #include "products.h"
 #include "schedule.h"
 #include "tiles.h"
@@ -57,8 +55,8 @@ struct SumOverSteps {
       size += left.size;
     }
     if (!sums.defined()) {
-      sums = steps > 0 ? at::empty({count, size, kWidth<T>}, options)
-                       : at::zeros({count, size, kWidth<T>}, options);
+      sums = steps > 0 ? empty({count, size, kWidth<T>}, options)
+                       : zeros({count, size, kWidth<T>}, options);
     }
     const int64_t fitting = kSumsBytes / (size * int64_t(sizeof(T)));
     const int64_t part = std::max<int64_t>(1, std::min(fitting, steps / kParts) / steps_at_once);
