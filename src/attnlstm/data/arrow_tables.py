@@ -6,6 +6,7 @@ pyarrow is imported where it is needed: a CSV file is not to wait for it.
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ class _ArrowTable(Table):
     """Columns in Arrow batches, whose schema may declare the names of classes."""
 
     def column_names(self) -> list[str]:
-        names = self._schema().names
+        try:
+            names = self._schema().names
+        except UnicodeDecodeError as error:
+            raise cannot_read(self.path, error) from error
         if not names:
             raise UserError(f"{self.path} has no columns: choose another file")
         check_names(self.path, names)
@@ -98,14 +102,14 @@ def arrow_values(column: Any, names: list[str] | None, problems: dict[int, str])
 class ParquetTable(_ArrowTable):
     """A Parquet file, read in small batches and not as a memory map, which counts as memory."""
 
-    def _open(self) -> Any:
+    def _open(self, source: Any = None) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             self._check_footer()
-            return pq.ParquetFile(self.path, memory_map=False, buffer_size=1 << 20)
-        except (OSError, pa.ArrowException) as error:
+            return pq.ParquetFile(source or self.path, memory_map=False, buffer_size=1 << 20)
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of names
             raise cannot_read(self.path, error) from error
 
     def _schema(self) -> Any:
@@ -115,8 +119,8 @@ class ParquetTable(_ArrowTable):
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
         import pyarrow as pa
 
+        self._check_sizes(columns)
         with self._open() as file:
-            self._check_sizes(file.metadata, columns)
             try:
                 yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
             except (OSError, pa.ArrowException) as error:
@@ -133,20 +137,63 @@ class ParquetTable(_ArrowTable):
                 "save fewer columns, in fewer row groups"
             )
 
-    def _check_sizes(self, metadata: Any, columns: Sequence[str]) -> None:
+    def _check_sizes(self, columns: Sequence[str]) -> None:
         """Refuse values that would fill the memory, as the file itself says."""
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for chunk in map(group.column, range(group.num_columns)):
-                size = chunk.total_uncompressed_size
-                if (
-                    chunk.path_in_schema.partition(".")[0] in columns
-                    and size > LARGEST_COLUMN
-                    and size > LONGEST_VALUE * chunk.num_values
-                ):
-                    raise UserError(
-                        f"{self.path} has {size / 2**20:,.0f} MiB in {chunk.num_values:,} values "
-                        f"of column {chunk.path_in_schema!r}: save shorter values"
-                    )
+        try:
+            source = FooterOnly(self.path)
+        except OSError as error:
+            raise cannot_read(self.path, error) from error
+        with source, self._open(source) as file:
+            source.is_read = True
+            paths = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
+            leaves = [leaf for leaf, path in enumerate(paths) if path.split(".")[0] in columns]
+            for number in range(file.num_row_groups):
+                if not self._has_pages(file, number, columns):
+                    continue
+                for leaf in leaves:
+                    chunk = file.metadata.row_group(number).column(leaf)
+                    size = chunk.total_uncompressed_size
+                    if size > LARGEST_COLUMN and size > LONGEST_VALUE * chunk.num_values:
+                        raise UserError(
+                            f"{self.path} has {size / 2**20:,.0f} MiB in {chunk.num_values:,} "
+                            f"values of column {paths[leaf]!r}: save shorter values"
+                        )
+
+    def _has_pages(self, file: Any, number: int, columns: Sequence[str]) -> bool:
+        """Whether there is something to read in a row group, of whose columns the footer is whole.
+
+        Arrow raises an error of a broken footer when it begins to read, but when it is asked what
+        stands there it ends the process.
+        """
+        import pyarrow as pa
+
+        try:
+            rows = file.iter_batches(1, [number], list(columns), use_threads=False)
+            return next(rows, None) is not None
+        except PageWanted:
+            return True
+        except (OSError, pa.ArrowException) as error:
+            raise cannot_read(self.path, error) from error
+
+
+class FooterOnly(FileIO):
+    """A Parquet file that cannot be read any more once its footer `is_read`."""
+
+    is_read = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As FileIO's.
+
+        Raises:
+            PageWanted: the footer is read.
+        """
+        if self.is_read:
+            raise PageWanted
+        return super().read(size)
+
+
+class PageWanted(Exception):  # noqa: N818  # nobody's mistake
+    """What was to be read is not the footer."""
 
 
 class SavedTable(_ArrowTable):
@@ -203,11 +250,20 @@ class SavedTable(_ArrowTable):
             try:
                 for batch in self._open(path):
                     for column in columns:
-                        _check_array(batch.column(column))
+                        _check_array(self._column(batch, column))
                     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                         yield batch.slice(start, ROWS_AT_ONCE)
             except (OSError, pa.ArrowException) as error:
                 raise cannot_read(path, error) from error
+
+    def _column(self, batch: Any, name: str) -> Any:
+        try:
+            return batch.column(name)
+        except KeyError as error:  # Arrow has more types than pyarrow, such as intervals of months
+            raise UserError(
+                f"{self.path} has column {name!r} in a type that cannot be read: save it as text "
+                "or as numbers"
+            ) from error
 
 
 def _check_array(array: Any) -> None:
