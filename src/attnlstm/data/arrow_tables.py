@@ -140,7 +140,7 @@ class ParquetTable(_ArrowTable):
     def _check_sizes(self, columns: Sequence[str]) -> None:
         """Refuse values that would fill the memory, as the file itself says."""
         try:
-            source = FooterOnly(self.path)
+            source = _FooterOnly(self.path)
         except OSError as error:
             raise cannot_read(self.path, error) from error
         with source, self._open(source) as file:
@@ -150,8 +150,9 @@ class ParquetTable(_ArrowTable):
             for number in range(file.num_row_groups):
                 if not self._has_pages(file, number, columns):
                     continue
+                group = file.metadata.row_group(number)
                 for leaf in leaves:
-                    chunk = file.metadata.row_group(number).column(leaf)
+                    chunk = group.column(leaf)
                     size = chunk.total_uncompressed_size
                     if size > LARGEST_COLUMN and size > LONGEST_VALUE * chunk.num_values:
                         raise UserError(
@@ -170,30 +171,25 @@ class ParquetTable(_ArrowTable):
         try:
             rows = file.iter_batches(1, [number], list(columns), use_threads=False)
             return next(rows, None) is not None
-        except PageWanted:
+        except _PageWanted:
             return True
         except (OSError, pa.ArrowException) as error:
             raise cannot_read(self.path, error) from error
 
 
-class FooterOnly(FileIO):
-    """A Parquet file that cannot be read any more once its footer `is_read`."""
+class _FooterOnly(FileIO):
+    """A Parquet file that raises a _PageWanted when it is read on after its footer `is_read`."""
 
     is_read = False
 
     def read(self, size: int | None = -1) -> bytes:
-        """As FileIO's.
-
-        Raises:
-            PageWanted: the footer is read.
-        """
         if self.is_read:
-            raise PageWanted
+            raise _PageWanted
         return super().read(size)
 
 
-class PageWanted(Exception):  # noqa: N818  # nobody's mistake
-    """What was to be read is not the footer."""
+class _PageWanted(Exception):  # noqa: N818  # nobody's mistake
+    """Something was to be read beyond the footer."""
 
 
 class SavedTable(_ArrowTable):

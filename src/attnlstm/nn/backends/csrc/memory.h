@@ -47,7 +47,7 @@ inline void advise_huge_pages(void* data, int64_t bytes) {
 }
 
 inline Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  Tensor tensor = attnlstm::empty(sizes, options);
+  Tensor tensor = empty(sizes, options);
   advise_huge_pages(tensor.mutable_data_ptr(), tensor.nbytes());
   return tensor;
 }
