@@ -65,6 +65,7 @@ DATA_OPTIONS = {
     "delimiter": ("text_files", "series_files"),
     "max_length": TEXT_SOURCES,
     "noise": ("archive", "series_files"),
+    "mixup": ("archive", "series_files"),
 }
 """The options of `DataConfig` that only some sources have; the others leave them empty."""
 
@@ -150,6 +151,29 @@ class PoolingName(StrEnum):
     max = "max"
 
 
+class StemName(StrEnum):
+    """What reads a series before the LSTM does."""
+
+    none = "none"
+    conv = "conv"
+    inception = "inception"
+
+
+class SkipPoolingName(StrEnum):
+    """How the LSTM's inputs become one vector, past the LSTM."""
+
+    mean = "mean"
+    max = "max"
+
+
+class Validation(StrEnum):
+    """Which rows a run is watched on: a part of them, or by turns all."""
+
+    auto = "auto"
+    holdout = "holdout"
+    folds = "folds"
+
+
 class ClassWeights(StrEnum):
     """How much the loss of a row counts: the same for all, or inversely to its class's rows."""
 
@@ -208,8 +232,9 @@ class DataConfig:
     truncation: Truncation = Truncation.head
     normalize: bool = True
     noise: float = within("[0, inf)", 0.0)
+    mixup: float = within("[0, inf)", 0.0)
     crop: float | None = within("(0, 1]", None)
-    batch_size: int = within("[1, inf)", 16)
+    batch_size: int | None = within("[1, inf)", 16)
     batch_tokens: int | None = within("[1, inf)", None)
     sampler: SamplerName = SamplerName.shuffled
     num_workers: int = within("[0, inf)", 0)
@@ -235,11 +260,18 @@ class LSTMConfig:
 
 
 @dataclass
-class PoolingConfig:
-    """The pooling and its options; None is an option that it does not have."""
+class StemConfig:
+    """The stem of series and its options; None is an option that it does not have."""
 
-    name: PoolingName = PoolingName.hn_query
-    scaled: bool | None = None
+    name: StemName = StemName.none
+    stride: int | None = within("[1, 65536]", None)
+    num_filters: int | None = within("[1, inf)", None)
+    bottleneck: int | None = within("[1, inf)", None)
+
+
+POOLINGS = {"hint": list[PoolingName] | PoolingName}
+SKIP_POOLINGS = {"hint": list[SkipPoolingName] | SkipPoolingName}
+"""One, or several side by side: OmegaConf has no union with a list in it."""
 
 
 @dataclass
@@ -256,11 +288,14 @@ class EmbeddingConfig:
 
 @dataclass
 class ModelConfig:
-    """Embedding (of texts), LSTM, pooling and the dropout before the head, of each member."""
+    """What each member consists of, from the embedding of texts or stem of series to the head."""
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     lstm: LSTMConfig = field(default_factory=LSTMConfig)
-    pooling: PoolingConfig = field(default_factory=PoolingConfig)
+    stem: StemConfig = field(default_factory=StemConfig)
+    pooling: Any = field(default_factory=lambda: [PoolingName.hn_query], metadata=POOLINGS)
+    scaled_attention: bool = False
+    skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
     dropout: float = within("[0, 1]", 0.0)
     ensemble_size: int = within("[1, inf)", 1)
 
@@ -392,6 +427,14 @@ class LoggerConfig:
 
 
 @dataclass
+class BudgetConfig:
+    """How long a run trains where `trainer` does not say; None: as long as the data asks for."""
+
+    steps: int | None = within("[1, 10000000]", None)
+    minutes: float | None = within("(0, inf)", None)
+
+
+@dataclass
 class TrainConfig:
     """conf/train.yaml.
 
@@ -400,7 +443,10 @@ class TrainConfig:
     """
 
     seed: int = within("[0, 4294967295]", 0)
-    refit: bool = False
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    validation: Validation = Validation.holdout
+    num_folds: int = within("[2, 20]", 5)
+    refit: bool | str = one_of(True, False, "auto", default=False)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

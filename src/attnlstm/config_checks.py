@@ -19,7 +19,7 @@ from attnlstm.config import (
     LOWER_IS_BETTER,
     TEXT_SOURCES,
     DataConfig,
-    PoolingName,
+    StemName,
     TrainConfig,
 )
 from attnlstm.errors import UserError
@@ -201,7 +201,7 @@ def _check_combinations(config: TrainConfig) -> None:
     check_data_options(config.data)
     if config.model.embedding.vectors and config.data.source.value not in TEXT_SOURCES:
         raise UserError("model.embedding.vectors are for texts: choose data=text_files")
-    lstm, pooling = config.model.lstm, config.model.pooling
+    lstm = config.model.lstm
     if lstm.proj_size >= lstm.hidden_size:
         raise UserError(
             f"model.lstm.proj_size={lstm.proj_size} must be smaller than "
@@ -209,11 +209,14 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if lstm.forget_bias is not None and not lstm.bias:
         raise UserError("model.lstm.forget_bias needs model.lstm.bias=true")
-    if pooling.scaled is not None and pooling.name != PoolingName.hn_query:
-        raise UserError(
-            "model.pooling.scaled is an option of hn_query only: "
-            f"choose model/pooling={pooling.name.name}, which leaves it out"
-        )
+    for key in ("pooling", "skip_pooling"):
+        names = getattr(config.model, key)
+        if isinstance(names, list) and len(set(names)) < len(names):
+            raise UserError(f"model.{key}=[{','.join(names)}] names one twice: leave it out")
+    if config.model.pooling == []:
+        raise UserError("model.pooling=[] pools nothing: name one, such as [hn_query]")
+    if config.model.stem.name is not StemName.none and config.data.source.value in TEXT_SOURCES:
+        raise UserError(f"model/stem={config.model.stem.name} is for series: choose none")
 
 
 def check_data_options(config: DataConfig) -> None:
@@ -241,6 +244,9 @@ def _convert(value: Any, hint: Any) -> Any:
     for option in options:
         if isinstance(value, str) and value in _members(option):
             return option[value]
+    for option in options:
+        if get_origin(option) is list and isinstance(value, list):
+            return [_convert(item, get_args(option)[0]) for item in value]
     if isinstance(value, int | float) and not isinstance(value, bool) and int not in options:
         if float in options:
             return float(value)

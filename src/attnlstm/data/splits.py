@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnlstm.config import DataConfig, OnBadRow
+from attnlstm.config import DataConfig, OnBadRow, Validation
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
+
+MOST_FOLDED = 10_000
+"""Training rows up to which `validation=auto` is by folds; of more, a part says enough."""
 
 MOST_BAD = 10_000
 """Bad rows of a source after which a run that stops at bad rows looks for no more."""
@@ -82,10 +85,16 @@ def _fingerprint(source: RowSource) -> str:
 
 
 class LabelledParts(NamedTuple):
-    """parts: "train", "validation" and "test", or fewer; label_names: in the classes' order."""
+    """The parts of a data set and its classes.
+
+    parts: "train", "validation" and "test", or fewer.
+    label_names: in the classes' order.
+    folds: `[row]`, the fold of each row of "train", from 0; None without folds.
+    """
 
     parts: dict[str, Part]
     label_names: list[str]
+    folds: np.ndarray | None = None
 
 
 def split_sources(
@@ -93,11 +102,17 @@ def split_sources(
     config: DataConfig,
     seed: int,
     label_names: list[str] | None = None,
+    validation: Validation = Validation.holdout,
+    num_folds: int = 5,
 ) -> LabelledParts:
     """Check all rows, and carve out of "train" what there is no source for.
 
-    Both carvings are stratified by class and decided by the seed; rows with the same content stay
+    The carvings are stratified by class and decided by the seed; rows with the same content stay
     together. A training row whose content is also in the validation source is left out.
+
+    With `validation=folds` nothing is carved for validation: each training row is in one of
+    `num_folds` folds. `auto` is that where there is no validation source and there are at most
+    `MOST_FOLDED` training rows.
 
     Args:
         sources: "train", and where there are any "validation" and "test"; without "train" nothing
@@ -105,10 +120,18 @@ def split_sources(
         config: the fractions to carve, and what to do about bad rows.
         seed: decides the carving.
         label_names: the classes of a trained model; None: those of the training rows.
+        validation: which rows a run is watched on.
+        num_folds: how many there are at most; never more than different training rows.
 
     Raises:
-        UserError: there are bad rows, or none at all, or a part would lack a class.
+        UserError: folds are wanted beside a validation source, there are bad rows, or none at
+            all, or a part would lack a class.
     """
+    if validation is Validation.folds and "validation" in sources:
+        raise UserError(
+            "validation=folds validates on the training rows by turns: leave data.validation out, "
+            "or choose validation=holdout"
+        )
     surveys: dict[str, Survey] = {}
     known, num_channels = label_names, None
     for name, source in sources.items():  # "train" first
@@ -132,11 +155,18 @@ def split_sources(
     if "train" in surveys:
         _keep_apart(sources, surveys, chosen)
     origin = {name: name for name in surveys}
+    folds = None
     for name, key, fraction in (
         ("test", "test_fraction", config.test_fraction),
         ("validation", "val_fraction", config.val_fraction),
     ):
         if "train" in surveys and name not in surveys:
+            if name == "validation" and validation is Validation.auto:
+                few = chosen["train"].sum() <= MOST_FOLDED
+                validation = Validation.folds if few else Validation.holdout
+            if name == "validation" and validation is Validation.folds:
+                folds = _deal(surveys["train"], chosen["train"], num_folds, seed)
+                continue
             try:
                 carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
             except UserError as error:
@@ -159,7 +189,7 @@ def split_sources(
             numbers = np.array([known.index(label) for label in found.names], dtype=np.int64)
             targets = numbers[found.labels[rows]]
             parts[name] = Part(((sources[origin[name]], rows, targets),))
-    return LabelledParts(parts, known)
+    return LabelledParts(parts, known, folds)
 
 
 def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:
@@ -238,19 +268,47 @@ def _carve(
 ) -> np.ndarray:
     """Which of the available rows to set apart, [row] bool."""
     rows = np.flatnonzero(available)
-    labels = found.labels[rows]
-    _, first, group = np.unique(found.contents[rows], return_index=True, return_inverse=True)
-    order = np.argsort(first)  # groups in the order of their first rows, whatever the digests
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    group = rank[group]
-    # Of a group whose labels differ, the rarest one, so that no class is lost to the others'.
-    rarest_first = np.lexsort((np.bincount(labels)[labels], group))
-    _, rarest = np.unique(group[rarest_first], return_index=True)
-    carved = stratified_choice(labels[rarest_first[rarest]], found.names, key, fraction, seed)
+    group, labels = _group_by_content(found, rows)
+    carved = stratified_choice(labels, found.names, key, fraction, seed)
     mask = np.zeros_like(available)
     mask[rows[carved[group]]] = True
     return mask
+
+
+def _deal(found: Survey, available: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+    """The fold of each available row, every class dealt out as evenly as can be.
+
+    Raises:
+        UserError: all rows have the same content.
+    """
+    group, labels = _group_by_content(found, np.flatnonzero(available))
+    if len(labels) < 2:
+        raise UserError("validation=folds needs rows that differ: add rows")
+    generator = np.random.default_rng(seed)
+    folds = np.empty_like(labels)
+    dealt = 0
+    for label in generator.permutation(np.unique(labels)):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        folds[members] = (dealt + np.arange(len(members))) % min(num_folds, len(labels))
+        dealt += len(members)
+    return folds[group]
+
+
+def _group_by_content(found: Survey, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The group of the same content that each of some rows is in, and the class of each group.
+
+    Groups are in the order of their first rows. Where their labels differ, the class is the rarest
+    of them, so that no class is lost to the others'.
+    """
+    labels = found.labels[rows]
+    _, first, group = np.unique(found.contents[rows], return_index=True, return_inverse=True)
+    order = np.argsort(first)  # whatever the digests
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    group = rank[group]
+    rarest_first = np.lexsort((np.bincount(labels)[labels], group))
+    _, rarest = np.unique(group[rarest_first], return_index=True)
+    return group, labels[rarest_first[rarest]]
 
 
 def stratified_choice(

@@ -29,6 +29,7 @@ from attnlstm.data import (
 )
 from attnlstm.data.encoding import encoder_folder, is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
@@ -69,7 +70,19 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         data_config = replace(data_config, channel_columns=trained.encoder.channel_names)
     sources = open_sources(data_config, split.value)
     # The seed of training, so that "validation" is what training validated on.
-    rows = split_sources(sources, data_config, trained.config.seed, trained.label_names)
+    rows = split_sources(
+        sources,
+        data_config,
+        trained.config.seed,
+        trained.label_names,
+        validation=trained.config.validation,
+        num_folds=trained.config.num_folds,
+    )
+    if split.value not in rows.parts:
+        raise UserError(
+            "data.split=validation: this model was validated on its training rows by turns "
+            "(validation=folds): choose test, or give data.validation=FILE"
+        )
     part = rows.parts[split.value]
     is_same = sources_of(data_config) == sources_of(trained.config.data)
     if is_same and split.value in trained.trained_on:
@@ -85,7 +98,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     num_workers = config.data.num_workers
     data = SequenceDataModule(
         {"test": encoded},
-        batch_size=config.data.batch_size or data_config.batch_size,
+        batch_size=config.data.batch_size or data_config.batch_size or 16,
         num_workers=data_config.num_workers if num_workers is None else num_workers,
     )
     collector = PredictionCollector(len(part), len(trained.label_names))

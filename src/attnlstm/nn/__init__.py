@@ -11,20 +11,29 @@ from attnlstm.nn.pooling import (
     MaxPooling,
     MeanPooling,
     Pooling,
+    SideBySide,
     build_pooling,
 )
+from attnlstm.nn.stem import STEMS, ConvStem, InceptionStem, Stem, build_stem, register_stem
 
 __all__ = [
     "LSTM",
+    "STEMS",
     "Classification",
     "ClassifierEnsemble",
+    "ConvStem",
     "HnQueryAttention",
+    "InceptionStem",
     "LastState",
     "LearnedQueryAttention",
     "MaxPooling",
     "MeanPooling",
     "Pooling",
     "SequenceClassifier",
+    "SideBySide",
+    "Stem",
     "TokenEmbedding",
     "build_pooling",
+    "build_stem",
+    "register_stem",
 ]

@@ -1,13 +1,15 @@
-"""The whole model: embedding (of tokens), LSTM, pooling, head."""
+"""The whole model: what reads the steps, LSTM, pooling, head."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import Pooling
+from attnlstm.nn.stem import Stem
 
 
 class Classification(NamedTuple):
@@ -24,9 +26,10 @@ class Classification(NamedTuple):
 class SequenceClassifier(nn.Module):
     """Reads a sequence with an LSTM, pools its outputs to one vector and classifies that.
 
-        inputs = embedding(tokens)                       [batch, time, input]
-        outputs, (h_n, _) = lstm(inputs)                 [batch, time, feature]
-        context, attention = pooling(outputs, h_n)       [batch, feature], [batch, time]
+        steps = embedding(tokens), or stem(series)       [batch, time', input]
+        outputs, (h_n, _) = lstm(steps)                  [batch, time', feature]
+        context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
+        context = [context, skip_pooling(steps)]         past the LSTM, where there is one
         logits = head(dropout(context))                  [batch, class]
 
     Args:
@@ -36,6 +39,9 @@ class SequenceClassifier(nn.Module):
         dropout: probability of zeroing an element of the context.
         embedding: of token numbers into vectors of the LSTM's input size; None: the inputs are
             such vectors already.
+        stem: shortens series to steps of the LSTM's input size; attention is handed back on the
+            original steps. None: the LSTM reads the inputs as they are.
+        skip_pooling: pools the LSTM's inputs, a way past it straight to the head.
     """
 
     def __init__(
@@ -45,15 +51,22 @@ class SequenceClassifier(nn.Module):
         num_classes: int,
         dropout: float = 0.0,
         embedding: TokenEmbedding | None = None,
+        stem: Stem | None = None,
+        skip_pooling: Pooling | None = None,
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
             raise ValueError("SequenceClassifier needs an LSTM with batch_first=True")
         self.embedding = embedding
+        self.stem = stem
         self.lstm = lstm
         self.pooling = pooling
+        self.skip_pooling = skip_pooling
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(lstm.feature_size, num_classes)
+        context_size = pooling.context_size(lstm.feature_size)
+        if skip_pooling is not None:
+            context_size += skip_pooling.context_size(lstm.input_size)
+        self.head = nn.Linear(context_size, num_classes)
 
     def forward(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
@@ -64,8 +77,16 @@ class SequenceClassifier(nn.Module):
             inputs: `[batch, time, feature]`, or with an embedding token numbers `[batch, time]`.
             lengths: `[batch]`, the number of real steps of each; None: no padding.
         """
+        steps, step_lengths = inputs, lengths
         if self.embedding is not None:
-            inputs = self.embedding(inputs)
-        outputs, (h_n, _) = self.lstm(inputs, lengths=lengths)
-        context, attention = self.pooling(outputs, h_n, lengths)
+            steps = self.embedding(inputs)
+        if self.stem is not None:
+            steps, step_lengths = self.stem(steps, lengths)
+        outputs, (h_n, _) = self.lstm(steps, lengths=step_lengths)
+        context, attention = self.pooling(outputs, h_n, step_lengths)
+        if self.skip_pooling is not None:
+            skipped, _ = self.skip_pooling(steps, h_n, step_lengths)
+            context = torch.cat([context, skipped.to(context.dtype)], dim=1)
+        if attention is not None and self.stem is not None:
+            attention = self.stem.spread(attention, lengths, inputs.size(1))
         return Classification(self.head(self.dropout(context)), attention)

@@ -42,6 +42,10 @@ class Pooling(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor | None]:
         """Pool outputs that are 0 where `is_real` `[batch, time]` is False."""
 
+    def context_size(self, feature_size: int) -> int:
+        """The size of the context of outputs of `feature_size`."""
+        return feature_size
+
 
 class HnQueryAttention(Pooling):
     """Dot-product attention with the final hidden state as the query (Luong et al., 2015).
@@ -119,6 +123,33 @@ class MaxPooling(Pooling):
         return highest.masked_fill((lengths == 0).unsqueeze(1), 0), None
 
 
+class SideBySide(Pooling):
+    """Several poolings of the same outputs, their contexts one after the other.
+
+    The context is `[batch, poolings * feature]`, the attention that of the first pooling that has
+    one.
+    """
+
+    def __init__(self, poolings: Sequence[Pooling]) -> None:
+        super().__init__()
+        self.poolings = nn.ModuleList(poolings)
+
+    def pool(
+        self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        contexts, attentions = [], []
+        for pooling in self.poolings:
+            assert isinstance(pooling, Pooling)
+            context, attention = pooling.pool(outputs, h_n, lengths, is_real)
+            contexts.append(context)
+            attentions.append(attention)
+        first = next((weights for weights in attentions if weights is not None), None)
+        return torch.cat(contexts, dim=1), first
+
+    def context_size(self, feature_size: int) -> int:
+        return feature_size * len(self.poolings)
+
+
 def last_layer_state(h_n: Tensor, feature_size: int) -> Tensor:
     """The last layer's final state `[batch, feature]`, its directions concatenated."""
     directions = feature_size // h_n.size(2)
@@ -147,17 +178,33 @@ def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Te
     return context, weights
 
 
-def build_pooling(name: str, feature_size: int, **options: bool) -> Pooling:
-    """The pooling called `name`, for outputs of `feature_size`.
+def build_pooling(
+    names: str | Sequence[str], feature_size: int, scaled_attention: bool = False
+) -> Pooling:
+    """The pooling of one name, or several side by side, for outputs of `feature_size`.
+
+    Args:
+        names: one or more of `POOLINGS`, each once.
+        feature_size: of the outputs.
+        scaled_attention: of "hn_query", see `HnQueryAttention`.
 
     Raises:
-        ValueError: there is no such pooling.
+        ValueError: there is no such pooling, or none at all, or one twice.
     """
-    if name not in POOLINGS:
-        raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got: {name!r}")
-    if name == "learned_query":
-        return LearnedQueryAttention(feature_size, **options)
-    return POOLINGS[name](**options)
+    names = [names] if isinstance(names, str) else list(names)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"pooling should be one or more different names, got: {names}")
+    poolings: list[Pooling] = []
+    for name in names:
+        if name not in POOLINGS:
+            raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got: {name!r}")
+        if name == "learned_query":
+            poolings.append(LearnedQueryAttention(feature_size))
+        elif name == "hn_query":
+            poolings.append(HnQueryAttention(scaled_attention))
+        else:
+            poolings.append(POOLINGS[name]())
+    return poolings[0] if len(poolings) == 1 else SideBySide(poolings)
 
 
 POOLINGS: dict[str, type[Pooling]] = {
@@ -167,4 +214,4 @@ POOLINGS: dict[str, type[Pooling]] = {
     "mean": MeanPooling,
     "max": MaxPooling,
 }
-"""The names by which conf/model/pooling chooses."""
+"""The names by which conf/ chooses."""

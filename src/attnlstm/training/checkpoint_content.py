@@ -40,7 +40,15 @@ def _add_version(checkpoint: dict[str, Any]) -> None:
         arguments["encoder"].setdefault("channel_names", None)
 
 
-MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_add_version,)
+def _list_poolings(checkpoint: dict[str, Any]) -> None:
+    """1 to 2: from before there could be several poolings side by side."""
+    model = checkpoint["hyper_parameters"]["config"]["model"]
+    pooling = model["pooling"]
+    model["pooling"] = [pooling["name"]]
+    model["scaled_attention"] = bool(pooling.get("scaled"))
+
+
+MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_add_version, _list_poolings)
 """The function at place n changes a checkpoint of version n into one of version n + 1."""
 
 FORMAT_VERSION = len(MIGRATIONS)

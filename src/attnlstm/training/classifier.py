@@ -1,5 +1,6 @@
 """The classifier that a configuration describes, without Lightning, which is slow to import."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,10 +10,13 @@ from attnlstm.data import Encoder, TextEncoder
 from attnlstm.errors import UserError
 from attnlstm.nn import (
     LSTM,
+    STEMS,
     ClassifierEnsemble,
     SequenceClassifier,
+    Stem,
     TokenEmbedding,
     build_pooling,
+    build_stem,
 )
 
 Classifier = SequenceClassifier | ClassifierEnsemble
@@ -45,7 +49,7 @@ def build_member(
     model: dict[str, Any], encoder: Encoder | None, num_classes: int
 ) -> SequenceClassifier:
     """One classifier; see `build_classifier`."""
-    embedding = None
+    embedding, stem = None, None
     if isinstance(encoder, TextEncoder):
         options = dict(model["embedding"])
         input_size = options.pop("size")
@@ -55,13 +59,38 @@ def build_member(
         )
     else:
         input_size = 1 if encoder is None else encoder.num_channels
+        if model["stem"]["name"] != "none":
+            stem = build_configured_stem(model["stem"], input_size)
+            input_size = stem.feature_size
     try:
         lstm = LSTM(input_size, **model["lstm"], batch_first=True)
     except ValueError as error:
         raise UserError(f"model.lstm: {error}") from error
-    options = {name: value for name, value in model["pooling"].items() if value is not None}
-    pooling = build_pooling(feature_size=lstm.feature_size, **options)
-    return SequenceClassifier(lstm, pooling, num_classes, model["dropout"], embedding)
+    pooling = build_pooling(model["pooling"], lstm.feature_size, model["scaled_attention"])
+    skip_pooling = None
+    if model["skip_pooling"]:
+        skip_pooling = build_pooling(model["skip_pooling"], lstm.input_size)
+    return SequenceClassifier(
+        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling
+    )
+
+
+def build_configured_stem(config: dict[str, Any], input_size: int) -> Stem:
+    """The stem of the `model.stem` section; without a stride it leaves all steps.
+
+    Raises:
+        UserError: it has no such option, or the option does not fit.
+    """
+    options = {name: value for name, value in config.items() if value is not None}
+    name = options.pop("name")
+    known = inspect.signature(STEMS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise UserError(f"model.stem.{option} means nothing to model/stem={name}: leave it out")
+    try:
+        return build_stem(name, input_size, **options)
+    except ValueError as error:
+        raise UserError(f"model.stem: {error}") from error
 
 
 def members_of(classifier: Classifier) -> list[SequenceClassifier]:

@@ -35,6 +35,9 @@ class ClassificationModule(lightning.LightningModule):
         class_counts: the number of training rows of each class.
         encoder: what turned rows into inputs, as its `to_dict` gives it.
         trained_on: the parts of the data that it is trained on: "train", and "validation" too.
+        folds: `[row]`, the fold of each training row. Member i of the ensemble is then trained on
+            all rows but those of fold i, and validated on those: the validation rows are the
+            training rows. None: every member is trained on every row.
 
     Raises:
         UserError: the LSTM cannot be built as configured.
@@ -47,9 +50,12 @@ class ClassificationModule(lightning.LightningModule):
         class_counts: list[int],
         encoder: dict[str, Any],
         trained_on: list[str],
+        folds: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(ignore="folds", logger=False)
+        self.folds: Tensor | None
+        self.register_buffer("folds", folds, persistent=False)
         self.config = config
         self.label_names = label_names
         self.encoder = encoder_from_dict(encoder)
@@ -76,15 +82,61 @@ class ClassificationModule(lightning.LightningModule):
         return self.classifier(inputs, lengths)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
-        losses = [
-            self.compute_loss(member(batch.inputs, batch.lengths).logits, batch.targets)
-            for member in self.members
-        ]
-        loss = torch.stack(losses).mean()
+        loss = self.training_loss(batch)
         self.loss_sum = self.loss_sum + loss.detach() * len(batch.targets)
         self.rows_seen += len(batch.targets)
         self.rows_of_step.append(batch.rows)
         return loss
+
+    def training_loss(self, batch: SequenceBatch) -> Tensor:
+        """The mean of the members' losses on a batch."""
+        losses = [
+            self._member_loss(member, batch if self.folds is None else self._without(batch, fold))
+            for fold, member in enumerate(self.members)
+        ]
+        return torch.stack(losses).mean()
+
+    def _member_loss(self, member: SequenceClassifier, batch: SequenceBatch) -> Tensor:
+        """The loss of a member on a batch, whose series are mixed where that is configured.
+
+        Mixup (Zhang et al., 2018): each series is replaced by a weighted mean with another one of
+        the batch, and the loss is the same mean of those of the two classes. The weight is drawn
+        from Beta(alpha, alpha) for the batch, the larger share going to the series itself.
+        """
+        if len(batch.targets) == 0:  # all of the batch are the member's validation rows
+            return sum_of_zeros(member)
+        alpha = self.config["data"]["mixup"]
+        if not alpha or len(batch.targets) < 2:
+            return self.compute_loss(member(batch.inputs, batch.lengths).logits, batch.targets)
+        share = torch.distributions.Beta(alpha, alpha).sample().item()
+        share = max(share, 1 - share)
+        other = torch.randperm(len(batch.targets), device=batch.targets.device)
+        inputs = share * batch.inputs + (1 - share) * batch.inputs[other]
+        lengths = torch.maximum(batch.lengths, batch.lengths[other])
+        logits = member(inputs, lengths).logits
+        own = self.compute_loss(logits, batch.targets)
+        return share * own + (1 - share) * self.compute_loss(logits, batch.targets[other])
+
+    def _without(self, batch: SequenceBatch, fold: int) -> SequenceBatch:
+        """The rows of a training batch that are not in this fold."""
+        assert self.folds is not None
+        return select_rows(batch, self.folds[batch.rows] != fold)
+
+    def _out_of_fold(self, batch: SequenceBatch) -> Classification:
+        """Each training row classified by the one member that is not trained on it."""
+        assert self.folds is not None
+        folds = self.folds[batch.rows]  # [batch]
+        order, answers = [], []
+        for fold, member in enumerate(self.members):
+            wanted = folds == fold
+            if wanted.any():
+                part = select_rows(batch, wanted, keep_time=True)
+                order.append(wanted.nonzero().squeeze(1))
+                answers.append(member(part.inputs, part.lengths))
+        back = torch.cat(order).argsort()
+        logits = torch.cat([answer.logits for answer in answers])[back]
+        weights = [answer.attention for answer in answers if answer.attention is not None]
+        return Classification(logits, torch.cat(weights)[back] if weights else None)
 
     def configure_gradient_clipping(
         self,
@@ -157,7 +209,11 @@ class ClassificationModule(lightning.LightningModule):
         self, batch: SequenceBatch, metrics: MetricCollection, loss_name: str
     ) -> dict[str, Any]:
         """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
-        classification = self(batch.inputs, batch.lengths)
+        is_out_of_fold = self.folds is not None and metrics is self.val_metrics
+        if is_out_of_fold:
+            classification = self._out_of_fold(batch)
+        else:
+            classification = self(batch.inputs, batch.lengths)
         logits = at_least_float32(classification.logits)
         loss = self.compute_loss(logits, batch.targets)
         metrics.update(logits.softmax(dim=1), batch.targets)
@@ -212,6 +268,25 @@ class ClassificationModule(lightning.LightningModule):
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
         )
+
+
+def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -> SequenceBatch:
+    """The rows of a batch for which `wanted` `[batch]` is True.
+
+    The steps end with the longest of them, unless `keep_time`.
+    """
+    if bool(wanted.all()):
+        return batch
+    lengths = batch.lengths[wanted.to(batch.lengths.device)]
+    inputs = batch.inputs[wanted]
+    if len(lengths) and not keep_time:
+        inputs = inputs[:, : int(lengths.max())]
+    return SequenceBatch(inputs, lengths, batch.targets[wanted], batch.rows[wanted])
+
+
+def sum_of_zeros(module: nn.Module) -> Tensor:
+    """A zero that depends on all parameters, so that each of them gets a gradient."""
+    return torch.stack([(parameter * 0).sum() for parameter in module.parameters()]).sum()
 
 
 def balanced_class_weights(class_counts: list[int]) -> Tensor:

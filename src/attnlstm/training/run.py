@@ -17,26 +17,27 @@ import lightning
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import OnBadRow, SamplerName, TrainConfig
+from attnlstm.config import TrainConfig, Validation
 from attnlstm.config_checks import config_to_dict
-from attnlstm.data import (
-    LabelledParts,
-    TextEncoder,
-    encode_part,
-    fit_encoder,
-    open_sources,
-    split_sources,
-)
+from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.tables import file_fingerprint
-from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
+from attnlstm.training.budget import (
+    Size,
+    choose_steps,
+    describe_duration,
+    is_left_to_the_data,
+    settle,
+    settle_epochs,
+    time_step,
+)
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
+from attnlstm.training.preparation import Encoded, build_data, build_module, encode
 from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
@@ -49,6 +50,9 @@ from attnlstm.training.trainer import (
 from attnlstm.training.whole_files import replacing
 
 logger = logging.getLogger(__name__)
+
+REFIT_ROWS = 30
+"""Fewer validation rows say too little about when to stop for `refit=auto` to be worth it."""
 
 CANNOT_WRITE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -89,22 +93,29 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)
-    plain_config = config_to_dict(config)
-    with naming_what_is_left(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(run_dir / "config.yaml") as partial:
-            partial.write_text(yaml.safe_dump(plain_config, sort_keys=False))
+    write_config(config, run_dir)
     limit_threads(config.num_threads)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
-    trainer = build_trainer(config, run_dir, stopped.progress)
-    # Before any data is loaded, an LSTM that cannot be is refused.
-    build_classifier(plain_config["model"], encoder=None, num_classes=2)
+    # Before any data is loaded, a trainer or an LSTM that cannot be is refused.
+    build_trainer(config, run_dir, stopped.progress)
+    build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)
 
-    rows = split_sources(open_sources(config.data), config.data, config.seed)
+    rows = split_sources(
+        open_sources(config.data),
+        config.data,
+        config.seed,
+        validation=config.validation,
+        num_folds=config.num_folds,
+    )
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
     kind = "texts" if is_text(config.data) else "series"
     logger.info("%s: %s %s, %d classes", config.data.name, sizes, kind, len(rows.label_names))
-    module, data = prepare(config, rows)
+    encoded = encode(config, rows)
+    config = settle(config, measure(config, rows, encoded))
+    config = plan(config, rows, encoded)
+    write_config(config, run_dir)
+    data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
+    trainer = build_trainer(config, run_dir, stopped.progress)
     started = time.monotonic()
     with naming_what_is_left(run_dir):
         if not run_dir.exists():  # what is written next would make it again, without config.yaml
@@ -114,8 +125,8 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         fit(trainer, module, data, stopped)
         logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
         best = find_best_checkpoint(trainer)
-        if can_refit(config):
-            module, data = refit(config, run_dir, rows, trainer.current_epoch, best, resumes)
+        if wants_refit(config, rows):
+            module, data = refit(config, run_dir, rows, best, trainer.global_step, resumes)
 
         ckpt_path = None if best is None else str(best)
         trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
@@ -133,6 +144,44 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             logger.info("best checkpoint: %s", shown)
             logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={shown}"))
     return TrainingResult(metrics, best, module, trainer)
+
+
+def write_config(config: TrainConfig, run_dir: Path) -> None:
+    """Write config.yaml, with which a stopped run goes on."""
+    with naming_what_is_left(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(run_dir / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+
+
+def plan(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> TrainConfig:
+    """Say how long the run takes, and choose its epochs where they are left to the data."""
+    data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
+    sampler = data.sampler("train", shuffle=True)
+    logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
+    seconds = time_step(module, data)
+    if is_left_to_the_data(config):
+        steps = config.budget.steps or choose_steps(measure(config, rows, encoded))
+        if config.budget.minutes is not None:
+            steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
+        config = settle_epochs(config, len(sampler), steps)
+    epochs = config.trainer.max_epochs
+    if epochs is not None and epochs > 0:
+        steps = epochs * len(sampler)
+        logger.info(
+            "training takes %d steps in %d epochs, about %s",
+            steps,
+            epochs,
+            describe_duration(steps * seconds),
+        )
+    return config
+
+
+def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
+    """What a budget depends on."""
+    lengths = encoded.splits["train"].lengths
+    num_folds = 0 if rows.folds is None else int(rows.folds.max()) + 1
+    return Size(len(lengths), float(lengths.float().median()), num_folds, is_text(config.data))
 
 
 class StoppedFit(NamedTuple):
@@ -251,96 +300,28 @@ def fit(
         raise UserError(f"trainer: {error}") from error
 
 
-def prepare(
-    config: TrainConfig, rows: LabelledParts, trained_on: tuple[str, ...] = ("train",)
-) -> tuple[ClassificationModule, SequenceDataModule]:
-    """The encoded splits and a new model, both as the seed has it.
-
-    Args:
-        config: of the run.
-        rows: "train", on which the encoder is fitted, and any others.
-        trained_on: which parts of the data "train" consists of.
-    """
-    encoder, folder = fit_encoder(config.data, rows.parts["train"])
-    splits = {}
-    for name, part in rows.parts.items():
-        splits[name], counts = encode_part(encoder, folder, part, name)
-        logger.info("%s", counts.describe(name, config.data))
-    data = SequenceDataModule(
-        splits,
-        batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
-        batch_tokens=config.data.batch_tokens,
-        balanced=config.data.sampler is SamplerName.balanced,
-        noise=config.data.noise,
-        crop=config.data.crop,
-        seed=config.seed,
-        fingerprints=take_fingerprints(config, rows),
-    )
-    sampler = data.sampler("train", shuffle=True)
-    logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
-    class_counts = splits["train"].targets.bincount(minlength=len(rows.label_names)).tolist()
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    module = ClassificationModule(
-        config_to_dict(config),
-        rows.label_names,
-        class_counts,
-        encoder.to_dict(),
-        list(trained_on),
-    )
-    if config.model.embedding.vectors is not None:
-        use_vectors(config, module)
-    return module, data
-
-
-def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
-    """Digests of the rows of each part, and of the other files that a training begins with."""
-    taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
-    files = {
-        "data.tokenizer.file": config.data.tokenizer.file,
-        "model.embedding.vectors": config.model.embedding.vectors,
-    }
-    return taken | {key: file_fingerprint(Path(file)) for key, file in files.items() if file}
-
-
-def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
-    """Put the vectors of `model.embedding.vectors` into the embedding, and say how many there are.
-
-    Raises:
-        UserError: the file cannot be read, has malformed lines, or vectors of another size.
-    """
-    options, encoder = config.model.embedding, module.encoder
-    assert isinstance(encoder, TextEncoder)
-    path = Path(str(options.vectors))
-    drop = config.data.on_bad_row is OnBadRow.drop
-    found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
-    if found.size != options.size:
-        raise UserError(
-            f"{path} has vectors of {found.size} numbers: set model.embedding.size={found.size}"
-        )
-    if found.num_malformed:
-        logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    logger.info(
-        "%s has vectors for %d of %d tokens (%.1f %%)",
-        path,
-        len(found.ids),
-        encoder.vocab_size,
-        100 * len(found.ids) / encoder.vocab_size,
-    )
-    for member in module.members:
-        assert member.embedding is not None
-        member.embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
-
-
-def can_refit(config: TrainConfig) -> bool:
-    """Whether a refit is wanted and there is nothing in it that needs validation rows."""
+def wants_refit(config: TrainConfig, rows: LabelledParts) -> bool:
+    """Whether a refit is wanted, is worth it, and has nothing in it that needs validation rows."""
     if not config.refit or config.trainer.fast_dev_run:
+        return False
+    if config.validation is Validation.folds:
+        if config.refit is True:
+            logger.warning("no refit: with validation=folds all rows are trained on already")
         return False
     monitor = config.scheduler.get("monitor")
     if monitor is not None and monitor.startswith("val/"):
         logger.warning(
             "no refit: scheduler.monitor=%s needs validation rows, and a refit trains on them",
             monitor,
+        )
+        return False
+    held_out, trained = len(rows.parts["validation"]), len(rows.parts["train"])
+    if config.refit == "auto" and not (held_out >= REFIT_ROWS and 9 * held_out > trained):
+        logger.info(
+            "no refit: it would add %d validation rows to %d; refit=true trains on both all the "
+            "same",
+            held_out,
+            trained,
         )
         return False
     return True
@@ -350,26 +331,36 @@ def refit(
     config: TrainConfig,
     run_dir: Path,
     rows: LabelledParts,
-    epochs: int,
     best: Path | None,
+    last_step: int,
     resumes: bool,
 ) -> tuple[ClassificationModule, SequenceDataModule]:
-    """Train anew on training and validation rows together, for as many epochs as with validation.
+    """Train anew on training and validation rows together, for the steps that were best.
 
-    The new model takes the place of the checkpoint `best`, which becomes validated.ckpt. If
-    `resumes`, that may have been done in part or in full.
+    These are the steps after which the checkpoint `best` was written; without one, `last_step`.
+    The new model takes the place of `best`, which becomes validated.ckpt. If `resumes`, that may
+    have been done in part or in full.
     """
-    train = rows.parts["train"] + rows.parts["validation"]
-    logger.info("refit on %d rows, training and validation, for %d epochs", len(train), epochs)
-    config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
-    module, data = prepare(
-        config,
-        LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names),
-        ("train", "validation"),
-    )
     newest = run_dir / "checkpoints" / "refit.ckpt"
     validated = None if best is None else best.with_name("validated.ckpt")
-    if resumes and validated is not None and validated.exists() and not newest.exists():
+    is_done = resumes and validated is not None and validated.exists() and not newest.exists()
+    source = validated if validated is not None and validated.exists() else best
+    steps = last_step if source is None else read_checkpoint(source).loaded["global_step"]
+    train = rows.parts["train"] + rows.parts["validation"]
+    rows = LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names)
+    encoded = encode(config, rows)
+    data = build_data(config, rows, encoded)
+    epochs = max(1, round(steps / len(data.sampler("train", shuffle=True))))
+    logger.info(
+        "refit on %d rows, training and validation, for %d epochs: about the %d steps after which "
+        "validation was best",
+        len(train),
+        epochs,
+        steps,
+    )
+    config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
+    module = build_module(config, rows, encoded, ("train", "validation"))
+    if is_done:
         return module, data
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     trainer = build_refit_trainer(config, run_dir, stopped.progress)

@@ -1,0 +1,119 @@
+"""How long and on what a run trains where the configuration leaves it to the data.
+
+Length is counted in optimizer steps: an epoch of 24 rows is one step, and one of 100,000 rows is
+thousands, but a model needs hundreds of steps to learn anything whatever the rows. The numbers
+here were chosen by cross-validation on training rows, see benchmarks/ACCURACY.md.
+"""
+
+import copy
+import logging
+import math
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from attnlstm.config import StemName, TrainConfig, Validation
+from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn.stem import choose_stride
+from attnlstm.training.module import ClassificationModule
+from attnlstm.training.optimization import build_optimizer
+
+logger = logging.getLogger(__name__)
+
+VALIDATIONS = 25
+"""About how many times a run is validated."""
+
+FEWEST_STEPS, MOST_STEPS = 600, 10_000
+"""Bounds of the optimizer steps of a run."""
+
+TIMED_STEPS = 4
+
+
+class Size(NamedTuple):
+    """What of the data a budget depends on.
+
+    rows: to train on.
+    steps: of a row, the median.
+    num_folds: 0 without folds.
+    """
+
+    rows: int
+    steps: float
+    num_folds: int
+    is_text: bool
+
+
+def settle(config: TrainConfig, size: Size) -> TrainConfig:
+    """The configuration with numbers where it leaves them to the data, but for the epochs.
+
+    It is what config.yaml of a run holds, so that a resumed run does not decide anew.
+    """
+    data, model = config.data, config.model
+    if data.batch_size is None:
+        data = replace(data, batch_size=choose_batch_size(size))
+    if size.num_folds:
+        model = replace(model, ensemble_size=size.num_folds)
+    if model.stem.name is not StemName.none and model.stem.stride is None:
+        model = replace(model, stem=replace(model.stem, stride=choose_stride(size.steps)))
+    validation = Validation.folds if size.num_folds else Validation.holdout
+    return replace(config, validation=validation, data=data, model=model)
+
+
+def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
+    """The configuration with as many epochs of `batches` as take about `num_steps`.
+
+    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer.
+    """
+    epochs = max(1, math.ceil(num_steps / batches))
+    every = max(1, epochs // VALIDATIONS)
+    epochs = math.ceil(epochs / every) * every  # so that the last one is validated
+    trainer = replace(config.trainer, max_epochs=epochs, check_val_every_n_epoch=every)
+    return replace(config, trainer=trainer)
+
+
+def is_left_to_the_data(config: TrainConfig) -> bool:
+    """Whether the length of the run is; Lightning's own limits come first."""
+    trainer = config.trainer
+    return trainer.max_epochs is None and trainer.max_steps == -1
+
+
+def choose_batch_size(size: Size) -> int:
+    """Rows of a training batch."""
+    return 16
+
+
+def choose_steps(size: Size) -> int:
+    """Optimizer steps of a run."""
+    passes = 8 if size.is_text else 60
+    batches = math.ceil(size.rows / choose_batch_size(size))
+    return min(MOST_STEPS, max(FEWEST_STEPS, passes * batches))
+
+
+def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:
+    """Seconds that an optimizer step takes about, on a copy of the model, which stays as it is."""
+    state = torch.get_rng_state()
+    twin = copy.deepcopy(module)
+    twin.train()
+    optimizer = build_optimizer(twin.parameters(), twin.config["optimizer"])
+    split, batches = data.splits["train"], list(data.sampler("train", shuffle=True))
+    started = time.monotonic()
+    for number in range(1 + TIMED_STEPS):  # the first one warms up
+        if number == 1:
+            started = time.monotonic()
+        batch = split.collate(batches[number * len(batches) // (1 + TIMED_STEPS)])
+        optimizer.zero_grad()
+        twin.training_loss(batch).backward()
+        optimizer.step()
+    torch.set_rng_state(state)
+    return (time.monotonic() - started) / TIMED_STEPS
+
+
+def describe_duration(seconds: float) -> str:
+    """A few words for a time that is known roughly."""
+    if seconds < 90:
+        return f"{max(1, round(seconds)):d} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,130 @@
+"""From checked rows to what Lightning trains: the encoded splits and a new model."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning
+import torch
+
+from attnlstm.config import OnBadRow, SamplerName, TrainConfig, Validation
+from attnlstm.config_checks import config_to_dict
+from attnlstm.data import (
+    EncodedSplit,
+    Encoder,
+    LabelledParts,
+    TextEncoder,
+    encode_part,
+    fit_encoder,
+)
+from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.tables import file_fingerprint
+from attnlstm.data.vectors import load_vectors
+from attnlstm.errors import UserError
+from attnlstm.training.module import ClassificationModule
+
+logger = logging.getLogger(__name__)
+
+
+class Encoded(NamedTuple):
+    """The rows as numbers, and the encoder, which is fitted on "train"."""
+
+    encoder: Encoder
+    splits: dict[str, EncodedSplit]
+
+
+def encode(config: TrainConfig, rows: LabelledParts) -> Encoded:
+    """Fit the encoder on "train" and encode all parts; with folds, "validation" is "train"."""
+    encoder, folder = fit_encoder(config.data, rows.parts["train"])
+    splits = {}
+    for name, part in rows.parts.items():
+        splits[name], counts = encode_part(encoder, folder, part, name)
+        logger.info("%s", counts.describe(name, config.data))
+    if rows.folds is not None:
+        splits["validation"] = splits["train"]
+    return Encoded(encoder, splits)
+
+
+def build_data(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> SequenceDataModule:
+    """The batches that the configuration, its batch size settled, asks for."""
+    assert config.data.batch_size is not None
+    return SequenceDataModule(
+        encoded.splits,
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        batch_tokens=config.data.batch_tokens,
+        balanced=config.data.sampler is SamplerName.balanced,
+        noise=config.data.noise,
+        crop=config.data.crop,
+        seed=config.seed,
+        fingerprints=take_fingerprints(config, rows),
+    )
+
+
+def build_module(
+    config: TrainConfig,
+    rows: LabelledParts,
+    encoded: Encoded,
+    trained_on: tuple[str, ...] = ("train",),
+) -> ClassificationModule:
+    """A new model, as the seed has it.
+
+    Args:
+        config: of the run, settled.
+        rows: with the classes and the folds.
+        encoded: the same rows.
+        trained_on: which parts of the data "train" consists of.
+    """
+    num_classes = len(rows.label_names)
+    class_counts = encoded.splits["train"].targets.bincount(minlength=num_classes).tolist()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    module = ClassificationModule(
+        config_to_dict(config),
+        rows.label_names,
+        class_counts,
+        encoded.encoder.to_dict(),
+        list(trained_on),
+        folds=torch.from_numpy(rows.folds) if config.validation is Validation.folds else None,
+    )
+    if config.model.embedding.vectors is not None:
+        use_vectors(config, module)
+    return module
+
+
+def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
+    """Digests of the rows of each part, and of the other files that a training begins with."""
+    taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
+    files = {
+        "data.tokenizer.file": config.data.tokenizer.file,
+        "model.embedding.vectors": config.model.embedding.vectors,
+    }
+    return taken | {key: file_fingerprint(Path(file)) for key, file in files.items() if file}
+
+
+def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
+    """Put the vectors of `model.embedding.vectors` into the embedding, and say how many there are.
+
+    Raises:
+        UserError: the file cannot be read, has malformed lines, or vectors of another size.
+    """
+    options, encoder = config.model.embedding, module.encoder
+    assert isinstance(encoder, TextEncoder)
+    path = Path(str(options.vectors))
+    drop = config.data.on_bad_row is OnBadRow.drop
+    found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
+    if found.size != options.size:
+        raise UserError(
+            f"{path} has vectors of {found.size} numbers: set model.embedding.size={found.size}"
+        )
+    if found.num_malformed:
+        logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
+    logger.info(
+        "%s has vectors for %d of %d tokens (%.1f %%)",
+        path,
+        len(found.ids),
+        encoder.vocab_size,
+        100 * len(found.ids) / encoder.vocab_size,
+    )
+    for member in module.members:
+        assert member.embedding is not None
+        member.embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
