@@ -65,7 +65,6 @@ DATA_OPTIONS = {
     "delimiter": ("text_files", "series_files"),
     "max_length": TEXT_SOURCES,
     "noise": ("archive", "series_files"),
-    "mixup": ("archive", "series_files"),
 }
 """The options of `DataConfig` that only some sources have; the others leave them empty."""
 
@@ -232,7 +231,6 @@ class DataConfig:
     truncation: Truncation = Truncation.head
     normalize: bool = True
     noise: float = within("[0, inf)", 0.0)
-    mixup: float = within("[0, inf)", 0.0)
     crop: float | None = within("(0, 1]", None)
     batch_size: int | None = within("[1, inf)", 16)
     batch_tokens: int | None = within("[1, inf)", None)
@@ -267,6 +265,7 @@ class StemConfig:
     stride: int | None = within("[1, 65536]", None)
     num_filters: int | None = within("[1, inf)", None)
     bottleneck: int | None = within("[1, inf)", None)
+    kernel_sizes: list[int] | None = within("[1, 1001]", None)
 
 
 POOLINGS = {"hint": list[PoolingName] | PoolingName}
@@ -287,6 +286,13 @@ class EmbeddingConfig:
 
 
 @dataclass
+class NgramsConfig:
+    """The classifier of n-grams of texts."""
+
+    num_buckets: int = within("[1, 16777216]", 65536)
+
+
+@dataclass
 class ModelConfig:
     """What each member consists of, from the embedding of texts or stem of series to the head."""
 
@@ -296,6 +302,7 @@ class ModelConfig:
     pooling: Any = field(default_factory=lambda: [PoolingName.hn_query], metadata=POOLINGS)
     scaled_attention: bool = False
     skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
+    ngrams: NgramsConfig | None = None
     dropout: float = within("[0, 1]", 0.0)
     ensemble_size: int = within("[1, inf)", 1)
 

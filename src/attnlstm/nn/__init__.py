@@ -4,6 +4,7 @@ from attnlstm.nn.classifier import Classification, SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.ensemble import ClassifierEnsemble
 from attnlstm.nn.lstm import LSTM
+from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import (
     HnQueryAttention,
     LastState,
@@ -28,6 +29,7 @@ __all__ = [
     "LearnedQueryAttention",
     "MaxPooling",
     "MeanPooling",
+    "NgramClassifier",
     "Pooling",
     "SequenceClassifier",
     "SideBySide",

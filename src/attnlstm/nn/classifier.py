@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.lstm import LSTM
+from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import Pooling
 from attnlstm.nn.stem import Stem
 
@@ -15,12 +16,15 @@ from attnlstm.nn.stem import Stem
 class Classification(NamedTuple):
     """What the classifier says of a batch.
 
-    logits `[batch, class]`; attention `[batch, time]`, 0 on padding, or None where the pooling has
-    no attention.
+    logits: `[batch, class]`.
+    attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
+    experts: the logits `[batch, class]` whose mean `logits` is, each of which is trained on its
+        own: those of the LSTM and those of the n-grams; none where the LSTM answers alone.
     """
 
     logits: Tensor
     attention: Tensor | None
+    experts: tuple[Tensor, ...] = ()
 
 
 class SequenceClassifier(nn.Module):
@@ -31,6 +35,7 @@ class SequenceClassifier(nn.Module):
         context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
         context = [context, skip_pooling(steps)]         past the LSTM, where there is one
         logits = head(dropout(context))                  [batch, class]
+        logits = (logits + ngrams(tokens)) / 2           of texts, where n-grams have a say
 
     Args:
         lstm: with `batch_first=True`.
@@ -42,6 +47,8 @@ class SequenceClassifier(nn.Module):
         stem: shortens series to steps of the LSTM's input size; attention is handed back on the
             original steps. None: the LSTM reads the inputs as they are.
         skip_pooling: pools the LSTM's inputs, a way past it straight to the head.
+        ngrams: a second classifier, of the token numbers. The mean of logits is, but for a
+            constant, that of the logarithms of probabilities: a logarithmic opinion pool.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class SequenceClassifier(nn.Module):
         embedding: TokenEmbedding | None = None,
         stem: Stem | None = None,
         skip_pooling: Pooling | None = None,
+        ngrams: NgramClassifier | None = None,
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
@@ -67,6 +75,7 @@ class SequenceClassifier(nn.Module):
         if skip_pooling is not None:
             context_size += skip_pooling.context_size(lstm.input_size)
         self.head = nn.Linear(context_size, num_classes)
+        self.ngrams = ngrams
 
     def forward(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
@@ -89,4 +98,8 @@ class SequenceClassifier(nn.Module):
             context = torch.cat([context, skipped.to(context.dtype)], dim=1)
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
-        return Classification(self.head(self.dropout(context)), attention)
+        logits = self.head(self.dropout(context))
+        if self.ngrams is None:
+            return Classification(logits, attention)
+        of_ngrams = self.ngrams(inputs, lengths).to(logits.dtype)
+        return Classification((logits + of_ngrams) / 2, attention, (logits, of_ngrams))

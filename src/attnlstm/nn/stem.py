@@ -12,6 +12,7 @@ of an unpadded series is, and batch statistics are of real steps alone.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -200,7 +201,7 @@ class ConvStem(BlockStem):
 
 @register_stem("inception")
 class InceptionStem(BlockStem):
-    """Three blocks of convolutions of widths 9, 19 and 39 side by side.
+    """Three blocks of convolutions of several widths side by side.
 
     The blocks are those of InceptionTime (Ismail Fawaz et al., 2020) without its max pooling and
     its shortcuts; the strides are ours.
@@ -208,20 +209,30 @@ class InceptionStem(BlockStem):
     Args:
         input_size: features of a step.
         stride: original steps for each step that is left, a power of 2.
-        num_filters: features of a step that is left, a multiple of 3.
+        num_filters: features of a step that is left, the same number from each width.
         bottleneck: features to which each block but the first reduces its input.
+        kernel_sizes: the widths, odd numbers.
     """
 
     def __init__(
-        self, input_size: int, stride: int = 1, num_filters: int = 96, bottleneck: int = 32
+        self,
+        input_size: int,
+        stride: int = 1,
+        num_filters: int = 96,
+        bottleneck: int = 32,
+        kernel_sizes: Sequence[int] = (9, 19, 39),
     ) -> None:
-        widths = (9, 19, 39)
-        if num_filters % len(widths):
-            raise ValueError(f"num_filters should be a multiple of 3, got {num_filters}")
+        if not kernel_sizes or any(width < 1 or width % 2 == 0 for width in kernel_sizes):
+            raise ValueError(f"kernel_sizes should be odd numbers, got {list(kernel_sizes)}")
+        if num_filters % len(kernel_sizes):
+            raise ValueError(
+                f"num_filters should be a multiple of the {len(kernel_sizes)} kernel_sizes, got "
+                f"{num_filters}"
+            )
         sizes = [input_size, num_filters, num_filters]
         super().__init__(
             [
-                ConvBlock(size, num_filters // len(widths), widths, part, bottleneck)
+                ConvBlock(size, num_filters // len(kernel_sizes), kernel_sizes, part, bottleneck)
                 for size, part in zip(sizes, split_stride(stride, 3), strict=True)
             ]
         )
@@ -249,7 +260,12 @@ def choose_stride(num_steps: float, steps_left: int = 64) -> int:
     return int(2 ** round(math.log2(num_steps / steps_left)))
 
 
-def build_stem(name: str, input_size: int, **options: int) -> Stem:
+def choose_kernel_sizes(num_steps: float) -> list[int]:
+    """Widths for series of `num_steps`: wide ones would cover short series as a whole."""
+    return [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
+
+
+def build_stem(name: str, input_size: int, **options: Any) -> Stem:
     """The stem called `name`, for steps of `input_size` features.
 
     Raises:

@@ -16,7 +16,7 @@ import torch
 
 from attnlstm.config import StemName, TrainConfig, Validation
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.nn.stem import choose_stride
+from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
 
@@ -55,8 +55,12 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
         data = replace(data, batch_size=choose_batch_size(size))
     if size.num_folds:
         model = replace(model, ensemble_size=size.num_folds)
-    if model.stem.name is not StemName.none and model.stem.stride is None:
-        model = replace(model, stem=replace(model.stem, stride=choose_stride(size.steps)))
+    stem = model.stem
+    if stem.name is not StemName.none and stem.stride is None:
+        stem = replace(stem, stride=choose_stride(size.steps))
+    if stem.name is StemName.inception and stem.kernel_sizes is None:
+        stem = replace(stem, kernel_sizes=choose_kernel_sizes(size.steps))
+    model = replace(model, stem=stem)
     validation = Validation.folds if size.num_folds else Validation.holdout
     return replace(config, validation=validation, data=data, model=model)
 
@@ -80,8 +84,8 @@ def is_left_to_the_data(config: TrainConfig) -> bool:
 
 
 def choose_batch_size(size: Size) -> int:
-    """Rows of a training batch."""
-    return 16
+    """Rows of a training batch: 16, and fewer of few, so that an epoch has four batches."""
+    return min(16, max(4, math.ceil(size.rows / 4)))
 
 
 def choose_steps(size: Size) -> int:

@@ -12,6 +12,7 @@ from attnlstm.nn import (
     LSTM,
     STEMS,
     ClassifierEnsemble,
+    NgramClassifier,
     SequenceClassifier,
     Stem,
     TokenEmbedding,
@@ -49,7 +50,7 @@ def build_member(
     model: dict[str, Any], encoder: Encoder | None, num_classes: int
 ) -> SequenceClassifier:
     """One classifier; see `build_classifier`."""
-    embedding, stem = None, None
+    embedding, stem, ngrams = None, None, None
     if isinstance(encoder, TextEncoder):
         options = dict(model["embedding"])
         input_size = options.pop("size")
@@ -57,6 +58,8 @@ def build_member(
         embedding = TokenEmbedding(
             encoder.vocab_size, input_size, unknown_id=encoder.unknown_id, **options
         )
+        if model["ngrams"] is not None:
+            ngrams = NgramClassifier(encoder.vocab_size, num_classes, **model["ngrams"])
     else:
         input_size = 1 if encoder is None else encoder.num_channels
         if model["stem"]["name"] != "none":
@@ -71,7 +74,7 @@ def build_member(
     if model["skip_pooling"]:
         skip_pooling = build_pooling(model["skip_pooling"], lstm.input_size)
     return SequenceClassifier(
-        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling
+        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling, ngrams
     )
 
 

@@ -25,6 +25,9 @@ from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
 from attnlstm.training.optimization import configure
 
+NGRAM_LR_FACTOR = 10.0
+"""By which the learning rate of n-grams is higher than that of the other parameters."""
+
 
 class ClassificationModule(lightning.LightningModule):
     """Trains a `SequenceClassifier`; its hyperparameters make a checkpoint complete.
@@ -97,25 +100,19 @@ class ClassificationModule(lightning.LightningModule):
         return torch.stack(losses).mean()
 
     def _member_loss(self, member: SequenceClassifier, batch: SequenceBatch) -> Tensor:
-        """The loss of a member on a batch, whose series are mixed where that is configured.
-
-        Mixup (Zhang et al., 2018): each series is replaced by a weighted mean with another one of
-        the batch, and the loss is the same mean of those of the two classes. The weight is drawn
-        from Beta(alpha, alpha) for the batch, the larger share going to the series itself.
-        """
+        """The loss of a member on its rows of a batch."""
         if len(batch.targets) == 0:  # all of the batch are the member's validation rows
             return sum_of_zeros(member)
-        alpha = self.config["data"]["mixup"]
-        if not alpha or len(batch.targets) < 2:
-            return self.compute_loss(member(batch.inputs, batch.lengths).logits, batch.targets)
-        share = torch.distributions.Beta(alpha, alpha).sample().item()
-        share = max(share, 1 - share)
-        other = torch.randperm(len(batch.targets), device=batch.targets.device)
-        inputs = share * batch.inputs + (1 - share) * batch.inputs[other]
-        lengths = torch.maximum(batch.lengths, batch.lengths[other])
-        logits = member(inputs, lengths).logits
-        own = self.compute_loss(logits, batch.targets)
-        return share * own + (1 - share) * self.compute_loss(logits, batch.targets[other])
+        return self._expert_loss(member(batch.inputs, batch.lengths), batch.targets)
+
+    def _expert_loss(self, answer: Classification, targets: Tensor) -> Tensor:
+        """The loss of the logits; where they are those of several experts, the sum of their own.
+
+        Each expert learns by itself: of the loss of the mean, the LSTM would learn what the
+        n-grams leave over, and have little of its own to add on other texts.
+        """
+        logits = answer.experts or (answer.logits,)
+        return torch.stack([self.compute_loss(item, targets) for item in logits]).sum()
 
     def _without(self, batch: SequenceBatch, fold: int) -> SequenceBatch:
         """The rows of a training batch that are not in this fold."""
@@ -261,13 +258,29 @@ class ClassificationModule(lightning.LightningModule):
         total = len(targets) if weights is None else weights[targets].sum()
         return (rest**gamma * loss).sum() / total
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters, those of n-grams, which rows seldom move, in a group of their own."""
+        named = list(self.named_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for name, p in named if not is_of_ngrams(name)]}
+        ]
+        of_ngrams = [p for name, p in named if is_of_ngrams(name)]
+        if of_ngrams:
+            groups.append({"params": of_ngrams, "lr_factor": NGRAM_LR_FACTOR, "weight_decay": 0.0})
+        return groups
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure(
-            self.parameters(),
+            self._parameter_groups(),
             self.config,
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
         )
+
+
+def is_of_ngrams(name: str) -> bool:
+    """Whether a parameter is one of an `NgramClassifier`."""
+    return ".ngrams." in f".{name}"
 
 
 def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -> SequenceBatch:

@@ -41,8 +41,13 @@ class Recipe(NamedTuple):
     arguments: dict[str, Any]
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: dict[str, Any]) -> Optimizer:
+def build_optimizer(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: dict[str, Any]
+) -> Optimizer:
     """The class of torch.optim called `config["name"]`; the other keys are its keyword arguments.
+
+    The parameters may be in groups, as torch has them; the learning rate of a group with an
+    `lr_factor` is that of the others times this.
 
     It is the fused implementation where there is one, which torch has to be asked for.
 
@@ -53,7 +58,12 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: dict[str, Any]) 
     # torch refuses to combine it with the other two.
     chooses = recipe.arguments.keys() & {"fused", "foreach", "differentiable"}
     defaults = {"fused": True} if recipe.cls.__name__ in FUSED and not chooses else {}
-    optimizer: Optimizer = _build("optimizer", recipe, list(parameters), **defaults)
+    groups = list(parameters)
+    lr = recipe.arguments.get("lr", inspect.signature(recipe.cls).parameters["lr"].default)
+    for group in groups:
+        if isinstance(group, dict) and "lr_factor" in group:
+            group["lr"] = group["lr_factor"] * lr
+    optimizer: Optimizer = _build("optimizer", recipe, groups, **defaults)
     return optimizer
 
 
@@ -76,11 +86,18 @@ def build_scheduler(
         UserError: an unknown class or argument, or one that torch refuses.
     """
     recipe = _scheduler_recipe(config, length)
-    return None if recipe is None else _build("scheduler", recipe, optimizer)
+    if recipe is None:
+        return None
+    factors = [group.get("lr_factor", 1.0) for group in optimizer.param_groups]
+    for key in ("max_lr", "base_lr"):
+        value = recipe.arguments.get(key)
+        if isinstance(value, int | float) and factors != [1.0] * len(factors):
+            recipe.arguments[key] = [factor * value for factor in factors]
+    return _build("scheduler", recipe, optimizer)
 
 
 def configure(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     config: dict[str, Any],
     total_steps: float,
     epochs: int | None,

@@ -88,7 +88,20 @@ def build_module(
     )
     if config.model.embedding.vectors is not None:
         use_vectors(config, module)
+    if config.model.ngrams is not None:
+        fit_ngrams(module, encoded.splits["train"])
     return module
+
+
+def fit_ngrams(module: ClassificationModule, split: EncodedSplit) -> None:
+    """Have the n-grams of all members weighted by the training texts."""
+    fitted = None
+    for member in module.members:
+        assert member.ngrams is not None
+        if fitted is None:
+            member.ngrams.fit_idf(split.steps(row) for row in range(len(split)))
+            fitted = member.ngrams.idf
+        member.ngrams.idf.copy_(fitted)
 
 
 def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""A linear classifier of n-grams, which learns from few texts what an LSTM needs many for."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from attnlstm.nn.arguments import check_lengths
+
+Ids = TypeVar("Ids", Tensor, np.ndarray)
+
+MULTIPLIERS = (1_000_003, 7_919)
+"""Of the two tokens of a pair: primes, so that pairs spread over the buckets."""
+
+
+class NgramClassifier(nn.Module):
+    """Logistic regression on the tokens and the pairs of neighbouring tokens of a text.
+
+        logits = sum over n-grams of idf / norm * weight[n-gram] + bias
+
+    idf = log((1 + texts) / (1 + texts with the n-gram)) + 1, as scikit-learn's TfidfVectorizer has
+    it, and norm is the square root of the sum of all idf² of the text. Each token has a row of
+    `weight`; pairs share `num_buckets` rows by their hash (Weinberger et al., 2009).
+
+    Args:
+        num_embeddings: number of tokens.
+        num_classes: number of classes.
+        num_buckets: rows for pairs.
+    """
+
+    idf: Tensor
+
+    def __init__(self, num_embeddings: int, num_classes: int, num_buckets: int = 2**16) -> None:
+        super().__init__()
+        if num_buckets < 1:
+            raise ValueError(f"num_buckets should be at least 1, got {num_buckets}")
+        self.num_embeddings = num_embeddings
+        self.num_buckets = num_buckets
+        rows = num_embeddings + num_buckets
+        self.weight = nn.Parameter(torch.zeros(rows, num_classes))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.register_buffer("idf", torch.ones(rows))
+
+    def fit_idf(self, texts: Iterable[np.ndarray]) -> None:
+        """Count in how many of the training texts, token ids `[time]` each, an n-gram occurs."""
+        counts = np.zeros(len(self.idf), np.int64)
+        num_texts = 0
+        for ids in texts:
+            tokens = ids.astype(np.int64)
+            pairs = self._hash_pairs(tokens[:-1], tokens[1:])
+            counts[np.unique(np.concatenate([tokens, pairs]))] += 1
+            num_texts += 1
+        idf = np.log((1 + num_texts) / (1 + counts)) + 1
+        self.idf.copy_(torch.from_numpy(idf))
+
+    def forward(self, ids: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
+        """The logits `[batch, class]` of token ids `[batch, time]` and `lengths` `[batch]`.
+
+        Raises:
+            ValueError: lengths are not one integer from 0 to time for each text.
+        """
+        batch, time = ids.shape
+        lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
+        is_real = torch.arange(time, device=ids.device) < lengths.to(ids.device).unsqueeze(1)
+        pairs = self._hash_pairs(ids[:, :-1], ids[:, 1:])
+        rows = torch.cat([ids, pairs], dim=1)  # [batch, 2 * time - 1]
+        is_real = torch.cat([is_real, is_real[:, 1:]], dim=1)
+        scores = self.idf[rows] * is_real
+        norm = scores.square().sum(dim=1, keepdim=True).sqrt()
+        scores = scores / norm.clamp(min=torch.finfo(norm.dtype).eps)
+        return F.embedding_bag(
+            rows, self.weight, mode="sum", per_sample_weights=scores.to(self.weight.dtype)
+        ).add(self.bias)
+
+    def _hash_pairs(self, first: Ids, second: Ids) -> Ids:
+        """The rows of pairs of int64 tokens."""
+        mixed = first * MULTIPLIERS[0] + second * MULTIPLIERS[1]
+        return mixed % self.num_buckets + self.num_embeddings
+
+    def extra_repr(self) -> str:
+        return f"{self.num_embeddings}, {len(self.bias)}, num_buckets={self.num_buckets}"
