@@ -265,7 +265,7 @@ class StemConfig:
     stride: int | None = within("[1, 65536]", None)
     num_filters: int | None = within("[1, inf)", None)
     bottleneck: int | None = within("[1, inf)", None)
-    kernel_sizes: list[int] | None = within("[1, 1001]", None)
+    kernel_sizes: list[int] | None = None
 
 
 POOLINGS = {"hint": list[PoolingName] | PoolingName}

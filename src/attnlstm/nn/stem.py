@@ -222,8 +222,12 @@ class InceptionStem(BlockStem):
         bottleneck: int = 32,
         kernel_sizes: Sequence[int] = (9, 19, 39),
     ) -> None:
-        if not kernel_sizes or any(width < 1 or width % 2 == 0 for width in kernel_sizes):
-            raise ValueError(f"kernel_sizes should be odd numbers, got {list(kernel_sizes)}")
+        if not kernel_sizes or any(
+            width % 2 == 0 or not 0 < width < 1000 for width in kernel_sizes
+        ):
+            raise ValueError(
+                f"kernel_sizes should be odd numbers up to 999, got {list(kernel_sizes)}"
+            )
         if num_filters % len(kernel_sizes):
             raise ValueError(
                 f"num_filters should be a multiple of the {len(kernel_sizes)} kernel_sizes, got "
