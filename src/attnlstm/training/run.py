@@ -33,6 +33,7 @@ from attnlstm.data.tables import file_fingerprint
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
+from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
 from attnlstm.training.module import ClassificationModule
@@ -114,8 +115,10 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         fit(trainer, module, data, stopped)
         logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
         best = find_best_checkpoint(trainer)
+        calibration = calibrate_validated(config, run_dir, module, data, best)
         if can_refit(config):
             module, data = refit(config, run_dir, rows, trainer.current_epoch, best, resumes)
+            hand_on_calibration(trainer, best, calibration)
 
         ckpt_path = None if best is None else str(best)
         trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
