@@ -124,6 +124,10 @@ def conformal_threshold(scores: Tensor, coverage: float) -> float:
     """The largest score of a class in the set: the ceil((n + 1) coverage)-th smallest of n scores.
 
     Infinity, so that sets have all classes, where n is smaller than `scores_needed`.
+
+    Args:
+        scores: `[score]`, in ascending order.
+        coverage: in (0, 1), the share of sets that are to hold the true class.
     """
     rank = max(1, _ceil((len(scores) + 1) * coverage))
     return float(scores[rank - 1]) if rank <= len(scores) else math.inf
