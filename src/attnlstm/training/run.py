@@ -33,6 +33,7 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
+from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
 from attnlstm.training.module import ClassificationModule
@@ -125,8 +126,10 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         fit(trainer, module, data, stopped)
         logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
         best = find_best_checkpoint(trainer)
+        calibration = calibrate_validated(config, run_dir, module, data, best)
         if wants_refit(config, rows):
             module, data = refit(config, run_dir, rows, best, trainer.global_step, resumes)
+            hand_on_calibration(trainer, best, calibration)
 
         ckpt_path = None if best is None else str(best)
         trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)

@@ -73,6 +73,20 @@ def build_refit_trainer(
     return _build_trainer(config, run_dir / "refit", loggers, callbacks, False)
 
 
+def build_calibration_trainer(
+    config: TrainConfig, run_dir: Path, collector: Callback
+) -> lightning.Trainer:
+    """The Trainer of one more validation, which is for `collector` alone: it logs nothing.
+
+    Raises:
+        UserError: as `build_trainer`.
+    """
+    callbacks = [collector]
+    if config.trainer.enable_progress_bar is not False:
+        callbacks.append(ProgressBar())
+    return _build_trainer(config, run_dir, [], callbacks, enable_checkpointing=False)
+
+
 def _build_trainer(
     config: TrainConfig,
     root_dir: Path,
