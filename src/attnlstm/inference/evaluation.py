@@ -1,7 +1,6 @@
 """A checkpoint's metrics, confusion matrix and predictions on one split of a data set."""
 
 import csv
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +31,9 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
-from attnlstm.training.callbacks import ProgressBar
+from attnlstm.training.callbacks import ProgressBar, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
+from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         precision=precision,  # type: ignore[arg-type]
         default_root_dir=run_dir,
         logger=False,
-        callbacks=[collector, ProgressBar()],
+        callbacks=[collector, ProgressBar()] if has_terminal() else [collector],
+        enable_progress_bar=has_terminal(),
         use_distributed_sampler=False,
     )
     trainer.test(trained.module, data, verbose=False)
@@ -112,14 +113,14 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     print_table("per class", list(PER_CLASS_COLUMNS), per_class)
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_metrics(run_dir / "metrics.json", metrics)
     _write_csv(run_dir / "per_class.csv", list(PER_CLASS_COLUMNS), per_class)
     _write_predictions(
         run_dir / "predictions.csv", collector.probabilities, targets, trained.label_names
     )
     confusion = MulticlassConfusionMatrix(len(trained.label_names))
     confusion.update(collector.probabilities, targets)
-    figure = draw_confusion_matrix(confusion, trained.label_names)
+    figure = draw_confusion_matrix(confusion, trained.label_names, split.value)
     figure.savefig(run_dir / "confusion_matrix.png", dpi=120)
     logger.info(
         "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir

@@ -1,7 +1,6 @@
 """A training run: from a typed config to a run folder."""
 
 import errno
-import json
 import logging
 import os
 import shlex
@@ -35,6 +34,7 @@ from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
+from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.trainer import (
@@ -61,7 +61,7 @@ class TrainingResult(NamedTuple):
     """What a run leaves behind, for notebooks and tests.
 
     metrics: on the test split, such as "test/accuracy": of the best checkpoint, or of the last
-        weights where none was written.
+        weights where none was written. NaN where there is none.
     checkpoint: the best checkpoint's path, or None.
     """
 
@@ -122,8 +122,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
         if trainer.is_global_zero:
-            with replacing(run_dir / "metrics.json") as partial:
-                partial.write_text(json.dumps(metrics, indent=2) + "\n")
+            write_metrics(run_dir / "metrics.json", metrics)
     if trainer.is_global_zero:
         print_metrics(f"{config.data.name}, test split", metrics)
         if best is None:

@@ -18,10 +18,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
+from attnlstm.config import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
-from attnlstm.training.callbacks import ProgressBar, ValidationFigures
+from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 from attnlstm.training.whole_files import WholeFileCheckpointIO
@@ -61,9 +62,7 @@ def build_refit_trainer(
     Raises:
         UserError: as `build_trainer`.
     """
-    callbacks: list[Callback] = [LearningRateMonitor()]
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(ProgressBar())
+    callbacks: list[Callback] = [LearningRateMonitor(), *build_progress(config, "refit: ")]
     if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
         path = run_dir / "checkpoints" / "refit.ckpt"
         callbacks.insert(0, build_newest_checkpoint(config.callbacks.checkpoint, path))
@@ -83,7 +82,11 @@ def _build_trainer(
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and changes nothing but for code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    options = asdict(config.trainer) | {"enable_checkpointing": enable_checkpointing}
+    options = asdict(config.trainer) | {
+        "enable_checkpointing": enable_checkpointing,
+        # otherwise Lightning would bring a bar of its own
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+    }
     try:
         return lightning.Trainer(
             **options,
@@ -152,8 +155,7 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     logs = not config.trainer.fast_dev_run
     if logs:
         callbacks.append(LearningRateMonitor())
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(ProgressBar())
+    callbacks += build_progress(config)
     checkpoint = config.callbacks.checkpoint
     if checkpoint is not None and keeps_checkpoints(config):
         callbacks.append(build_best_checkpoint(checkpoint, run_dir / "checkpoints"))
@@ -169,6 +171,22 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
         )
     return callbacks
+
+
+def build_progress(config: TrainConfig, title: str = "") -> list[Callback]:
+    """A progress bar in a terminal, lines elsewhere; what says the best epoch in any case."""
+    checkpoint = config.callbacks.checkpoint
+    monitor = "val/loss" if checkpoint is None else checkpoint.monitor
+    if not monitor.startswith("val/"):
+        monitor = "val/loss"
+    is_wanted, shows_bar = config.trainer.enable_progress_bar is not False, has_terminal()
+    log = EpochLog(
+        monitor,
+        lower_is_better=monitor.removeprefix("val/") in LOWER_IS_BETTER,
+        writes_lines=is_wanted and not shows_bar,
+        title=title,
+    )
+    return [ProgressBar(), log] if is_wanted and shows_bar else [log]
 
 
 def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
