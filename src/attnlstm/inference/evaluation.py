@@ -28,6 +28,7 @@ from attnlstm.data import (
 )
 from attnlstm.data.encoding import encoder_folder, is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.summary import describe_rows
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
@@ -71,6 +72,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     # The seed of training, so that "validation" is what training validated on.
     rows = split_sources(sources, data_config, trained.config.seed, trained.label_names)
     part = rows.parts[split.value]
+    for line in describe_rows(rows._replace(parts={split.value: part}), data_config):
+        logger.info("%s", line)
     is_same = sources_of(data_config) == sources_of(trained.config.data)
     if is_same and split.value in trained.trained_on:
         logger.warning(

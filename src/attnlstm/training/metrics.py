@@ -34,7 +34,7 @@ class MacroAUROC(MulticlassAUROC):
     def update(self, preds: Tensor, target: Tensor) -> None:
         super().update(preds.round(decimals=5), target)
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         preds, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)
         self.class_counts = target.bincount(minlength=self.num_classes).tolist()
         scores = [

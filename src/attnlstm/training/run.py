@@ -26,8 +26,8 @@ from attnlstm.data import (
     open_sources,
     split_sources,
 )
-from attnlstm.data.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.summary import describe_rows
 from attnlstm.data.tables import file_fingerprint
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
@@ -41,6 +41,7 @@ from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
     build_trainer,
+    check_monitors,
     find_best_checkpoint,
     keeps_checkpoints,
     limit_threads,
@@ -101,9 +102,9 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     build_classifier(plain_config["model"], encoder=None, num_classes=2)
 
     rows = split_sources(open_sources(config.data), config.data, config.seed)
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
-    kind = "texts" if is_text(config.data) else "series"
-    logger.info("%s: %s %s, %d classes", config.data.name, sizes, kind, len(rows.label_names))
+    for line in describe_rows(rows, config.data):
+        logger.info("%s", line)
+    check_monitors(config, rows.parts["validation"].targets)
     module, data = prepare(config, rows)
     started = time.monotonic()
     with naming_what_is_left(run_dir):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
@@ -70,6 +71,26 @@ def build_refit_trainer(
     loggers = _build_local_loggers(run_dir / "refit", run_dir / "tensorboard" / "refit", progress)
     # Apart from the fit's: Lightning looks there for checkpoints of a requeued job.
     return _build_trainer(config, run_dir / "refit", loggers, callbacks, False)
+
+
+def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
+    """Refuse to watch an AUROC that is none: it takes validation rows of two classes.
+
+    Raises:
+        UserError: it names the key that watches it.
+    """
+    callbacks = config.callbacks
+    watched = {
+        "callbacks.checkpoint": callbacks.checkpoint and callbacks.checkpoint.monitor,
+        "callbacks.early_stopping": callbacks.early_stopping and callbacks.early_stopping.monitor,
+        "scheduler": config.scheduler.get("monitor"),
+    }
+    keys = [f"{key}.monitor=val/auroc" for key, name in watched.items() if name == "val/auroc"]
+    if keys and len(np.unique(validation_targets)) < 2:
+        raise UserError(
+            f"{', '.join(keys)}: there is no AUROC, as the validation rows are all of one class; "
+            "watch val/loss, or give more validation rows"
+        )
 
 
 def _build_trainer(
@@ -163,9 +184,10 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
             path = run_dir / "checkpoints" / "last.ckpt"
             callbacks.insert(0, build_newest_checkpoint(checkpoint, path))
     if config.callbacks.early_stopping is not None:
-        callbacks.append(
-            EarlyStopping(**config_to_dict(config.callbacks.early_stopping), strict=False)
-        )
+        options = config_to_dict(config.callbacks.early_stopping)
+        # With trainer.limit_val_batches an AUROC may be NaN, which is no reason to stop at once.
+        check_finite = options["monitor"] != "val/auroc"
+        callbacks.append(EarlyStopping(**options, check_finite=check_finite, strict=False))
     if logs and config.callbacks.figures is not None:
         callbacks.append(
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
