@@ -97,9 +97,13 @@ def test_an_auroc_that_is_none_cannot_be_watched(
 def test_early_stopping_is_patient_where_few_validation_batches_have_one_class(
     run_train: Callable, options: list[str], tmp_path: Path
 ) -> None:
+    validation = tmp_path / "validation.csv"  # batches of four texts of similar length
+    rows = ["tech,app"] * 4 + ["sport,goal goal"] * 4 + ["tech,app app app"] * 4
+    validation.write_text("\n".join(["label,text", *rows, ""]))
     result = run_train(
         tmp_path / "run",
         *options,
+        f"data.validation={validation}",
         "callbacks.early_stopping.monitor=val/auroc",
         "callbacks.early_stopping.mode=max",
         "callbacks.early_stopping.patience=3",
@@ -115,6 +119,6 @@ def test_means_over_runs_of_which_one_has_no_auroc(capsys: pytest.CaptureFixture
     from attnlstm.tables import print_means
 
     print_means([{"loss": 1.0, "auroc": float("nan")}, {"loss": 2.0, "auroc": 0.5}])
-    rows = {line.split()[1]: line.split() for line in capsys.readouterr().out.splitlines()[4:6]}
+    rows = {line.split()[1]: line.split() for line in capsys.readouterr().out.splitlines()[5:7]}
     assert rows["auroc"][3:6:2] == ["-", "-"]
     assert rows["loss"][3:6:2] == ["1.5000", "0.7071"]

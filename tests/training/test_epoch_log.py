@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 import rich
+from rich.console import Console
+from rich.progress import Progress
+
+from attnlstm.training.callbacks import ProgressBar
 
 Log = pytest.LogCaptureFixture
 
@@ -106,6 +110,28 @@ def test_neither_lines_nor_a_bar(
     assert "━━" not in capsys.readouterr().out.partition("test split")[0]
 
 
+def test_without_validation_there_is_no_best_epoch(
+    run_train: Callable, tmp_path: Path, caplog: Log
+) -> None:
+    run_train(tmp_path, "trainer.limit_val_batches=0", "trainer.limit_train_batches=1")
+    told = [line.partition(": ")[0] for line in lines_of(caplog)]
+    assert told == ["epoch 1/2, step 1", "epoch 2/2, step 2"]
+
+
+def test_the_bar_of_a_long_run_has_one_line_of_80_columns() -> None:
+    bar = ProgressBar()
+    console = Console(width=80, file=io.StringIO())
+    progress = Progress(*bar.configure_columns(None), console=console)  # type: ignore[arg-type]
+    bar.train_progress_bar_id = progress.add_task("epoch 1234/2000", total=48000, completed=12000)
+    bar.shown_metrics = "loss 0.512, val loss 0.431, acc 0.889"
+    (segments,) = console.render_lines(progress.make_tasks_table(progress.tasks))
+    line = "".join(segment.text for segment in segments)
+    assert len(line) == 80
+    assert "epoch 1234/2000 ━" in line
+    assert " 12000/48000 " in line
+    assert bar.shown_metrics in line
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -119,8 +145,7 @@ def test_in_a_terminal_of_80_columns_the_bar_has_one_line(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(rich, "_console", None)  # made anew for this standard output
     monkeypatch.setattr(sys, "stdout", terminal)
-    # Numbers as long as in a long run: 200 batches of the 1000 that there could be.
-    run_train(tmp_path, "trainer.max_epochs=2", "data.batch_size=1", "refit=true")
+    run_train(tmp_path)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     drawn = [line.rstrip() for line in re.split(r"[\r\n]+", shown) if line.strip()]
     assert max(map(len, drawn)) <= 80
@@ -128,7 +153,7 @@ def test_in_a_terminal_of_80_columns_the_bar_has_one_line(
     assert all(line.startswith(("epoch ", "validation ", "testing ")) for line in bars)
     assert any(
         re.fullmatch(
-            r"epoch 2/2 \S+ +\d+/216 [\d:-]+ loss \d\.\d{3}, val loss \d\.\d{3}, acc \d\.\d{3}",
+            r"epoch 2/2 \S+ +\d+/14 [\d:-]+ loss \d\.\d{3}, val loss \d\.\d{3}, acc \d\.\d{3}",
             line,
         )
         for line in bars

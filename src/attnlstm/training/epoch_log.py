@@ -24,6 +24,7 @@ class EpochLog(Callback):
         monitor: what says which epoch is best, such as "val/loss".
         lower_is_better: whether the best value is the smallest one.
         writes_lines: whether there are lines but the last one.
+        validates: whether there are validations.
         title: what each line begins with.
     """
 
@@ -32,11 +33,13 @@ class EpochLog(Callback):
         monitor: str = "val/loss",
         lower_is_better: bool = True,
         writes_lines: bool = True,
+        validates: bool = True,
         title: str = "",
     ) -> None:
         self.monitor = monitor
         self.lower_is_better = lower_is_better
         self.writes_lines = writes_lines
+        self.validates = validates
         self.title = title
 
         self.best_epoch = 0  # none yet
@@ -66,8 +69,8 @@ class EpochLog(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
-        if sum(trainer.num_val_batches):
-            return  # the validation has had its line
+        if self.validates:
+            return
         loss, epoch, last = _train_loss(trainer, module), trainer.current_epoch + 1, _last(trainer)
         every = LINES_WITHOUT_VALIDATION
         if last is not None:

@@ -63,7 +63,7 @@ def build_refit_trainer(
     Raises:
         UserError: as `build_trainer`.
     """
-    callbacks: list[Callback] = [LearningRateMonitor(), *build_progress(config, "refit: ")]
+    callbacks: list[Callback] = [LearningRateMonitor(), *build_progress(config, "refit: ", False)]
     if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
         path = run_dir / "checkpoints" / "refit.ckpt"
         callbacks.insert(0, build_newest_checkpoint(config.callbacks.checkpoint, path))
@@ -195,7 +195,7 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     return callbacks
 
 
-def build_progress(config: TrainConfig, title: str = "") -> list[Callback]:
+def build_progress(config: TrainConfig, title: str = "", validates: bool = True) -> list[Callback]:
     """A progress bar in a terminal, lines elsewhere; what says the best epoch in any case."""
     checkpoint = config.callbacks.checkpoint
     monitor = "val/loss" if checkpoint is None else checkpoint.monitor
@@ -206,6 +206,7 @@ def build_progress(config: TrainConfig, title: str = "") -> list[Callback]:
         monitor,
         lower_is_better=monitor.removeprefix("val/") in LOWER_IS_BETTER,
         writes_lines=is_wanted and not shows_bar,
+        validates=validates and config.trainer.limit_val_batches != 0,
         title=title,
     )
     return [ProgressBar(), log] if is_wanted and shows_bar else [log]
