@@ -1,5 +1,6 @@
 """The LightningModule: what a step, a validation and a test of the classifier are."""
 
+import logging
 from typing import Any
 
 import lightning
@@ -10,12 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-)
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
@@ -24,7 +19,10 @@ from attnlstm.nn import Classification, SequenceClassifier
 from attnlstm.training.calibration import CALIBRATION_KEY
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
+from attnlstm.training.metrics import MacroAUROC, classification_metrics
 from attnlstm.training.optimization import configure
+
+logger = logging.getLogger(__name__)
 
 NGRAM_LR_FACTOR = 10.0
 """By which the learning rate of n-grams is higher than that of the other parameters."""
@@ -241,10 +239,17 @@ class ClassificationModule(lightning.LightningModule):
     # At the end, and not with each batch: logging four metrics takes as long as a small batch.
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.val_metrics)
+        self.log_dict(self.val_metrics, prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.test_metrics)
+
+    def teardown(self, stage: str) -> None:
+        auroc = self.test_metrics["auroc"]
+        assert isinstance(auroc, MacroAUROC)
+        left_out = auroc.describe_left_out(self.label_names) if stage == "test" else None
+        if left_out is not None and self.trainer.is_global_zero:
+            logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy with the configured label smoothing and class weights.
@@ -323,22 +328,3 @@ def balanced_class_weights(class_counts: list[int]) -> Tensor:
     """
     counts = torch.tensor(class_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
-
-
-class RoundedAUROC(MulticlassAUROC):
-    """AUROC of probabilities to five decimals: in the last, which break ties, backends differ."""
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        super().update(preds.round(decimals=5), target)
-
-
-def classification_metrics(num_classes: int) -> MetricCollection:
-    """What is reported of a validation and of a test; from probabilities and class numbers."""
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-            "auroc": RoundedAUROC(num_classes),
-            "calibration_error": MulticlassCalibrationError(num_classes),
-        }
-    )
