@@ -43,13 +43,16 @@ class EpochLog(Callback):
         self.title = title
 
         self.best_epoch = 0  # none yet
+        self.best_step = 0
         self.best: dict[str, float] = {}  # its metrics
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch, "best": self.best}
+        names = ("best_epoch", "best_step", "best")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_epoch, self.best = state_dict["best_epoch"], state_dict["best"]
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
     def on_validation_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -60,6 +63,7 @@ class EpochLog(Callback):
         found = {name: float(trainer.callback_metrics[name]) for name in names}
         if self._is_best(found[self.monitor]):
             self.best_epoch, self.best = trainer.current_epoch + 1, found
+            self.best_step = trainer.global_step
         parts = [f"train loss {_train_loss(trainer, module):.3f}"]
         parts += [f"val {_describe(name, value)}" for name, value in found.items()]
         if self.best_epoch:
@@ -83,13 +87,21 @@ class EpochLog(Callback):
     ) -> None:
         if stage != "fit" or not self.best_epoch or not trainer.is_global_zero:
             return
+        epochs = max(self.best_epoch, trainer.current_epoch)
         logger.info(
             "%svalidation was best in epoch %d of %d: %s",
             self.title,
             self.best_epoch,
-            max(self.best_epoch, trainer.current_epoch),
+            epochs,
             ", ".join(_describe(name, value) for name, value in self.best.items()),
         )
+        if 2 * self.best_epoch <= epochs:
+            logger.warning(
+                "%sthe second half of the training made the validation no better: "
+                "budget.steps=%d takes half the time or less",
+                self.title,
+                self.best_step,
+            )
 
     def _is_best(self, value: float) -> bool:
         if not self.best_epoch:
