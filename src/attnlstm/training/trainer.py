@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
 )
@@ -23,6 +22,7 @@ from attnlstm.config import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, Tra
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
@@ -198,7 +198,9 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
         options = config_to_dict(config.callbacks.early_stopping)
         # With trainer.limit_val_batches an AUROC may be NaN, which is no reason to stop at once.
         check_finite = options["monitor"] != "val/auroc"
-        callbacks.append(EarlyStopping(**options, check_finite=check_finite, strict=False))
+        callbacks.append(
+            EarlyStoppingPastPlateau(**options, check_finite=check_finite, strict=False)
+        )
     if logs and config.callbacks.figures is not None:
         callbacks.append(
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
