@@ -4,10 +4,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 
 .PHONY: train test format setup
 
-train: setup
+train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
 test: setup
@@ -20,10 +21,15 @@ format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-setup: .venv/installed
+setup: .venv/installed-dev
 
-# Made last, so that an installation that was interrupted is taken up again.
+# Stamps are made last, so that an installation that was interrupted is taken up again. Modules are
+# compiled when they are first imported, as most of them never are.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) --editable ".[dev]"
 	touch $@

@@ -548,6 +548,7 @@ class PredictConfig:
     report: str | None = None
     report_examples: int = within("[1, inf)", 300)
     attention: bool = False
+    prediction_sets: float | None = within("(0, 1)", None)
     data: PredictDataConfig = field(default_factory=PredictDataConfig)
     model: EvaluateModelConfig = field(default_factory=EvaluateModelConfig)
     trainer: EvaluateTrainerConfig = field(default_factory=EvaluateTrainerConfig)

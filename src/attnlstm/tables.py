@@ -1,23 +1,34 @@
 """Tables in the terminal."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, isnan, nan
 from statistics import mean, stdev
 
 from attnlstm.printing import printable, shorten
 
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
-    """One row per metric."""
-    print_table(title, ["metric", "value"], [[n, f"{v:.4f}"] for n, v in sorted(metrics.items())])
+    """One row per metric; NaN, that is none, is shown as a dash."""
+    rows = [[name, _show(value)] for name, value in sorted(metrics.items())]
+    print_table(title, ["metric", "value"], rows)
 
 
 def print_means(runs: Sequence[Mapping[str, float]]) -> None:
-    """Mean and sample standard deviation of each metric over several runs."""
+    """Mean and sample standard deviation of each metric over several runs.
+
+    They are dashes where a run has no value, that is NaN.
+    """
     rows = []
     for name in sorted(runs[0]):
         values = [run[name] for run in runs]
-        rows.append([name, f"{mean(values):.4f}", f"{stdev(values):.4f}"])
+        is_complete = all(map(isfinite, values))
+        summary = (mean(values), stdev(values)) if is_complete else (nan, nan)
+        rows.append([name, *map(_show, summary)])
     print_table(f"{len(runs)} runs", ["metric", "mean", "standard deviation"], rows)
+
+
+def _show(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.4f}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from attnlstm.config import DataConfig, DataSource
+from attnlstm.data import open_sources, split_sources
 from attnlstm.data.series_files import SeriesFiles
 from attnlstm.errors import UserError
 
@@ -255,3 +257,59 @@ def test_what_is_saved_is_read(tmp_path_factory, data, shape):
     assert [row.label for row in rows] == list(map(str, labels.tolist()))
     for row, padded, length in zip(rows, series, lengths, strict=True):
         np.testing.assert_array_equal(row.value, padded[:length].reshape(length, -1))
+
+
+def doubt_of(path):
+    return SeriesFiles([path], key="data.train").doubt
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 1, 300),  # one channel in aeon's order: every series would have one step
+        (3, 1, 2),
+        (3, 6, 100),  # BasicMotions with its axes swapped
+        (3, 4, 65),  # ERing
+        (3, 10, 400),  # HandMovementDirection
+    ],
+)
+def test_axes_that_look_swapped(save, shape):
+    doubt = doubt_of(save(X=np.zeros(shape), y=np.zeros(3, int)))
+    assert f"has X of shape {list(shape)}, read as [row, time, channel]: {shape[1]} step" in doubt
+    assert "save numpy.swapaxes(X, 1, 2)" in doubt
+    assert doubt_of(save(X=np.swapaxes(np.zeros(shape), 1, 2), y=np.zeros(3, int))) is None
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 29, 12),  # JapaneseVowels
+        (3, 62, 144),  # FaceDetection
+        (3, 144, 963),  # PEMS-SF
+        (3, 270, 1345),  # DuckDuckGeese
+        (3, 22, 200),  # InsectWingbeat
+        (3, 8, 2),  # PenDigits
+        (3, 8, 23),  # a few sensors at a few times
+        (3, 1, 1),
+        (3, 300),
+    ],
+)
+def test_axes_that_need_no_doubt(save, shape):
+    assert doubt_of(save(X=np.zeros(shape), y=np.zeros(3, int))) is None
+
+
+def test_lengths_say_which_axis_is_time(save):
+    path = save(X=np.zeros((3, 6, 100)), y=np.zeros(3, int), lengths=[6, 2, 3])
+    assert doubt_of(path) is None
+
+
+def test_swapped_axes_are_warned_of_once(save, caplog):
+    values = np.random.default_rng(0).normal(size=(40, 6, 100))
+    path = save(X=values, y=np.arange(40) % 2)
+    config = DataConfig(
+        source=DataSource.series_files, train=str(path), test=str(path), name="walks"
+    )
+    split_sources(open_sources(config), config, seed=0)
+    warnings = [record.getMessage() for record in caplog.records if "swapaxes" in record.message]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"data.train: {path} has X of shape [40, 6, 100]")

@@ -19,6 +19,7 @@ from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
+from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,10 @@ def set_argument(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def set_calibration(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda loaded: loaded["calibration"].update(fields)
+
+
 MODEL = ("config", "model")
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "newer": (
@@ -118,6 +123,28 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not names"),
     "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not names"),
     "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one number"),
+    "temperature of 0": (
+        set_calibration(temperature=0.0),
+        "its temperature is no number from",
+    ),
+    "temperature of nothing": (set_calibration(temperature=None), "its temperature is no number"),
+    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is no"),
+    "scores in a list": (set_calibration(scores=[0.5]), "its scores are no plain tensor"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are no plain"),
+    "many scores": (
+        set_calibration(scores=torch.zeros(1).double().expand(10**9)),
+        "its scores are no plain tensor of torch.float64",
+    ),
+    "scores of disorder": (
+        set_calibration(scores=torch.tensor([0.5, 0.2, 0.7]).double()),
+        "its scores are not ascending numbers from 0 to 1",
+    ),
+    "scores that are no numbers": (
+        set_calibration(scores=torch.tensor([0.1, float("nan"), 0.7]).double()),
+        "its scores are not ascending numbers from 0 to 1",
+    ),
+    "calibration of more": (set_calibration(bias=1.0), "unexpected keyword argument 'bias'"),
+    "calibration missing": (lambda loaded: loaded.pop("calibration"), "it has no 'calibration'"),
     "encoder of nothing": (set_argument("encoder", "kind", value="sound"), "unknown encoder"),
     "statistics": (set_argument("encoder", "std", value=[[1.0]]), "mean and std are not a number"),
     "statistics that divide by 0": (
@@ -254,8 +281,15 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 
 
+def as_version_1(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like before there were calibrations."""
+    loaded[FORMAT_KEY] = 1
+    del loaded["calibration"]
+
+
 def as_version_0(loaded: dict[str, Any]) -> None:
     """What the first checkpoints of this program looked like."""
+    as_version_1(loaded)
     del loaded[FORMAT_KEY]
     arguments = loaded["hyper_parameters"]
     arguments["input_size"] = 12
@@ -275,6 +309,35 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
         expected = new.classifier.eval()(inputs, lengths).logits
         torch.testing.assert_close(old.classifier.eval()(inputs, lengths).logits, expected)
     assert old.module.label_names == new.label_names
+
+
+def test_checkpoints_of_before_calibrations_say_what_they_said(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, as_version_1))
+    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
+    assert new.temperature != 1
+    assert (old.calibration, old.temperature, old.module.temperature) == (None, 1, 1)
+    inputs, lengths = torch.randn(3, 7, 12), torch.tensor([7, 2, 5])
+    with torch.inference_mode():
+        # the classifier's own logits, with which the probabilities were computed then
+        expected = new.classifier.eval()(inputs, lengths).logits
+        found = old.module.eval()(inputs, lengths).logits
+        calibrated = new.module.eval()(inputs, lengths).logits
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(calibrated, expected / new.temperature)
+
+
+def test_an_old_file_that_is_calibrated_gets_the_present_version(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    path, calibration = tmp_path / "old.ckpt", load_checkpoint(small_checkpoint).calibration
+    assert calibration is not None
+    path.write_bytes(changed(small_checkpoint, as_version_0))
+    write_calibration(path, calibration)
+    assert torch.load(path, weights_only=True)[FORMAT_KEY] == FORMAT_VERSION
+    assert load_checkpoint(path).temperature == calibration.temperature
 
 
 def test_what_is_written_has_the_present_version(small_checkpoint: Path) -> None:

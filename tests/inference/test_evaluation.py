@@ -43,17 +43,25 @@ def test_the_test_metrics_are_those_that_training_reported(
 def test_the_validation_metrics_are_those_that_training_reported(
     small_run: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
+    """Which come before the calibration."""
+    uncalibrated = torch.load(small_checkpoint, weights_only=True)
+    uncalibrated["calibration"] = None
+    torch.save(uncalibrated, tmp_path / "uncalibrated.ckpt")
     epoch = str(torch.load(small_checkpoint, weights_only=True)["epoch"])
     row = next(
         row
         for row in read_csv(small_run / "metrics.csv")
         if row["val/loss"] and row["epoch"] == epoch
     )
-    evaluation = run_evaluate(tmp_path, small_checkpoint, "data.split=validation")
+    split = "data.split=validation"
+    evaluation = run_evaluate(tmp_path, tmp_path / "uncalibrated.ckpt", split)
     assert evaluation.metrics == pytest.approx(
         {name: float(row[name]) for name in evaluation.metrics}, abs=1e-6
     )
-    assert "val/accuracy" in evaluation.metrics
+    calibrated = run_evaluate(tmp_path, small_checkpoint, split)
+    for name in ("val/accuracy", "val/macro_f1"):
+        assert calibrated.metrics[name] == pytest.approx(evaluation.metrics[name])
+    assert calibrated.metrics["val/loss"] != evaluation.metrics["val/loss"]
 
 
 def test_what_is_written(small_checkpoint: Path, tmp_path: Path) -> None:

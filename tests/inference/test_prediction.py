@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from attnlstm.config import PredictConfig
+from attnlstm.config import EvaluateConfig, PredictConfig
 from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
+from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
 from attnlstm.nn.backends import BACKENDS
 
@@ -205,15 +206,15 @@ def test_every_backend_says_the_same(text_checkpoint, texts, tmp_path):
 
 
 def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
-    """Against the classifier called on one text at a time."""
+    """Against the module called on one text at a time."""
     rows = make_texts(5, seed=3)
     path = write_csv(tmp_path / "new.csv", ["text"], [[text] for text, _ in rows])
     run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.csv")
     trained = load_checkpoint(text_checkpoint)
-    classifier = trained.module.classifier.eval()
+    module = trained.module.eval()
     for row, (text, _) in zip(read_csv(tmp_path / "out.csv"), rows, strict=True):
         ids = torch.from_numpy(trained.encoder.encode([text]).ids[0]).long().unsqueeze(0)
-        probabilities = classifier(ids, [ids.size(1)]).logits.softmax(dim=1)[0]
+        probabilities = module(ids, [ids.size(1)]).logits.softmax(dim=1)[0]
         for label, probability in zip(trained.label_names, probabilities.tolist(), strict=True):
             assert float(row[f"probability of {label}"]) == pytest.approx(probability, abs=2e-6)
 
@@ -383,3 +384,111 @@ def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, t
     )
     with pytest.raises(UserError, match="attention=true: this model's pooling, mean, has none"):
         run(tmp_path, f"ckpt={result.checkpoint}", f"input={texts}", "attention=true")
+
+
+@pytest.fixture(scope="session")
+def unsure_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a model with 300 validation rows, of texts whose topic is a matter of chance."""
+    folder = tmp_path_factory.mktemp("unsure")
+    train = write_csv(folder / "train.csv", ["text", "label"], make_unsure_texts(600, seed=0))
+    test = write_csv(folder / "test.csv", ["text", "label"], make_unsure_texts(50, seed=1))
+    run_train(
+        folder / "run",
+        "data=text_files",
+        f"data.train={train}",
+        f"data.test={test}",
+        "data.val_fraction=0.5",
+        "trainer.max_epochs=5",
+        "model.embedding.size=8",
+        "model.embedding.variational_dropout=0",
+        "model.dropout=0",
+        "data.batch_size=8",
+        "optimizer.lr=2e-2",
+    )
+    return folder / "run" / "checkpoints" / "best.ckpt"
+
+
+def make_unsure_texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts of three words of one topic, four in ten of them with the label of a random one."""
+    generator = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        topic = generator.choice(list(TOPICS))
+        words = " ".join(generator.choices(TOPICS[topic], k=3))
+        rows.append((words, generator.choice(list(TOPICS)) if generator.random() < 0.4 else topic))
+    return rows
+
+
+@pytest.mark.parametrize("coverage", [0.6, 0.9])
+def test_prediction_sets_cover_what_is_asked_for(unsure_checkpoint, tmp_path, caplog, coverage):
+    caplog.set_level("INFO")
+    path = write_csv(tmp_path / "new.csv", ["text", "label"], make_unsure_texts(1000, seed=2))
+    overrides = [f"ckpt={unsure_checkpoint}", f"input={path}", f"prediction_sets={coverage}"]
+    metrics = run(tmp_path, *overrides, f"output={tmp_path}/out.csv")
+    # over the draws of 300 validation rows and of these 1000
+    sigma = np.sqrt(coverage * (1 - coverage) * (1 / 300 + 1 / 1000))
+    assert metrics["coverage"] >= coverage - 4 * sigma
+    rows = read_csv(tmp_path / "out.csv")
+    sets = [json.loads(row["prediction_set"]) for row in rows]
+    covered = np.mean([row["true_label"] in labels for row, labels in zip(rows, sets, strict=True)])
+    assert metrics["coverage"] == pytest.approx(covered)
+    for row, labels in zip(rows, sets, strict=True):
+        assert labels[0] == row["label"]
+        likely = [float(row[f"probability of {label}"]) for label in labels]
+        assert likely == sorted(likely, reverse=True)
+    size = np.mean([len(labels) for labels in sets])
+    if coverage == 0.6:
+        assert size < 1.5
+        assert 0.7 < metrics["accuracy"] < 0.8  # 0.73 of the rows have their topic's label
+    else:
+        assert 1.2 < size < 3  # neither the likeliest label alone nor all of them
+    assert f"prediction sets have {size:.2f} labels on average" in caplog.text
+    assert f"have the label of {covered:.4f} of these; {coverage} was asked for" in caplog.text
+
+
+def test_prediction_sets_are_the_same_in_every_format(unsure_checkpoint, texts, tmp_path):
+    overrides = [f"ckpt={unsure_checkpoint}", f"input={texts}", "prediction_sets=0.9"]
+    for ending in ("csv", "jsonl", "parquet"):
+        run(tmp_path, *overrides, f"output={tmp_path}/out.{ending}")
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert str(table.schema.field("prediction_set").type).startswith("list<")
+    from_json = [json.loads(line) for line in (tmp_path / "out.jsonl").open(encoding="utf-8")]
+    from_csv = read_csv(tmp_path / "out.csv")
+    for a, b, c in zip(from_csv, from_json, table.to_pylist(), strict=True):
+        from_text = json.loads(a["prediction_set"]) if a["prediction_set"] else None
+        assert from_text == b["prediction_set"] == c["prediction_set"]
+        assert (from_text is None) == bool(a["error"])
+
+
+def test_a_text_is_shown_with_its_prediction_set(unsure_checkpoint, tmp_path, capsys, caplog):
+    overrides = [f"ckpt={unsure_checkpoint}", "text=goal"]
+    run(tmp_path, *overrides, "prediction_sets=0.3")
+    assert "prediction set (0.3): sport\n" in capsys.readouterr().out
+    run(tmp_path, *overrides, "prediction_sets=0.999")
+    assert "prediction set (0.999): sport, " in capsys.readouterr().out
+    assert (
+        "prediction_sets=0.999 needs 999 validation rows, and this checkpoint has scores of 300: "
+        "every set has all classes"
+    ) in caplog.text
+
+
+def test_prediction_sets_need_scores(unsure_checkpoint, tmp_path):
+    last = unsure_checkpoint.with_name("last.ckpt")
+    with pytest.raises(UserError, match=r"prediction_sets=0.9 needs .*last.ckpt has none: give"):
+        run(tmp_path, f"ckpt={last}", "text=goal", "prediction_sets=0.9")
+    with pytest.raises(UserError, match=r"prediction_sets=1.0 is out of range"):
+        run(tmp_path, f"ckpt={last}", "text=goal", "prediction_sets=1")
+
+
+def test_all_commands_show_the_same_probabilities(unsure_checkpoint, tmp_path):
+    evaluation = evaluate(EvaluateConfig(ckpt=str(unsure_checkpoint)), tmp_path / "evaluated")
+    test = load_checkpoint(unsure_checkpoint).config.data.test
+    (test,) = [test] if isinstance(test, str) else test
+    run(tmp_path, f"ckpt={unsure_checkpoint}", f"input={test}", f"output={tmp_path}/out.csv")
+    predicted = [
+        [float(row[f"probability of {label}"]) for label in sorted(TOPICS)]
+        for row in read_csv(tmp_path / "out.csv")
+    ]
+    assert evaluation.probabilities.numpy() == pytest.approx(np.array(predicted), abs=1.1e-6)
+    reported = json.loads((unsure_checkpoint.parents[1] / "metrics.json").read_text())
+    assert evaluation.metrics == pytest.approx(reported, abs=1e-6)

@@ -61,7 +61,7 @@ def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: 
     )
     module.log = lambda *_, **__: None  # there is no trainer to log to
     loss = module.training_step(batch, 0)
-    logits = module(batch.inputs, batch.lengths).logits
+    logits = module.classifier(batch.inputs, batch.lengths).logits  # uncalibrated
     weight = balanced_class_weights([24] * 9)
     torch.testing.assert_close(
         loss, F.cross_entropy(logits, batch.targets, weight=weight, label_smoothing=0.2)

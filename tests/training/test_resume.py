@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 
 from attnlstm.errors import UserError
+from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.preparation import build_data
 from attnlstm.training.whole_files import replacing
@@ -70,6 +71,7 @@ STOPS = [
     pytest.param("validation_step", 2, signal.SIGTERM, id="validation"),
     pytest.param("on_train_epoch_end", 1, signal.SIGINT, id="end of an epoch"),
     pytest.param("validation_step", 8, None, id="killed in the last validation"),
+    pytest.param("validation_step", 10, None, id="killed in the calibration"),
     pytest.param("training_step", 29, None, id="killed between fit and refit"),
     pytest.param("training_step", 35, signal.SIGTERM, id="refit"),
     pytest.param("training_step", 56, None, id="killed in the refit"),
@@ -92,6 +94,29 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     with pytest.raises(Killed if number is None else SystemExit):
         run_train(tmp_path, *SERIES)
     monkeypatch.undo()
+    run_train(tmp_path, f"resume={tmp_path}")
+    assert differences(alone, tmp_path) == []
+
+
+@pytest.mark.parametrize("file", ["best.ckpt", "validated.ckpt"])
+def test_a_kill_before_a_calibration_is_written(
+    run_train: Callable, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Of the validated model, which is best.ckpt until there is a refit; and of the refit."""
+    calls = iter(range(2))
+
+    def write(*arguments: Any) -> None:
+        if next(calls) == ["best.ckpt", "validated.ckpt"].index(file):
+            raise Killed
+        write_calibration(*arguments)
+
+    monkeypatch.setattr("attnlstm.training.calibrate.write_calibration", write)
+    with pytest.raises(Killed):
+        run_train(tmp_path, *SERIES)
+    monkeypatch.undo()
+    assert (tmp_path / "checkpoints" / file).exists()
+    left = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert left["calibration"] is None
     run_train(tmp_path, f"resume={tmp_path}")
     assert differences(alone, tmp_path) == []
 

@@ -12,10 +12,11 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attnlstm.config import MONITORED, EvaluateConfig
+from attnlstm.config import MONITORED, EvaluateConfig, Split
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.evaluation import evaluate
+from attnlstm.training.calibration import fit_temperature
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
@@ -170,9 +171,46 @@ def test_a_refit_trains_on_all_training_rows_and_takes_bests_place(
     assert best["hyper_parameters"]["class_counts"] == [30] * 9
     validated = torch.load(folder / "validated.ckpt", weights_only=True)
     assert validated["hyper_parameters"]["trained_on"] == ["train"]
+    # the calibration is the validated model's, of rows that it has not seen
+    assert best["calibration"]["temperature"] == validated["calibration"]["temperature"] != 1
+    assert torch.equal(best["calibration"]["scores"], validated["calibration"]["scores"])
+    assert result.module.temperature == best["calibration"]["temperature"]
 
     evaluation = evaluate(EvaluateConfig(ckpt=str(result.checkpoint)), tmp_path)
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_the_calibration_is_that_of_the_validation_rows(
+    run_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run_train(tmp_path / "run", "trainer.max_epochs=3", "model.ensemble_size=2")
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    calibration = torch.load(checkpoint, weights_only=True)["calibration"]
+    config = EvaluateConfig(ckpt=str(checkpoint))
+    config.data.split = Split.validation
+    evaluation = evaluate(config, tmp_path / "evaluated")
+    p, targets = evaluation.probabilities.double(), evaluation.targets
+    scores = 1 - p.gather(1, targets.unsqueeze(1)).squeeze(1)
+    assert calibration["scores"].numpy() == pytest.approx(np.sort(scores.numpy()), abs=2e-6)
+    # a temperature for probabilities that are calibrated already is 1
+    assert fit_temperature(p.log(), targets) == pytest.approx(1, abs=1e-4)
+    error = evaluation.metrics["val/calibration_error"]
+    said = rf"temperature {calibration['temperature']:.2f} fitted on 54 validation rows: "
+    assert re.search(rf"{said}calibration error 0\.\d+ -> {error:.3f}", caplog.text)
+
+
+def test_a_calibration_leaves_no_trace_in_the_curves(small_run: Path) -> None:
+    validations = [row for row in read_metrics(small_run) if row["val/loss"]]
+    assert [row["epoch"] for row in validations] == ["0", "1"]
+
+
+def test_without_validation_rows_there_is_no_calibration(
+    run_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = run_train(tmp_path, "trainer.limit_val_batches=0", "trainer.max_epochs=1")
+    assert "not calibrated: no validation rows" in caplog.text
+    assert load_checkpoint(result.checkpoint).calibration is None
 
 
 def test_a_refit_says_when_it_cannot_be(

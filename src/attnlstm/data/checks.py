@@ -91,6 +91,7 @@ class Survey:
     usable: [row] bool, neither a problem nor a missing label.
     problems: what is wrong -> the file -> the rows.
     num_channels: of the series; 0 for texts.
+    lengths: [row] int64, the steps of series, the characters of texts; 0 where there is no value.
     is_complete: whether it went through all rows.
     """
 
@@ -100,6 +101,7 @@ class Survey:
     usable: np.ndarray
     problems: dict[str, dict[str, BadRows]]
     num_channels: int
+    lengths: np.ndarray
     is_complete: bool = True
 
     def describe_problems(self) -> list[str]:
@@ -132,7 +134,7 @@ def survey(
     known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
     numbers: dict[str, int] = {}
-    labels, contents, usable = array("i"), array("q"), array("b")
+    labels, contents, usable, lengths = array("i"), array("q"), array("b"), array("q")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
     num_bad = 0
     for row in show_progress(source, f"checking {source.name}"):
@@ -151,6 +153,7 @@ def survey(
                 f"{source.name} has more than {MOST_CLASSES:,} classes: check data.label_column"
             )
         contents.append(_digest(row.value))
+        lengths.append(0 if row.value is None else len(row.value))
         usable.append(problem is None)
         num_bad += problem is not None
         if num_bad == most_bad:
@@ -162,6 +165,7 @@ def survey(
         np.array(usable, np.bool_),
         problems,
         num_channels,
+        np.array(lengths, np.int64),
         is_complete=most_bad is None or num_bad < most_bad,
     )
 

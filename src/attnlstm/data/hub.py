@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
 from attnlstm.data.arrow_tables import arrow_values
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.tables import Record
 from attnlstm.data.texts import choose_columns, digest, to_row
 from attnlstm.errors import UserError
@@ -136,7 +136,8 @@ class HubText(RowSource):
         self.text_column, self.label_column = choose_columns(
             columns, name, described, text_column, label_column, needs_labels
         )
-        chosen = [self.text_column] + ([self.label_column] if self.label_column else [])
+        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
+        chosen = list(self.columns_used.values())
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.series_columns import find_columns
 from attnlstm.data.series_values import (
     RowProblemError,
@@ -108,6 +108,9 @@ class LongTable(RowSource):
             {"id": id_column, "time": time_column, "label": label_column},
             channel_columns,
             needs_labels,
+        )
+        self.columns_used = name_columns(
+            id=self.columns.id, time=self.columns.time, label=self.columns.label
         )
         if self.columns.label is not None:
             self.label_names = self._table.label_names(self.columns.label)

@@ -5,8 +5,9 @@ memory. It never stops at a bad row: it says what is wrong with it, and the read
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -49,11 +50,16 @@ class RowSource(ABC):
     name: what messages call it, such as "train.csv".
     label_names: the classes in the order in which the source declares them; None if it does not.
     channel_names: the columns that the channels of series come from; None where they have no names.
+    columns_used: what is read from which column, such as {"text": "review", "label": "stars"}, but
+        for the channels; empty where there are no columns.
+    doubt: what looks wrong with the data as it is read, in a sentence; None if nothing does.
     """
 
     name: str
     label_names: list[str] | None = None
     channel_names: list[str] | None = None
+    columns_used: Mapping[str, str] = MappingProxyType({})
+    doubt: str | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[Row]:
@@ -62,3 +68,8 @@ class RowSource(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A digest that changes when the content changes, or the way in which it is read."""
+
+
+def name_columns(**columns: str | None) -> dict[str, str]:
+    """Those of the columns that there are, for `RowSource.columns_used`."""
+    return {role: column for role, column in columns.items() if column is not None}

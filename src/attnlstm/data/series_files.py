@@ -63,6 +63,9 @@ class SeriesFiles(RowSource):
         for table in tables[1:]:
             table.adopt_columns(tables[0])
         self.channel_names = tables[0].columns.channels if tables else None
+        if tables:
+            self.columns_used = tables[0].columns_used
+        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
         self.name = self._sources[0].name
         if len(files) > 1:
             self.name += f" and {len(files) - 1} more"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -90,11 +91,15 @@ class LabelledParts(NamedTuple):
     parts: "train", "validation" and "test", or fewer.
     label_names: in the classes' order.
     folds: `[row]`, the fold of each row of "train", from 0; None without folds.
+    lengths: [row] of each part, the steps of series and the characters of texts; for the log only.
+    num_channels: of the series; 0 for texts.
     """
 
     parts: dict[str, Part]
     label_names: list[str]
     folds: np.ndarray | None = None
+    lengths: Mapping[str, np.ndarray] = MappingProxyType({})
+    num_channels: int = 0
 
 
 def split_sources(
@@ -132,6 +137,8 @@ def split_sources(
             "validation=folds validates on the training rows by turns: leave data.validation out, "
             "or choose validation=holdout"
         )
+    if doubts := [source.doubt for source in sources.values() if source.doubt is not None]:
+        logger.warning("%s", doubts[0])  # the other parts are most likely alike
     surveys: dict[str, Survey] = {}
     known, num_channels = label_names, None
     for name, source in sources.items():  # "train" first
@@ -181,7 +188,7 @@ def split_sources(
                 f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: "
                 "all of them are also in other parts of the data; add rows or correct the labels"
             )
-    parts = {}
+    parts, lengths = {}, {}
     for name in ("train", "validation", "test"):
         if name in chosen:
             found = surveys[origin[name]]
@@ -189,7 +196,8 @@ def split_sources(
             numbers = np.array([known.index(label) for label in found.names], dtype=np.int64)
             targets = numbers[found.labels[rows]]
             parts[name] = Part(((sources[origin[name]], rows, targets),))
-    return LabelledParts(parts, known, folds)
+            lengths[name] = found.lengths[rows]
+    return LabelledParts(parts, known, folds, lengths, num_channels or 0)
 
 
 def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:

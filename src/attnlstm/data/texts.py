@@ -18,7 +18,7 @@ from attnlstm.data.line_tables import (
     open_lines,
     read_line,
 )
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.tables import NOT_UTF8, Record, file_fingerprint, open_table
 from attnlstm.errors import UserError
 from attnlstm.printing import shorten
@@ -92,6 +92,7 @@ class TextFiles(RowSource):
             label_column,
             needs_labels,
         )
+        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
         for table in self._tables:
             table.check_columns([self.text_column])
             if needs_labels and self.label_column is not None:

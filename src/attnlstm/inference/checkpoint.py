@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlstm.config import TrainConfig
 from attnlstm.data import Encoder
+from attnlstm.training.calibration import Calibration
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import Classifier, build_classifier, members_of
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 class TrainedModel:
     """Everything that a checkpoint holds.
 
+    classifier: its logits are not calibrated; those of `module` are.
+    calibration: None where no validation rows have been used for one.
     arguments: those that the training module was created with.
     """
 
@@ -26,7 +29,13 @@ class TrainedModel:
     config: TrainConfig
     label_names: list[str]
     trained_on: list[str]
+    calibration: Calibration | None
     arguments: dict[str, Any]
+
+    @property
+    def temperature(self) -> float:
+        """What the classifier's logits are to be divided by."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     @cached_property
     def module(self) -> "ClassificationModule":
@@ -36,6 +45,7 @@ class TrainedModel:
 
         module = ClassificationModule(**self.arguments)
         module.classifier = self.classifier
+        module.temperature = self.temperature
         return module
 
 
@@ -65,5 +75,6 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
         content.config,
         content.label_names,
         content.arguments["trained_on"],
+        content.calibration,
         content.arguments,
     )

@@ -1,7 +1,6 @@
 """A checkpoint's metrics, confusion matrix and predictions on one split of a data set."""
 
 import csv
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +28,14 @@ from attnlstm.data import (
 )
 from attnlstm.data.encoding import encoder_folder, is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
-from attnlstm.training.callbacks import ProgressBar
+from attnlstm.training.callbacks import ProgressBar, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
+from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
             "(validation=folds): choose test, or give data.validation=FILE"
         )
     part = rows.parts[split.value]
+    for line in describe_rows(rows._replace(parts={split.value: part}), data_config):
+        logger.info("%s", line)
     is_same = sources_of(data_config) == sources_of(trained.config.data)
     if is_same and split.value in trained.trained_on:
         logger.warning(
@@ -109,7 +112,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         precision=precision,  # type: ignore[arg-type]
         default_root_dir=run_dir,
         logger=False,
-        callbacks=[collector, ProgressBar()],
+        callbacks=[collector, ProgressBar()] if has_terminal() else [collector],
+        enable_progress_bar=has_terminal(),
         use_distributed_sampler=False,
     )
     trainer.test(trained.module, data, verbose=False)
@@ -125,14 +129,14 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     print_table("per class", list(PER_CLASS_COLUMNS), per_class)
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_metrics(run_dir / "metrics.json", metrics)
     _write_csv(run_dir / "per_class.csv", list(PER_CLASS_COLUMNS), per_class)
     _write_predictions(
         run_dir / "predictions.csv", collector.probabilities, targets, trained.label_names
     )
     confusion = MulticlassConfusionMatrix(len(trained.label_names))
     confusion.update(collector.probabilities, targets)
-    figure = draw_confusion_matrix(confusion, trained.label_names)
+    figure = draw_confusion_matrix(confusion, trained.label_names, split.value)
     figure.savefig(run_dir / "confusion_matrix.png", dpi=120)
     logger.info(
         "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir

@@ -26,23 +26,32 @@ from attnlstm.data.texts import TextFiles, TextLines
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import TrainedModel, load_checkpoint
 from attnlstm.inference.device import choose_device
-from attnlstm.inference.predictor import PROBABILITY_DECIMALS, Prediction, Predictor
+from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report import Example, Report
 from attnlstm.inference.writers import name_probability, open_writer
 from attnlstm.printing import printable
 from attnlstm.tables import print_table
+from attnlstm.training.calibration import (
+    PROBABILITY_DECIMALS,
+    conformal_threshold,
+    scores_needed,
+)
 
 logger = logging.getLogger(__name__)
 
 
 def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
-    """Predict `config.text` or the rows of `config.input`; returns the accuracy on labelled rows.
+    """Predict `config.text` or the rows of `config.input`.
+
+    Returns the accuracy on the rows that have a label and, with `config.prediction_sets`, the
+    coverage: the share of these rows whose set has the label.
 
     A text's prediction is shown; a file's are written to `config.output` or, without that, to
     predictions.csv in `run_dir`. A report is written to `config.report`.
 
     Raises:
-        UserError: no such checkpoint or input, or an output that cannot be written.
+        UserError: no such checkpoint or input, an output that cannot be written, or prediction sets
+            that the checkpoint has no scores for.
     """
     if (config.text is None) == (config.input is None):
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
@@ -52,7 +61,8 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
     precision = config.trainer.precision or trained.config.trainer.precision
     device = choose_device(config.trainer.accelerator, precision)
     num_workers = config.num_threads or os.cpu_count() or 1
-    predictor = Predictor(trained, device, config.data.batch_size, num_workers)
+    threshold = find_threshold(config, trained)
+    predictor = Predictor(trained, device, config.data.batch_size, num_workers, threshold)
     if config.text is not None:
         if not isinstance(trained.encoder, TextEncoder):
             raise UserError(
@@ -68,7 +78,7 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
     if config.report is not None and not Path(config.report).parent.is_dir():
         raise UserError(f"report={config.report} cannot be written: there is no such folder")
     report = Report(trained.label_names, max_examples=config.report_examples)
-    counters = _Counters()
+    counters = _Counters(config.prediction_sets)
     with ExitStack() as files:
         writer = None
         if output is not None:
@@ -96,7 +106,7 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         name = getattr(source, "name", "text")
         report.write(Path(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
     if config.text is not None:
-        show(predictions[0], trained)
+        show(predictions[0], trained, config.prediction_sets)
     else:
         counters.log()
         if predictor.counts.truncated:
@@ -105,6 +115,32 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         if path not in (None, "-"):
             logger.info("%s: %s", name, path)
     return counters.metrics()
+
+
+def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None:
+    """Which classes the prediction sets have, see `conformal_threshold`; None without sets.
+
+    Raises:
+        UserError: the checkpoint has no scores of validation rows.
+    """
+    coverage = config.prediction_sets
+    if coverage is None:
+        return None
+    if trained.calibration is None:
+        raise UserError(
+            f"prediction_sets={coverage:g} needs scores of validation rows, and ckpt={config.ckpt} "
+            "has none: give the best.ckpt of a run, or train again, with validation rows"
+        )
+    scores, needed = trained.calibration.scores, scores_needed(coverage)
+    if len(scores) < needed:
+        logger.warning(
+            "prediction_sets=%g needs %d validation rows, and this checkpoint has scores of %d: "
+            "every set has all classes",
+            coverage,
+            needed,
+            len(scores),
+        )
+    return conformal_threshold(scores, coverage)
 
 
 def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
@@ -164,6 +200,8 @@ def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.D
         columns["id"] = pa.string()
     columns |= {"true_label": pa.string(), "label": pa.string()}
     columns |= {name_probability(label): pa.float64() for label in trained.label_names}
+    if config.prediction_sets is not None:
+        columns["prediction_set"] = pa.list_(pa.string())
     if config.attention:
         if isinstance(trained.encoder, TextEncoder):
             columns["tokens"] = pa.list_(pa.string())
@@ -184,6 +222,7 @@ def to_columns(
         "id": row.name,
         "true_label": row.label,
         "label": prediction.label,
+        "prediction_set": prediction.prediction_set,
         "error": prediction.error,
         "tokens": None,
         "attention": None,
@@ -216,13 +255,17 @@ def add_to_report(report: Report, prediction: Prediction, predictor: Predictor) 
     report.add(example)
 
 
-def show(prediction: Prediction, trained: TrainedModel) -> None:
-    """The classes of one text from the most probable on, and what was attended to."""
+def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) -> None:
+    """The classes of one text from the most probable on, their set, and what was attended to."""
     if prediction.probabilities is None:
         raise UserError(f"text: {prediction.error}")
     order = (-prediction.probabilities).argsort(kind="stable")
     rows = [[trained.label_names[i], f"{prediction.probabilities[i]:.4f}"] for i in order]
     print_table("prediction", ["class", "probability"], rows)
+    console = Console(highlight=False)
+    if prediction.prediction_set is not None:
+        labels = ", ".join(printable(label) for label in prediction.prediction_set)
+        console.print(Text(f"prediction set ({coverage:g}): {labels}"))
     if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
         return
     text = str(prediction.row.value)
@@ -231,34 +274,53 @@ def show(prediction: Prediction, trained: TrainedModel) -> None:
     for (start, end), weight in zip(trained.encoder.spans(text), prediction.attention, strict=True):
         blue = round(160 * float(weight / strongest))
         shaded.stylize(f"on rgb(0,{blue // 2},{blue})" if blue > 16 else "", start, end)
-    Console(highlight=False).print(Text("attended to: ") + shaded)
+    console.print(Text("attended to: ") + shaded)
 
 
 class _Counters:
     """What a run over many rows is summed up by."""
 
-    def __init__(self) -> None:
-        self.rows = self.labelled = self.right = 0
+    def __init__(self, coverage: float | None) -> None:
+        self.rows = self.labelled = self.right = self.covered = self.set_sizes = 0
+        self.coverage = coverage  # that was asked for
         self.bad: dict[str, BadRows] = defaultdict(BadRows)
 
     def add(self, prediction: Prediction) -> None:
         self.rows += 1
         if prediction.error is not None:
             self.bad[prediction.error].add(prediction.row)
-        elif prediction.row.label is not None:
+            return
+        labels = prediction.prediction_set or []
+        self.set_sizes += len(labels)
+        if prediction.row.label is not None:
             self.labelled += 1
             self.right += prediction.row.label == prediction.label
+            self.covered += prediction.row.label in labels
 
     def metrics(self) -> dict[str, float]:
-        return {"accuracy": self.right / self.labelled} if self.labelled else {}
+        if not self.labelled:
+            return {}
+        metrics = {"accuracy": self.right / self.labelled}
+        if self.coverage is not None:
+            metrics["coverage"] = self.covered / self.labelled
+        return metrics
 
     def log(self) -> None:
         for problem, bad_rows in self.bad.items():
             logger.warning("not predicted: %s, %s", problem, bad_rows)
-        logger.info("%d rows predicted", self.rows - sum(b.count for b in self.bad.values()))
+        predicted = self.rows - sum(bad_rows.count for bad_rows in self.bad.values())
+        logger.info("%d rows predicted", predicted)
         if self.labelled:
             logger.info(
                 "accuracy %.4f on the %d that have a label",
                 self.right / self.labelled,
                 self.labelled,
+            )
+        if self.coverage is not None and predicted:
+            logger.info("prediction sets have %.2f labels on average", self.set_sizes / predicted)
+        if self.coverage is not None and self.labelled:
+            logger.info(
+                "prediction sets have the label of %.4f of these; %g was asked for",
+                self.covered / self.labelled,
+                self.coverage,
             )

@@ -12,20 +12,20 @@ from attnlstm.data.checks import find_problem
 from attnlstm.data.encoding import Counts, encode_values
 from attnlstm.inference.checkpoint import TrainedModel
 from attnlstm.inference.device import Device
+from attnlstm.training.calibration import calibrated_probabilities, in_prediction_set
 from attnlstm.training.classifier import at_least_float32
-
-PROBABILITY_DECIMALS = 6
-"""Fewer than float32 has: what the backends' last digits differ in does not show."""
 
 
 class Prediction(NamedTuple):
     """What the model says of a row.
 
     error: why it says nothing: what is wrong with the row; None if nothing is.
-    label: the most probable class; None for a bad row, as are the next two.
-    probabilities: [class], rounded.
+    label: the most probable class; None for a bad row, as are the next three.
+    probabilities: [class], calibrated and rounded.
     attention: [time], one weight for each step that the model has read; None too where the pooling
         has no attention.
+    prediction_set: labels from the most probable on, see `attnlstm.training.calibration`; None too
+        where no sets are asked for.
     """
 
     row: Row
@@ -33,6 +33,7 @@ class Prediction(NamedTuple):
     label: str | None = None
     probabilities: np.ndarray | None = None
     attention: np.ndarray | None = None
+    prediction_set: list[str] | None = None
 
 
 class Predictor:
@@ -44,16 +45,24 @@ class Predictor:
         batch_size: rows of a batch.
         num_workers: batches that are computed at the same time. The operations of an LSTM are too
             small for more than one core each.
+        threshold: of the scores of the classes in the prediction sets; None: without sets.
     """
 
     def __init__(
-        self, trained: TrainedModel, device: Device, batch_size: int, num_workers: int = 1
+        self,
+        trained: TrainedModel,
+        device: Device,
+        batch_size: int,
+        num_workers: int = 1,
+        threshold: float | None = None,
     ) -> None:
         self.encoder = trained.encoder
         self.label_names = trained.label_names
         self.batch_size = batch_size
         self.counts = Counts()  # of what has been encoded so far
         self._device = device
+        self._temperature = trained.temperature
+        self._threshold = threshold
         self._workers = ThreadPoolExecutor(num_workers)
         self._classifier = device.setup_module(trained.classifier.eval())
         self._num_channels = (
@@ -94,8 +103,9 @@ class Predictor:
             for batch, results in zip(batches, answers, strict=True):
                 for number, (probabilities, attention) in zip(batch, results, strict=True):
                     label = self.label_names[int(probabilities.argmax())]
+                    labels = self._prediction_set(probabilities)
                     predictions[number] = Prediction(
-                        sound[number], None, label, probabilities, attention
+                        sound[number], None, label, probabilities, attention, labels
                     )
             in_order = (predictions[number] for number in range(len(sound)))
             return [
@@ -105,14 +115,20 @@ class Predictor:
 
         return finish
 
+    def _prediction_set(self, probabilities: np.ndarray) -> list[str] | None:
+        if self._threshold is None:
+            return None
+        is_in = in_prediction_set(torch.from_numpy(probabilities).unsqueeze(0), self._threshold)[0]
+        order = (-probabilities).argsort(kind="stable")
+        return [self.label_names[number] for number in order if is_in[number]]
+
     @torch.inference_mode()
     def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """The probabilities [class] and the attention [time] of each row."""
         lengths = [len(row) for row in steps]
         inputs = self._device.to_device(pad(steps))
         logits, attention = self._classifier(inputs, torch.tensor(lengths))
-        softmax = at_least_float32(logits).softmax(dim=1).double().cpu()
-        probabilities = softmax.round(decimals=PROBABILITY_DECIMALS).numpy()
+        probabilities = calibrated_probabilities(logits, self._temperature).numpy()
         if attention is None:
             return [(row, None) for row in probabilities]
         weights = at_least_float32(attention).cpu().numpy()  # [batch, time]

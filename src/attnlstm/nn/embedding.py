@@ -8,6 +8,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn.arguments import check_probability
 
+PRETRAINED_SCALE = 0.3
+"""Root mean square of pretrained features beside trained ones, which start at 0.1 and grow."""
+
 
 class TokenEmbedding(nn.Module):
     """A table with a vector for each token, as nn.Embedding, but drawn from N(0, 0.1²).
@@ -31,10 +34,16 @@ class TokenEmbedding(nn.Module):
         word_dropout: probability of replacing a token, drawn for each step.
         embedding_dropout: probability of dropping a token of the vocabulary, drawn for each batch.
         variational_dropout: probability of zeroing a feature, drawn for each sequence.
+        pretrained_size: features beside the trained ones that are never trained, 0 for tokens that
+            have none; see `set_pretrained`.
+
+    Attributes:
+        feature_size: of the vectors that come out, `embedding_size + pretrained_size`.
     """
 
     frozen_vectors: Tensor
     frozen_rows: Tensor
+    pretrained: Tensor | None
 
     def __init__(
         self,
@@ -45,6 +54,7 @@ class TokenEmbedding(nn.Module):
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         variational_dropout: float = 0.0,
+        pretrained_size: int = 0,
     ) -> None:
         super().__init__()
         if unknown_id is not None and not 0 <= unknown_id < num_embeddings:
@@ -61,6 +71,11 @@ class TokenEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_size))
         # Vectors that are not trained [frozen, size], and the row of each token in them [token],
         # -1 where it has none. They are not in `weight`, where weight decay would shrink them.
+        self.feature_size = embedding_size + pretrained_size
+        # [token, pretrained_size], in no older checkpoint
+        self.register_buffer(
+            "pretrained", torch.zeros(num_embeddings, pretrained_size) if pretrained_size else None
+        )
         self.register_buffer("frozen_vectors", torch.empty(0, embedding_size))
         self.register_buffer("frozen_rows", torch.full((num_embeddings,), -1))
         self.reset_parameters()
@@ -98,8 +113,28 @@ class TokenEmbedding(nn.Module):
             self.frozen_rows[ids] = torch.arange(len(ids), device=self.frozen_rows.device)
             self.frozen_vectors = vectors.to(self.weight, copy=True)
 
+    @torch.no_grad()
+    def set_pretrained(self, ids: Tensor, vectors: Tensor) -> None:
+        """Give some tokens the features that are never trained, at `PRETRAINED_SCALE`.
+
+        Args:
+            ids: `[found]`, the tokens, each once.
+            vectors: `[found, pretrained_size]`.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        size = 0 if self.pretrained is None else self.pretrained.size(1)
+        if self.pretrained is None or vectors.shape != (len(ids), size):
+            raise ValueError(
+                f"Expected vectors of size {(len(ids), size)}, got {tuple(vectors.shape)}"
+            )
+        scale = vectors.square().mean().sqrt().clamp(min=torch.finfo(vectors.dtype).tiny)
+        self.pretrained.zero_()
+        self.pretrained[ids] = (PRETRAINED_SCALE / scale * vectors).to(self.pretrained)
+
     def forward(self, ids: Tensor) -> Tensor:
-        """The vectors `[batch, time, embedding_size]` of tokens `[batch, time]`."""
+        """The vectors `[batch, time, feature_size]` of tokens `[batch, time]`."""
         drops_words = self.training and self.word_dropout > 0
         if drops_words:
             is_dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
@@ -110,13 +145,15 @@ class TokenEmbedding(nn.Module):
             rows = self.frozen_rows[ids]  # [batch, time]
             frozen = F.embedding(rows.clamp(min=0), self.frozen_vectors)
             vectors = torch.where((rows >= 0).unsqueeze(-1), frozen, vectors)
+        if self.pretrained is not None:
+            vectors = torch.cat([vectors, F.embedding(ids, self.pretrained)], dim=-1)
         if drops_words and self.unknown_id is None:
             vectors = vectors.masked_fill(is_dropped.unsqueeze(-1), 0)
         if self.training and self.embedding_dropout > 0:
             kept = F.dropout(vectors.new_ones(self.num_embeddings), self.embedding_dropout)
             vectors = vectors * kept[ids].unsqueeze(-1)
         if self.training and self.variational_dropout > 0:
-            ones = vectors.new_ones(len(ids), 1, self.embedding_size)
+            ones = vectors.new_ones(len(ids), 1, self.feature_size)
             vectors = vectors * F.dropout(ones, self.variational_dropout)
         return vectors
 

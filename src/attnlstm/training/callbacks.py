@@ -1,14 +1,26 @@
 """What happens beside the steps: the progress bar and the figures."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning
+import rich
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from rich.progress import (
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -18,15 +30,76 @@ from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
 
+IN_BAR = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"}
+"""The metrics that the progress bar shows, and what it calls them."""
+
+
+def has_terminal() -> bool:
+    """Whether standard output can show a progress bar: a terminal or a notebook."""
+    return sys.stdout.isatty() or rich.get_console().is_jupyter
+
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, drawn a few times a second and without the logger's version number."""
+    """Lightning's, with epochs from 1, on one line of a terminal of 80 columns.
+
+    It is drawn a few times a second. Where there is less room, the bar itself is the first to
+    shrink.
+    """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)
+        self.shown_metrics = ""
 
-    def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {k: v for k, v in super().get_metrics(*args, **kwargs).items() if k != "v_num"}
+    def configure_columns(self, trainer: lightning.Trainer) -> list[ProgressColumn]:
+        theme = self.theme
+        return [
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            CustomBarColumn(
+                bar_width=10,
+                complete_style=theme.progress_bar,
+                finished_style=theme.progress_bar_finished,
+                pulse_style=theme.progress_bar_pulse,
+            ),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(
+                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
+            ),
+            _MetricsColumn(self),
+        ]
+
+    def _update_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """In place of Lightning's, whose column shows all metrics by their full names."""
+        if self.is_enabled:
+            metrics = self.get_metrics(trainer, pl_module)
+            self.shown_metrics = ", ".join(
+                f"{label} {metrics[name]:.3f}" for name, label in IN_BAR.items() if name in metrics
+            )
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs
+        return f"epoch {current_epoch + 1}" + (f"/{last}" if last and last > 0 else "")
+
+    @property
+    def validation_description(self) -> str:
+        return "validation"
+
+    @property
+    def test_description(self) -> str:
+        return "testing"
+
+
+class _MetricsColumn(ProgressColumn):
+    """The newest metrics, beside the bar of the training epoch."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
+        self.bar = bar
+
+    def render(self, task: Task) -> Text:
+        is_training = task.id == self.bar.train_progress_bar_id
+        return Text(self.bar.shown_metrics if is_training else "", style=self.bar.theme.metrics)
 
 
 class ValidationFigures(Callback):
@@ -92,11 +165,11 @@ class ValidationFigures(Callback):
         if not trainer.is_global_zero:
             return
         figures: dict[str, Figure] = {
-            "confusion_matrix": draw_confusion_matrix(confusion, self.label_names)
+            "confusion_matrix": draw_confusion_matrix(confusion, self.label_names, "validation")
         }
         if self.attention:
             figures["attention"] = draw_attention(
-                [self.attention[row] for row in sorted(self.attention)]
+                [self.attention[row] for row in sorted(self.attention)], "validation"
             )
         self.folder.mkdir(exist_ok=True)
         for name, figure in figures.items():

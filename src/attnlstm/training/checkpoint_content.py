@@ -1,8 +1,9 @@
 """What a checkpoint holds, its format version, and how older formats become the present one.
 
 Besides what Lightning needs to go on training, a checkpoint holds `state_dict` (the weights),
-`hyper_parameters` (the arguments of `ClassificationModule`: plain containers) and, under
-`FORMAT_KEY`, the version of its format.
+`hyper_parameters` (the arguments of `ClassificationModule`: plain containers), under
+`CALIBRATION_KEY` the fields of a `Calibration` or None, and under `FORMAT_KEY` the version of its
+format.
 
 Reading one is the same for evaluate.py, predict.py and a training that is taken up again:
 `read_checkpoint`. To change the format, append a function to `MIGRATIONS` that turns the last
@@ -22,6 +23,13 @@ from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_from_dict, config_to_dict
 from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
+from attnlstm.training.calibration import (
+    CALIBRATION_KEY,
+    MAX_SCORES,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    Calibration,
+)
 from attnlstm.training.checkpoint_file import read_file
 from attnlstm.training.classifier import build_classifier
 
@@ -41,14 +49,23 @@ def _add_version(checkpoint: dict[str, Any]) -> None:
 
 
 def _list_poolings(checkpoint: dict[str, Any]) -> None:
-    """1 to 2: from before there could be several poolings side by side."""
+    """1 to 2: the files of before there could be several poolings side by side."""
     model = checkpoint["hyper_parameters"]["config"]["model"]
     pooling = model["pooling"]
     model["pooling"] = [pooling["name"]]
     model["scaled_attention"] = bool(pooling.get("scaled"))
 
 
-MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (_add_version, _list_poolings)
+def _add_calibration(checkpoint: dict[str, Any]) -> None:
+    """2 to 3: the files of before logits were divided by a temperature."""
+    checkpoint[CALIBRATION_KEY] = None
+
+
+MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _add_version,
+    _list_poolings,
+    _add_calibration,
+)
 """The function at place n changes a checkpoint of version n into one of version n + 1."""
 
 FORMAT_VERSION = len(MIGRATIONS)
@@ -59,6 +76,7 @@ class CheckpointContent(NamedTuple):
 
     arguments: those of `ClassificationModule`, the configuration in them complete.
     weights: of the classifier, by their names in it.
+    calibration: None where no validation rows have been used for one.
     loaded: the whole file as it is, with what Lightning needs to go on.
     """
 
@@ -67,6 +85,7 @@ class CheckpointContent(NamedTuple):
     label_names: list[str]
     arguments: dict[str, Any]
     weights: dict[str, Tensor]
+    calibration: Calibration | None
     loaded: dict[str, Any]
 
 
@@ -127,11 +146,29 @@ def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
             raise ValueError("its state_dict holds something else than the weights of a classifier")
         weights[name.removeprefix(PREFIX)] = weight
     _check_weights(weights, arguments["config"]["model"], encoder, len(names), file_size)
-    return CheckpointContent(config, encoder, names, arguments, weights, loaded)
+    calibration = _check_calibration(loaded[CALIBRATION_KEY])
+    return CheckpointContent(config, encoder, names, arguments, weights, calibration, loaded)
 
 
 def _is_list_of(kind: type, values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _check_calibration(fields: Any) -> Calibration | None:
+    if fields is None:
+        return None
+    calibration = Calibration(**fields)
+    temperature, scores = calibration
+    if type(temperature) is not float or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise ValueError(
+            f"its temperature is no number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
+        )
+    is_plain = isinstance(scores, Tensor) and scores.dtype == torch.float64 and scores.dim() == 1
+    if not is_plain or not 0 < len(scores) <= MAX_SCORES:
+        raise ValueError("its scores are no plain tensor of torch.float64")
+    if not 0 <= float(scores[0]) <= float(scores[-1]) <= 1 or not (scores.diff() >= 0).all():
+        raise ValueError("its scores are not ascending numbers from 0 to 1")
+    return calibration
 
 
 def _check_weights(

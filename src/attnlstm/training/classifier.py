@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attnlstm.data import Encoder, TextEncoder
+from attnlstm.data.packaged_vectors import VECTOR_PACKAGES
 from attnlstm.errors import UserError
 from attnlstm.nn import (
     LSTM,
@@ -54,10 +55,16 @@ def build_member(
     if isinstance(encoder, TextEncoder):
         options = dict(model["embedding"])
         input_size = options.pop("size")
-        del options["vectors"], options["freeze"]  # what becomes of the weights, not of the module
+        package = VECTOR_PACKAGES.get(options.pop("vectors"))
+        del options["freeze"]  # what becomes of the weights, not of the module
         embedding = TokenEmbedding(
-            encoder.vocab_size, input_size, unknown_id=encoder.unknown_id, **options
+            encoder.vocab_size,
+            input_size,
+            unknown_id=encoder.unknown_id,
+            pretrained_size=0 if package is None else package.size,
+            **options,
         )
+        input_size = embedding.feature_size
         if model["ngrams"] is not None:
             ngrams = NgramClassifier(encoder.vocab_size, num_classes, **model["ngrams"])
     else:

@@ -14,11 +14,15 @@ from attnlstm.printing import printable, shorten
 NAME_CHARACTERS = 30
 
 
-def draw_confusion_matrix(confusion: MulticlassConfusionMatrix, label_names: list[str]) -> Figure:
-    """The counts of true (rows) against predicted (columns) classes."""
+def draw_confusion_matrix(
+    confusion: MulticlassConfusionMatrix, label_names: list[str], split: str
+) -> Figure:
+    """The counts of true (rows) against predicted (columns) classes of a split, such as "test"."""
     size = min(20.0, 3 + 0.5 * len(label_names))
     figure = Figure(figsize=(size, size), layout="constrained")
-    confusion.plot(ax=figure.subplots(), labels=[as_label(name) for name in label_names])
+    axes = figure.subplots()
+    confusion.plot(ax=axes, labels=[as_label(name) for name in label_names])
+    axes.set_title(f"confusion matrix, {split} split", fontsize="medium")
     return figure
 
 
@@ -27,8 +31,8 @@ def as_label(name: str) -> str:
     return printable(" ".join(shorten(name, NAME_CHARACTERS).split())).replace("$", r"\$")
 
 
-def draw_attention(sequences: list[tuple[str, Tensor]]) -> Figure:
-    """A strip per sequence: its title, and its attention `[time]` over its own steps.
+def draw_attention(sequences: list[tuple[str, Tensor]], split: str) -> Figure:
+    """A strip per sequence of a split: its title, and its attention `[time]` over its own steps.
 
     Strips are as wide as their sequences are long, so that steps line up; each is shaded from 0 to
     its own largest weight.
@@ -37,7 +41,7 @@ def draw_attention(sequences: list[tuple[str, Tensor]]) -> Figure:
     strips = pad_sequence([row.float().cpu() for row in attentions], True, math.nan)
     strips /= strips.nan_to_num().amax(1, keepdim=True)
     count, longest = strips.shape
-    height = 0.45 * count + 0.8
+    height = 0.45 * count + 1.0
     figure = Figure(figsize=(min(16.0, 4 + longest / 12), height), layout="constrained")
     axes = figure.subplots()  # one for all: to lay out one for each takes most of a second
     axes.imshow(
@@ -49,7 +53,10 @@ def draw_attention(sequences: list[tuple[str, Tensor]]) -> Figure:
     axes.tick_params(left=False)
     axes.set_xticks(range(0, longest + 1, max(1, math.ceil(longest / 12))))
     axes.set_xlabel("time step")
-    figure.suptitle("attention, each sequence shaded up to its largest weight", fontsize="medium")
+    figure.suptitle(
+        f"attention, {split} split\neach sequence shaded up to its largest weight",
+        fontsize="medium",
+    )
     return figure
 
 

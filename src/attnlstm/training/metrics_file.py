@@ -1,6 +1,9 @@
-"""metrics.csv, which goes on where a stopped run left it."""
+"""metrics.csv, which goes on where a stopped run left it, and metrics.json."""
 
 import csv
+import json
+from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,13 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from attnlstm.training.whole_files import replacing
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Write metrics as JSON, which has no NaN and no infinity: these become null."""
+    values = {name: value if isfinite(value) else None for name, value in metrics.items()}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=2) + "\n")
 
 
 class MetricsFile(CSVLogger):

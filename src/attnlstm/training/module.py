@@ -1,5 +1,6 @@
 """The LightningModule: what a step, a validation and a test of the classifier are."""
 
+import logging
 from typing import Any
 
 import lightning
@@ -10,20 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-)
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.nn import Classification, SequenceClassifier
+from attnlstm.training.calibration import CALIBRATION_KEY
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
+from attnlstm.training.metrics import MacroAUROC, classification_metrics
 from attnlstm.training.optimization import configure
+
+logger = logging.getLogger(__name__)
 
 NGRAM_LR_FACTOR = 10.0
 """By which the learning rate of n-grams is higher than that of the other parameters."""
@@ -63,6 +62,7 @@ class ClassificationModule(lightning.LightningModule):
         self.label_names = label_names
         self.encoder = encoder_from_dict(encoder)
         self.classifier = build_classifier(config["model"], self.encoder, len(label_names))
+        self.temperature = 1.0  # until validation rows say another, see training.calibration
         is_balanced = config["loss"]["class_weights"] == "balanced"
         class_weights = balanced_class_weights(class_counts) if is_balanced else None
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -81,8 +81,12 @@ class ClassificationModule(lightning.LightningModule):
         return members_of(self.classifier)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
-        """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier."""
-        return self.classifier(inputs, lengths)
+        """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier.
+
+        These logits are calibrated, divided by the temperature; those of `classifier` are not.
+        """
+        answer = self.classifier(inputs, lengths)
+        return answer._replace(logits=at_least_float32(answer.logits) / self.temperature)
 
     def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
         loss = self.training_loss(batch)
@@ -187,30 +191,38 @@ class ClassificationModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[FORMAT_KEY] = FORMAT_VERSION
+        checkpoint[CALIBRATION_KEY] = None  # that comes after the training, see training.calibrate
         checkpoint["train_loss"] = {"loss_sum": self.loss_sum, "rows_seen": self.rows_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
             self.double()  # which Lightning does too late: these weights would be rounded
+        calibration = checkpoint.get(CALIBRATION_KEY)  # not in those of version 0.1
+        self.temperature = 1.0 if calibration is None else calibration["temperature"]
         if "train_loss" in checkpoint:  # not in those of version 0.1
             self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
             self.rows_seen = checkpoint["train_loss"]["rows_seen"]
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
-        return self._evaluation_step(batch, self.val_metrics, "val/loss")
+        # uncalibrated: the temperature is fitted to these logits
+        if self.folds is None:
+            classification = self.classifier(batch.inputs, batch.lengths)
+        else:
+            classification = self._out_of_fold(batch)
+        return self._evaluation_step(batch, classification, self.val_metrics, "val/loss")
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
-        return self._evaluation_step(batch, self.test_metrics, "test/loss")
+        classification = self(batch.inputs, batch.lengths)
+        return self._evaluation_step(batch, classification, self.test_metrics, "test/loss")
 
     def _evaluation_step(
-        self, batch: SequenceBatch, metrics: MetricCollection, loss_name: str
+        self,
+        batch: SequenceBatch,
+        classification: Classification,
+        metrics: MetricCollection,
+        loss_name: str,
     ) -> dict[str, Any]:
         """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
-        is_out_of_fold = self.folds is not None and metrics is self.val_metrics
-        if is_out_of_fold:
-            classification = self._out_of_fold(batch)
-        else:
-            classification = self(batch.inputs, batch.lengths)
         logits = at_least_float32(classification.logits)
         loss = self.compute_loss(logits, batch.targets)
         metrics.update(logits.softmax(dim=1), batch.targets)
@@ -227,10 +239,17 @@ class ClassificationModule(lightning.LightningModule):
     # At the end, and not with each batch: logging four metrics takes as long as a small batch.
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.val_metrics)
+        self.log_dict(self.val_metrics, prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.test_metrics)
+
+    def teardown(self, stage: str) -> None:
+        auroc = self.test_metrics["auroc"]
+        assert isinstance(auroc, MacroAUROC)
+        left_out = auroc.describe_left_out(self.label_names) if stage == "test" else None
+        if left_out is not None and self.trainer.is_global_zero:
+            logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy with the configured label smoothing and class weights.
@@ -309,22 +328,3 @@ def balanced_class_weights(class_counts: list[int]) -> Tensor:
     """
     counts = torch.tensor(class_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
-
-
-class RoundedAUROC(MulticlassAUROC):
-    """AUROC of probabilities to five decimals: in the last, which break ties, backends differ."""
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        super().update(preds.round(decimals=5), target)
-
-
-def classification_metrics(num_classes: int) -> MetricCollection:
-    """What is reported of a validation and of a test; from probabilities and class numbers."""
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-            "auroc": RoundedAUROC(num_classes),
-            "calibration_error": MulticlassCalibrationError(num_classes),
-        }
-    )

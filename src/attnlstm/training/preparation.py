@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import lightning
 import torch
+from torch import Tensor
 
 from attnlstm.config import OnBadRow, SamplerName, TrainConfig, Validation
 from attnlstm.config_checks import config_to_dict
@@ -16,6 +17,7 @@ from attnlstm.data import (
     TextEncoder,
     encode_part,
     fit_encoder,
+    packaged_vectors,
 )
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.tables import file_fingerprint
@@ -107,21 +109,55 @@ def fit_ngrams(module: ClassificationModule, split: EncodedSplit) -> None:
 def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
     """Digests of the rows of each part, and of the other files that a training begins with."""
     taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
-    files = {
-        "data.tokenizer.file": config.data.tokenizer.file,
-        "model.embedding.vectors": config.model.embedding.vectors,
-    }
-    return taken | {key: file_fingerprint(Path(file)) for key, file in files.items() if file}
+    vectors, tokenizer = config.model.embedding.vectors, config.data.tokenizer.file
+    if tokenizer is not None:
+        taken["data.tokenizer.file"] = file_fingerprint(Path(tokenizer))
+    if vectors is not None:
+        if vectors in packaged_vectors.VECTOR_PACKAGES:
+            digest = packaged_vectors.fingerprint(vectors)
+        else:
+            digest = file_fingerprint(Path(vectors))
+        taken["model.embedding.vectors"] = digest
+    return taken
 
 
 def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
     """Put the vectors of `model.embedding.vectors` into the embedding, and say how many there are.
 
     Raises:
-        UserError: the file cannot be read, has malformed lines, or vectors of another size.
+        UserError: there are none, or they do not fit; see `read_vectors`.
     """
     options, encoder = config.model.embedding, module.encoder
     assert isinstance(encoder, TextEncoder)
+    assert options.vectors is not None
+    is_packaged = options.vectors in packaged_vectors.VECTOR_PACKAGES
+    if is_packaged:
+        ids, vectors = packaged_vectors.load_packaged_vectors(options.vectors, encoder.vocabulary())
+    else:
+        ids, vectors = read_vectors(config, encoder)
+    logger.info(
+        "%s has vectors for %d of %d tokens (%.1f %%)%s",
+        options.vectors,
+        len(ids),
+        encoder.vocab_size,
+        100 * len(ids) / encoder.vocab_size,
+        ", beside the trained ones" if is_packaged else "",
+    )
+    for member in module.members:
+        assert member.embedding is not None
+        if is_packaged:
+            member.embedding.set_pretrained(ids, vectors)
+        else:
+            member.embedding.copy_vectors(ids, vectors, freeze=options.freeze)
+
+
+def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+    """The tokens that a file of `model.embedding.vectors` has, and their vectors.
+
+    Raises:
+        UserError: the file cannot be read, has malformed lines, or vectors of another size.
+    """
+    options = config.model.embedding
     path = Path(str(options.vectors))
     drop = config.data.on_bad_row is OnBadRow.drop
     found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
@@ -131,13 +167,4 @@ def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
         )
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    logger.info(
-        "%s has vectors for %d of %d tokens (%.1f %%)",
-        path,
-        len(found.ids),
-        encoder.vocab_size,
-        100 * len(found.ids) / encoder.vocab_size,
-    )
-    for member in module.members:
-        assert member.embedding is not None
-        member.embedding.copy_vectors(found.ids, found.vectors, freeze=options.freeze)
+    return found.ids, found.vectors

@@ -1,7 +1,6 @@
 """A training run: from a typed config to a run folder."""
 
 import errno
-import json
 import logging
 import os
 import shlex
@@ -22,6 +21,7 @@ from attnlstm.config_checks import config_to_dict
 from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.budget import (
@@ -33,8 +33,10 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
+from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
+from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import Encoded, build_data, build_module, encode
@@ -42,6 +44,7 @@ from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
     build_trainer,
+    check_monitors,
     find_best_checkpoint,
     keeps_checkpoints,
     limit_threads,
@@ -65,7 +68,7 @@ class TrainingResult(NamedTuple):
     """What a run leaves behind, for notebooks and tests.
 
     metrics: on the test split, such as "test/accuracy": of the best checkpoint, or of the last
-        weights where none was written.
+        weights where none was written. NaN where there is none.
     checkpoint: the best checkpoint's path, or None.
     """
 
@@ -107,9 +110,9 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         validation=config.validation,
         num_folds=config.num_folds,
     )
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
-    kind = "texts" if is_text(config.data) else "series"
-    logger.info("%s: %s %s, %d classes", config.data.name, sizes, kind, len(rows.label_names))
+    for line in describe_rows(rows, config.data):
+        logger.info("%s", line)
+    check_monitors(config, rows.parts["validation" if rows.folds is None else "train"].targets)
     encoded = encode(config, rows)
     config = settle(config, measure(config, rows, encoded))
     config = plan(config, rows, encoded)
@@ -125,16 +128,17 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         fit(trainer, module, data, stopped)
         logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
         best = find_best_checkpoint(trainer)
+        calibration = calibrate_validated(config, run_dir, module, data, best)
         if wants_refit(config, rows):
             module, data = refit(config, run_dir, rows, best, trainer.global_step, resumes)
+            hand_on_calibration(trainer, best, calibration)
 
         ckpt_path = None if best is None else str(best)
         trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
         if trainer.is_global_zero:
-            with replacing(run_dir / "metrics.json") as partial:
-                partial.write_text(json.dumps(metrics, indent=2) + "\n")
+            write_metrics(run_dir / "metrics.json", metrics)
     if trainer.is_global_zero:
         print_metrics(f"{config.data.name}, test split", metrics)
         if best is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
 )
@@ -18,10 +18,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import CheckpointConfig, LoggerConfig, TrainConfig
+from attnlstm.config import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.errors import UserError
-from attnlstm.training.callbacks import ProgressBar, ValidationFigures
+from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
+from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 from attnlstm.training.whole_files import WholeFileCheckpointIO
@@ -61,9 +63,7 @@ def build_refit_trainer(
     Raises:
         UserError: as `build_trainer`.
     """
-    callbacks: list[Callback] = [LearningRateMonitor()]
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(ProgressBar())
+    callbacks: list[Callback] = [LearningRateMonitor(), *build_progress(config, "refit: ", False)]
     if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
         path = run_dir / "checkpoints" / "refit.ckpt"
         callbacks.insert(0, build_newest_checkpoint(config.callbacks.checkpoint, path))
@@ -71,6 +71,37 @@ def build_refit_trainer(
     loggers = _build_local_loggers(run_dir / "refit", run_dir / "tensorboard" / "refit", progress)
     # Apart from the fit's: Lightning looks there for checkpoints of a requeued job.
     return _build_trainer(config, run_dir / "refit", loggers, callbacks, False)
+
+
+def build_calibration_trainer(
+    config: TrainConfig, run_dir: Path, collector: Callback
+) -> lightning.Trainer:
+    """The Trainer of one more validation, which is for `collector` alone: it logs nothing.
+
+    Raises:
+        UserError: as `build_trainer`.
+    """
+    return _build_trainer(config, run_dir, [], [collector], enable_checkpointing=False)
+
+
+def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
+    """Refuse to watch an AUROC that is none: it takes validation rows of two classes.
+
+    Raises:
+        UserError: it names the key that watches it.
+    """
+    callbacks = config.callbacks
+    watched = {
+        "callbacks.checkpoint": callbacks.checkpoint and callbacks.checkpoint.monitor,
+        "callbacks.early_stopping": callbacks.early_stopping and callbacks.early_stopping.monitor,
+        "scheduler": config.scheduler.get("monitor"),
+    }
+    keys = [f"{key}.monitor=val/auroc" for key, name in watched.items() if name == "val/auroc"]
+    if keys and len(np.unique(validation_targets)) < 2:
+        raise UserError(
+            f"{', '.join(keys)}: there is no AUROC, as the validation rows are all of one class; "
+            "watch val/loss, or give more validation rows"
+        )
 
 
 def _build_trainer(
@@ -83,7 +114,11 @@ def _build_trainer(
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and changes nothing but for code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    options = asdict(config.trainer) | {"enable_checkpointing": enable_checkpointing}
+    options = asdict(config.trainer) | {
+        "enable_checkpointing": enable_checkpointing,
+        # otherwise Lightning would bring a bar of its own
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+    }
     try:
         return lightning.Trainer(
             **options,
@@ -152,8 +187,7 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
     logs = not config.trainer.fast_dev_run
     if logs:
         callbacks.append(LearningRateMonitor())
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(ProgressBar())
+    callbacks += build_progress(config)
     checkpoint = config.callbacks.checkpoint
     if checkpoint is not None and keeps_checkpoints(config):
         callbacks.append(build_best_checkpoint(checkpoint, run_dir / "checkpoints"))
@@ -161,14 +195,34 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
             path = run_dir / "checkpoints" / "last.ckpt"
             callbacks.insert(0, build_newest_checkpoint(checkpoint, path))
     if config.callbacks.early_stopping is not None:
+        options = config_to_dict(config.callbacks.early_stopping)
+        # With trainer.limit_val_batches an AUROC may be NaN, which is no reason to stop at once.
+        check_finite = options["monitor"] != "val/auroc"
         callbacks.append(
-            EarlyStopping(**config_to_dict(config.callbacks.early_stopping), strict=False)
+            EarlyStoppingPastPlateau(**options, check_finite=check_finite, strict=False)
         )
     if logs and config.callbacks.figures is not None:
         callbacks.append(
             ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
         )
     return callbacks
+
+
+def build_progress(config: TrainConfig, title: str = "", validates: bool = True) -> list[Callback]:
+    """A progress bar in a terminal, lines elsewhere; what says the best epoch in any case."""
+    checkpoint = config.callbacks.checkpoint
+    monitor = "val/loss" if checkpoint is None else checkpoint.monitor
+    if not monitor.startswith("val/"):
+        monitor = "val/loss"
+    is_wanted, shows_bar = config.trainer.enable_progress_bar is not False, has_terminal()
+    log = EpochLog(
+        monitor,
+        lower_is_better=monitor.removeprefix("val/") in LOWER_IS_BETTER,
+        writes_lines=is_wanted and not shows_bar,
+        validates=validates and config.trainer.limit_val_batches != 0,
+        title=title,
+    )
+    return [ProgressBar(), log] if is_wanted and shows_bar else [log]
 
 
 def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:

@@ -1,0 +1,89 @@
+"""What was read, in a few lines for the log."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attnlstm.config import DataConfig
+from attnlstm.data.encoding import is_text
+from attnlstm.data.splits import LabelledParts
+from attnlstm.printing import shorten
+
+WIDTH = 100  # of a line
+NAME_CHARACTERS = 24
+
+
+def describe_rows(rows: LabelledParts, config: DataConfig) -> list[str]:
+    """Lines about the parts: their sizes, the columns, the lengths and the classes.
+
+    Args:
+        rows: as `split_sources` gives them, of texts or of series.
+        config: where they come from.
+    """
+    kind = "texts" if is_text(config) else "series"
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
+    lines = [f"{config.name}: {sizes} {kind}, {len(rows.label_names)} classes"]
+    first, part = next(iter(rows.parts.items()))
+    source = part.pieces[0][0]
+    if source.columns_used:
+        used = [f"{role} {_quote(name)}" for role, name in source.columns_used.items()]
+        lines.append(list_within(f"columns of {_name(source.name)}: ", used))
+    if source.channel_names is not None:
+        lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
+    for name in rows.parts:
+        if name in rows.lengths:
+            lengths = _describe_lengths(rows.lengths[name], rows.num_channels)
+            lines.append(f"{name}: {kind} of {lengths}")
+    return lines + _describe_classes(first, part.targets, rows.label_names)
+
+
+def list_within(beginning: str, items: Sequence[str]) -> str:
+    """A line with all items, or with the first of them that fit and the number of the others."""
+    line, rest = beginning, len(items)
+    for number, item in enumerate(items):
+        longer = line + ", " * (number > 0) + item
+        rest = len(items) - number - 1
+        note = f" and {rest:,} more" * (rest > 0)
+        if number > 0 and len(longer + note) > WIDTH:
+            return f"{line} and {rest + 1:,} more"
+        line = longer
+    return line
+
+
+def _describe_lengths(lengths: np.ndarray, num_channels: int) -> str:
+    """Such as "7 to 26 steps (median 15), 12 channels"."""
+    unit = "step" if num_channels else "character"
+    quantiles = np.quantile(lengths, [0, 0.5, 1])
+    shortest, median, longest = map(round, quantiles.tolist())
+    if shortest == longest:
+        text = _count(longest, unit)
+    else:
+        text = f"{shortest:,} to {_count(longest, unit)} (median {median:,})"
+    return f"{text}, {_count(num_channels, 'channel')}" if num_channels else text
+
+
+def _describe_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
+    """The rows of each class of a part; of many classes the largest and the smallest."""
+    counts = np.bincount(targets, minlength=len(label_names))
+    named = [f"{_name(name)}: {count:,}" for name, count in zip(label_names, counts, strict=True)]
+    beginning = f"{part} rows of each class: "
+    if len(beginning + ", ".join(named)) <= WIDTH:
+        return [beginning + ", ".join(named)]
+    largest_first = [named[number] for number in np.argsort(-counts, kind="stable")]
+    return [
+        list_within(f"largest classes of {part}: ", largest_first),
+        list_within("smallest: ", largest_first[::-1]),
+    ]
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'s' * (number != 1)}"
+
+
+def _name(text: str) -> str:
+    """A name from a file, shortened, on one line."""
+    return " ".join(shorten(text, NAME_CHARACTERS).split())
+
+
+def _quote(name: str) -> str:
+    return repr(shorten(name, NAME_CHARACTERS))

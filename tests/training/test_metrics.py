@@ -1,0 +1,82 @@
+"""The metrics where classes have no rows."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from attnlstm.training.metrics import MacroAUROC, classification_metrics
+
+
+def scores(targets: list[int], num_classes: int) -> tuple[Tensor, Tensor]:
+    """Probabilities `[row, class]` that favour the targets a little, and the targets."""
+    torch.manual_seed(0)
+    labels = torch.tensor(targets)
+    logits = torch.randn(len(targets), num_classes) + torch.eye(num_classes)[labels]
+    return logits.softmax(dim=1), labels
+
+
+def reference(probabilities: Tensor, targets: Tensor, classes: list[int]) -> float:
+    rounded = probabilities.round(decimals=5).numpy()
+    return float(np.mean([roc_auc_score(targets == c, rounded[:, c]) for c in classes]))
+
+
+def test_auroc_is_scikit_learns_one_vs_rest() -> None:
+    probabilities, targets = scores([0, 1, 2, 0, 1, 2, 2, 0, 1, 1], 3)
+    expected = roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
+    assert MacroAUROC(3)(probabilities, targets).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_classes_without_a_row_are_left_out_of_auroc_without_a_warning() -> None:
+    probabilities, targets = scores([0, 3, 3, 0, 5, 0, 3, 3, 5], 7)
+    auroc = MacroAUROC(7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = auroc(probabilities, targets).item()
+    assert value == pytest.approx(reference(probabilities, targets, [0, 3, 5]), abs=1e-6)
+    told = auroc.describe_left_out(list("abcdefg"))
+    assert told == "auroc leaves out 4 classes without a row: 'b', 'c', 'e', 'g'"
+
+
+def test_a_perfect_ranking_of_the_classes_that_are_there_is_1() -> None:
+    auroc = MacroAUROC(3)
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]])
+    assert auroc(probabilities, torch.tensor([0, 1, 0])) == 1.0
+    assert auroc.describe_left_out(list("abc")) == "auroc leaves out 1 class without a row: 'c'"
+
+
+def test_all_classes_are_there() -> None:
+    auroc = MacroAUROC(2)
+    assert auroc.describe_left_out(["a", "b"]) is None  # before there is anything
+    auroc(torch.tensor([[0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))
+    assert auroc.describe_left_out(["a", "b"]) is None
+
+
+def test_a_single_class_has_no_auroc() -> None:
+    metrics = classification_metrics(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = metrics(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]]), torch.tensor([1, 1]))
+    assert values["auroc"].isnan()
+    assert values["accuracy"] == 0.5
+    auroc = metrics["auroc"]
+    assert isinstance(auroc, MacroAUROC)
+    told = auroc.describe_left_out(["a", "b", "c"])
+    assert told == "there is no auroc: all rows are of class 'b'"
+
+
+def test_two_processes_share_their_classes() -> None:
+    """Each has rows of one class only, and their numbers of rows differ."""
+    probabilities, targets = scores([0, 0, 0, 2, 2], 4)
+    ours, theirs = (MacroAUROC(4) for _ in range(2))
+    ours.update(probabilities[:3], targets[:3])
+    theirs.update(probabilities[3:], targets[3:])
+    other = {torch.float32: theirs.preds, torch.int64: theirs.target}
+    ours.distributed_available_fn = lambda: True
+    ours.dist_sync_fn = lambda state, group: [state, torch.cat(other[state.dtype])]
+    expected = reference(probabilities, targets, [0, 2])
+    assert ours.compute().item() == pytest.approx(expected, abs=1e-6)
+    assert ours.class_counts == [3, 0, 2, 0]
