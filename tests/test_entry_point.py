@@ -241,7 +241,7 @@ def test_help_shows_commands_groups_and_keys(train: Run, tmp_path: Path) -> None
     assert (result.returncode, result.stderr) == (0, "")
     assert "python train.py -m seed=0,1,2,3,4" in result.stdout
     assert "model/pooling: hn_query, last_state, learned_query, max, mean" in result.stdout
-    assert "hidden_size: 128" in result.stdout
+    assert "hidden_size: 64" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 

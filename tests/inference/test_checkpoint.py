@@ -281,10 +281,24 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 
 
-def as_version_1(loaded: dict[str, Any]) -> None:
+def as_version_2(loaded: dict[str, Any]) -> None:
     """What checkpoints looked like before there were calibrations."""
-    loaded[FORMAT_KEY] = 1
+    loaded[FORMAT_KEY] = 2
     del loaded["calibration"]
+
+
+def as_version_1(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like before there were stems and several poolings."""
+    as_version_2(loaded)
+    loaded[FORMAT_KEY] = 1
+    config = loaded["hyper_parameters"]["config"]
+    (name,) = config["model"]["pooling"]
+    is_scaled = config["model"].pop("scaled_attention")
+    config["model"]["pooling"] = {"name": name, "scaled": is_scaled if name == "hn_query" else None}
+    for key in ("stem", "skip_pooling", "ngrams"):
+        del config["model"][key]
+    for key in ("budget", "validation", "num_folds"):
+        del config[key]
 
 
 def as_version_0(loaded: dict[str, Any]) -> None:
@@ -311,11 +325,12 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
     assert old.module.label_names == new.label_names
 
 
+@pytest.mark.parametrize("as_before", [as_version_1, as_version_2])
 def test_checkpoints_of_before_calibrations_say_what_they_said(
-    small_checkpoint: Path, tmp_path: Path
+    small_checkpoint: Path, tmp_path: Path, as_before: Callable
 ) -> None:
     path = tmp_path / "old.ckpt"
-    path.write_bytes(changed(small_checkpoint, as_version_1))
+    path.write_bytes(changed(small_checkpoint, as_before))
     old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
     assert new.temperature != 1
     assert (old.calibration, old.temperature, old.module.temperature) == (None, 1, 1)
@@ -327,6 +342,33 @@ def test_checkpoints_of_before_calibrations_say_what_they_said(
         calibrated = new.module.eval()(inputs, lengths).logits
     assert torch.equal(found, expected)
     torch.testing.assert_close(calibrated, expected / new.temperature)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected", "is_scaled"),
+    [
+        ({"name": "hn_query", "scaled": True}, ["hn_query"], True),
+        ({"name": "hn_query", "scaled": False}, ["hn_query"], False),
+        ({"name": "hn_query"}, ["hn_query"], False),
+        ({"name": "mean", "scaled": None}, ["mean"], False),
+    ],
+)
+def test_the_one_pooling_of_older_files_becomes_a_list(
+    small_checkpoint: Path,
+    tmp_path: Path,
+    pooling: dict[str, Any],
+    expected: list[str],
+    is_scaled: bool,
+) -> None:
+    def with_pooling(loaded: dict[str, Any]) -> None:
+        as_version_1(loaded)
+        loaded["hyper_parameters"]["config"]["model"]["pooling"] = pooling
+
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, with_pooling))
+    model = load_checkpoint(path).config.model
+    assert (model.pooling, model.scaled_attention) == (expected, is_scaled)
+    assert (model.stem.name, model.skip_pooling, model.ngrams) == ("none", [], None)
 
 
 def test_an_old_file_that_is_calibrated_gets_the_present_version(

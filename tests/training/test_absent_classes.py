@@ -79,7 +79,11 @@ def test_without_an_auroc_it_is_null_and_a_dash(
     "override",
     [
         ["callbacks.checkpoint.monitor=val/auroc", "callbacks.checkpoint.mode=max"],
-        ["callbacks.early_stopping.monitor=val/auroc", "callbacks.early_stopping.mode=max"],
+        [
+            "callbacks=early_stopping",
+            "callbacks.early_stopping.monitor=val/auroc",
+            "callbacks.early_stopping.mode=max",
+        ],
         ["scheduler=plateau", "scheduler.monitor=val/auroc", "scheduler.mode=max"],
     ],
 )
@@ -104,6 +108,7 @@ def test_early_stopping_is_patient_where_few_validation_batches_have_one_class(
         tmp_path / "run",
         *options,
         f"data.validation={validation}",
+        "callbacks=early_stopping",
         "callbacks.early_stopping.monitor=val/auroc",
         "callbacks.early_stopping.mode=max",
         "callbacks.early_stopping.patience=3",

@@ -96,6 +96,7 @@ def test_early_stopping_and_checkpoint_follow_any_metric(
         tmp_path,
         "trainer.max_epochs=10",
         "optimizer.lr=0.0",  # nothing improves
+        "callbacks=early_stopping",
         "callbacks.early_stopping.monitor=val/macro_f1",
         "callbacks.early_stopping.mode=max",
         "callbacks.early_stopping.patience=2",
@@ -239,20 +240,23 @@ def test_trainer_and_optimizer_options_work_with_the_defaults(
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("overrides", "message"),
     [
-        ("callbacks.checkpoint.monitor=val/accuracy", "set callbacks.checkpoint.mode=max"),
-        ("callbacks.early_stopping.mode=max", "set callbacks.early_stopping.mode=min"),
-        ("trainer.accelerator=gpu", "trainer: "),
+        (["callbacks.checkpoint.monitor=val/accuracy"], "set callbacks.checkpoint.mode=max"),
+        (
+            ["callbacks=early_stopping", "callbacks.early_stopping.mode=max"],
+            "set callbacks.early_stopping.mode=min",
+        ),
+        (["trainer.accelerator=gpu"], "trainer: "),
     ],
 )
 def test_what_cannot_be_is_refused(
-    run_train: Callable, tmp_path: Path, override: str, message: str
+    run_train: Callable, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    if override == "trainer.accelerator=gpu" and torch.cuda.is_available():
+    if overrides == ["trainer.accelerator=gpu"] and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match=message):
-        run_train(tmp_path, override)
+        run_train(tmp_path, *overrides)
 
 
 def test_without_checkpoints_the_last_weights_are_tested(

@@ -127,7 +127,7 @@ class Predictor:
         """The probabilities [class] and the attention [time] of each row."""
         lengths = [len(row) for row in steps]
         inputs = self._device.to_device(pad(steps))
-        logits, attention = self._classifier(inputs, torch.tensor(lengths))
+        logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
         probabilities = calibrated_probabilities(logits, self._temperature).numpy()
         if attention is None:
             return [(row, None) for row in probabilities]

@@ -66,11 +66,11 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
 
 
 def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
-    """The configuration with as many epochs of `batches` as take about `num_steps`.
+    """The configuration with as many epochs of `batches` as take about `num_steps` steps.
 
     There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer.
     """
-    epochs = max(1, math.ceil(num_steps / batches))
+    epochs = max(1, math.ceil(num_steps / count_steps(config, batches)))
     every = max(1, epochs // VALIDATIONS)
     epochs = math.ceil(epochs / every) * every  # so that the last one is validated
     trainer = replace(config.trainer, max_epochs=epochs, check_val_every_n_epoch=every)
@@ -81,6 +81,17 @@ def is_left_to_the_data(config: TrainConfig) -> bool:
     """Whether the length of the run is; Lightning's own limits come first."""
     trainer = config.trainer
     return trainer.max_epochs is None and trainer.max_steps == -1
+
+
+def count_steps(config: TrainConfig, batches: int) -> int:
+    """Optimizer steps of an epoch of `batches`, of which `trainer` may use a part."""
+    trainer = config.trainer
+    limit = trainer.overfit_batches or trainer.limit_train_batches
+    if isinstance(limit, float):
+        batches = int(limit * batches)
+    elif limit is not None:
+        batches = min(limit, batches)
+    return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
 
 def choose_batch_size(size: Size) -> int:

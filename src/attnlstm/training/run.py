@@ -27,6 +27,7 @@ from attnlstm.tables import print_metrics
 from attnlstm.training.budget import (
     Size,
     choose_steps,
+    count_steps,
     describe_duration,
     is_left_to_the_data,
     settle,
@@ -171,7 +172,7 @@ def plan(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> TrainCon
         config = settle_epochs(config, len(sampler), steps)
     epochs = config.trainer.max_epochs
     if epochs is not None and epochs > 0:
-        steps = epochs * len(sampler)
+        steps = epochs * count_steps(config, len(sampler))
         logger.info(
             "training takes %d steps in %d epochs, about %s",
             steps,
@@ -354,7 +355,8 @@ def refit(
     rows = LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names)
     encoded = encode(config, rows)
     data = build_data(config, rows, encoded)
-    epochs = max(1, round(steps / len(data.sampler("train", shuffle=True))))
+    batches = len(data.sampler("train", shuffle=True))
+    epochs = max(1, round(steps / count_steps(config, batches)))
     logger.info(
         "refit on %d rows, training and validation, for %d epochs: about the %d steps after which "
         "validation was best",
