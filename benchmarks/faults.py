@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 SMALL = [
     *("model.lstm.hidden_size=16", "trainer.max_epochs=6", "trainer.accelerator=cpu"),
+    *("model/stem=none", "validation=holdout", "refit=true", "data.batch_size=16"),
     *("data.noise=0.1", "callbacks.figures=null", "trainer.enable_progress_bar=false"),
 ]
 """A run of a few seconds, with a refit."""

@@ -31,6 +31,7 @@ OVERRIDES = [
     "trainer.limit_train_batches=200",
     "trainer.limit_val_batches=20",
     "trainer.limit_test_batches=20",
+    "validation=holdout",
     "refit=false",
 ]
 

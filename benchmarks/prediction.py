@@ -29,6 +29,7 @@ TRAINING = [
     "experiment=bbc_news",
     f"data.max_length={TOKENS}",
     "trainer.max_epochs=1",
+    "validation=holdout",
     "refit=false",
 ]
 

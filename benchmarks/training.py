@@ -44,9 +44,12 @@ from attnlstm.config_checks import config_to_dict
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.tables import print_table
+from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
-from attnlstm.training.run import StoppedFit, fit, prepare
+from attnlstm.training.preparation import build_data, build_module, encode
+from attnlstm.training.run import StoppedFit, fit
+from attnlstm.training.run import measure as measure_data
 from attnlstm.training.trainer import (
     Progress,
     build_trainer,
@@ -64,6 +67,12 @@ SETS = {
     "bbc_news": ["data=bbc_news"],
 }
 """What the runs of `python train.py` are called with."""
+
+PLAIN = [
+    *("model/stem=none", "model.pooling=[hn_query]", "model.skip_pooling=[]", "model.ngrams=null"),
+    *("validation=holdout", "data.batch_size=16", "trainer.max_epochs=30"),
+]
+"""What the classifier that one writes first has and does."""
 
 PARTS = ("data", "forward", "backward", "optimizer", "framework")
 
@@ -98,7 +107,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     silence_known_warnings()
     # Equally many epochs for both: none is left out, and none is trained anew.
-    overrides = ["callbacks.early_stopping=null", "refit=false"]
+    overrides = ["callbacks.early_stopping=null", "refit=false", *PLAIN]
     if options.epochs is not None:
         overrides.append(f"trainer.max_epochs={options.epochs}")
     if options.threads is not None:
@@ -121,7 +130,9 @@ def measure(config: TrainConfig) -> dict[str, Any]:
     """The epochs but the first and the test accuracy of both, trained by turns."""
     limit_threads(config.num_threads)
     rows = split_sources(open_sources(config.data), config.data, config.seed)
-    module, data = prepare(config, rows)
+    encoded = encode(config, rows)
+    config = settle(config, measure_data(config, rows, encoded))
+    module, data = build_module(config, rows, encoded), build_data(config, rows, encoded)
     plain = PlainTraining(config, module, data)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(config, Path(folder), Progress())

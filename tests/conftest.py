@@ -22,6 +22,10 @@ SMALL = [
     "model.lstm.hidden_size=8",
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
+    "model/stem=none",
+    "model.pooling=[hn_query]",
+    "data.batch_size=16",
+    "validation=holdout",
     "refit=false",
 ]
 """Overrides that make the main job a matter of a second."""

@@ -30,6 +30,9 @@ from attnlstm.config import (
     MLFlowConfig,
     PoolingName,
     PredictConfig,
+    SkipPoolingName,
+    StemConfig,
+    StemName,
     TrainConfig,
     TrainerConfig,
     Truncation,
@@ -84,7 +87,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 def test_every_file_opens_with_the_command_that_uses_it(path: Path) -> None:
     lines = path.read_text().splitlines()
     # Hydra reads its header from the first lines only.
-    command = lines[1] if lines[0] == "# @package _global_" else lines[0]
+    command = lines[1] if lines[0].startswith("# @package ") else lines[0]
     assert re.match(r"# python (train|evaluate|predict)\.py", command)
     group, choice = path.parent.relative_to(CONF), path.stem
     if group.parts and group.parts[0] != "hydra" and choice != "default":
@@ -108,12 +111,17 @@ def test_choices_have_their_effect() -> None:
     config = compose("experiment=basic_motions", "trainer=cpu", "model/pooling=mean")
     assert config.data.name == "BasicMotions"
     assert (config.trainer.accelerator, config.trainer.max_epochs) == ("cpu", 80)
-    assert config.model.pooling.name == PoolingName.mean
-    assert config.model.pooling.scaled is None
-    assert compose().model.pooling.scaled is True
+    assert config.model.pooling == [PoolingName.mean]
+    assert compose().model.pooling == [PoolingName.hn_query, PoolingName.max]
+    assert compose("model.pooling=max").model.pooling == PoolingName.max
+    assert compose("model.pooling=[mean,last_state]").model.pooling == ["mean", "last_state"]
+    assert compose("model/stem=conv").model.stem.name == StemName.conv
+    assert compose("model/stem=none").model.stem == StemConfig()
     loggers = compose("logger=[wandb,mlflow]").logger
     assert None not in (loggers.wandb, loggers.mlflow)
-    assert compose("callbacks.early_stopping=null").callbacks.early_stopping is None
+    assert compose().callbacks.early_stopping is None
+    assert compose("callbacks=early_stopping").callbacks.early_stopping is not None
+    assert compose("callbacks=early_stopping").callbacks.figures == compose().callbacks.figures
     assert compose("optimizer=sgd").optimizer["name"] == "SGD"
     assert compose("optimizer=sgd", "experiment=basic_motions").optimizer["name"] == "SGD"
 
@@ -140,7 +148,7 @@ def test_optimizer_takes_keys_that_its_file_leaves_out() -> None:
             "betas": [0.8, 0.9],
         }
     section = compose("optimizer={name: SGD, momentum: 0.5}").optimizer
-    assert section == {"name": "SGD", "lr": 0.003, "weight_decay": 0.01, "momentum": 0.5}
+    assert section == {"name": "SGD", "lr": 0.002, "weight_decay": 0.01, "momentum": 0.5}
     assert "weight_decay" not in compose("~optimizer.weight_decay").optimizer
 
 
@@ -252,7 +260,20 @@ def test_mistakes_in_a_file_are_told_too(
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
         ("model.embedding.vectors=a.txt", "model.embedding.vectors are for texts: choose data="),
-        ("model.pooling.name=mean", "choose model/pooling=mean"),
+        ("model.pooling.name=mean", r"unknown key model\.pooling\.name: did you mean model\.pooling\?"),
+        ("model.pooling=[]", "pools nothing: name one, such as"),
+        ("model.pooling=[mean,max,mean]", r"model\.pooling=\[mean,max,mean\] names one twice"),
+        ("model.pooling=[mean,men]", r"model\.pooling=.*did you mean mean"),
+        ("model.pooling=men", "model.pooling=men: expected .*did you mean mean"),
+        ("model.skip_pooling=[last_state]", "model.skip_pooling=.*expected"),
+        ("+model.ngrams={num_buckets: 8}", "model.ngrams are of texts: set model.ngrams=null"),
+        ("model.stem.stride=0", "out of range"),
+        ("model/stem=incepton", "did you mean inception"),
+        ("validation=fold", "did you mean folds"),
+        ("num_folds=1", r"num_folds=1 is out of range: it must lie in \[2, 20\]"),
+        ("refit=maybe", "refit=maybe: did you mean"),
+        ("budget.steps=0", "budget.steps=0 is out of range"),
+        ("budget.minutes=0", "budget.minutes=0.* is out of range"),
         ("seed=0,1", "sweep, with -m"),
         ("seed", "cannot read .*seed': write key=value"),
         ("a[=3", "cannot read"),
@@ -365,13 +386,14 @@ def test_every_key_is_found_when_a_letter_is_missing(key: str) -> None:
     misspelt = key[:-2] + key[-1]
     with pytest.raises(UserError) as caught:
         config_from_dict(nested(misspelt, None), TrainConfig)
-    assert str(caught.value) == f"unknown key {misspelt}: did you mean {key}?"
+    found = "model.lstm" if key == "model.stem" else key  # a letter from "stm", the one as the other
+    assert str(caught.value) == f"unknown key {misspelt}: did you mean {found}?"
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_refuses_what_is_not_its_type(key: str) -> None:
     takes_a_dict = is_dataclass(SETTINGS[key].hint) or type(None) in get_args(SETTINGS[key].hint)
-    wrong = [0] if takes_a_dict or key in ("optimizer", "scheduler") else {"a": 0}
+    wrong = [[0]] if takes_a_dict or key in ("optimizer", "scheduler") else {"a": 0}
     with pytest.raises(UserError, match=f"{re.escape(key)}(=|\\.a)"):
         config_from_dict(nested(key, wrong), TrainConfig)
 
@@ -471,6 +493,7 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     from attnlstm.nn.backends import BACKENDS
     from attnlstm.nn.cell import ACTIVATIONS
     from attnlstm.nn.pooling import POOLINGS
+    from attnlstm.nn.stem import STEMS
 
     assert set(ACCELERATORS) == {"auto", "gpu", *AcceleratorRegistry.available_accelerators()}
     assert set(STRATEGIES) == {"auto", *StrategyRegistry.available_strategies()}
@@ -479,6 +502,8 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     assert set(Backend) == {"auto", *BACKENDS}
     assert set(Activation) == set(ACTIVATIONS)
     assert set(PoolingName) == set(POOLINGS)
+    assert set(SkipPoolingName) <= set(POOLINGS)
+    assert set(StemName) == {"none", *STEMS}
     assert set(DataSource) == set(SOURCES)
     assert {source for sources in DATA_OPTIONS.values() for source in sources} <= set(SOURCES)
     assert set(DATA_OPTIONS) <= {field.name for field in fields(DataConfig)}

@@ -98,6 +98,8 @@ def unknown_key(key: str, known: Iterable[str]) -> UserError:
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
     if siblings and SequenceMatcher(None, name, meant.rpartition(".")[2]).ratio() < 0.6:
         meant = nearest(key, siblings)  # nothing is similar: stay in the section that was named
+    elif not siblings and parent in known:
+        meant = parent  # which has a value, and no keys
     return UserError(f"unknown key {key}: did you mean {meant}?")
 
 
@@ -247,8 +249,8 @@ def _convert(value: Any, hint: Any) -> Any:
         if isinstance(value, str) and value in _members(option):
             return option[value]
     for option in options:
-        if get_origin(option) is list and isinstance(value, list):
-            return [_convert(item, get_args(option)[0]) for item in value]
+        if isinstance(value, list) and get_origin(option) is list and _members(*get_args(option)):
+            return [_convert(item, *get_args(option)) for item in value]
     if isinstance(value, int | float) and not isinstance(value, bool) and int not in options:
         if float in options:
             return float(value)

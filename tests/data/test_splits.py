@@ -115,7 +115,7 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
         ({"validation": other}, (80, 5, 20)),
         ({"validation": other, "test": counted(make_rows, {"a": 1}, "test.csv")}, (100, 5, 1)),
     ):
-        parts, label_names = split(train=train, **given_parts)
+        parts, label_names, _ = split(train=train, **given_parts)
         assert label_names == ["a", "b"]
         assert tuple(parts) == PARTS
         assert tuple(len(part) for part in parts.values()) == sizes
@@ -133,9 +133,9 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
 
 def test_the_fractions_are_those_of_the_configuration(make_rows):
     train = counted(make_rows, {"a": 50, "b": 50})
-    parts, _ = split(train=train, test_fraction=0.5, val_fraction=0.1)
+    parts = split(train=train, test_fraction=0.5, val_fraction=0.1).parts
     assert [len(parts[name]) for name in PARTS] == [45, 5, 50]
-    parts, _ = split(train=train, test_fraction=0.001)
+    parts = split(train=train, test_fraction=0.001).parts
     assert len(parts["test"]) == 1
 
 
@@ -161,7 +161,7 @@ def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_
         known = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=3))
         sources["test"] = make_rows(["x", "q", "r"][: len(known)], known)
     try:
-        parts, label_names = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
+        parts, label_names, _ = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
     except UserError:
         return  # too few rows of a class, or only one class
     carved = [name for name in PARTS if name not in sources or name == "train"]
@@ -175,7 +175,7 @@ def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_
 def test_a_class_of_one_row_stays_in_training_and_is_told(make_rows, caplog):
     for seed in range(5):
         caplog.clear()
-        parts, label_names = split(seed, train=counted(make_rows, {"a": 10, "rare": 1, "b": 10}))
+        parts, label_names, _ = split(seed, train=counted(make_rows, {"a": 10, "rare": 1, "b": 10}))
         where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
         assert where == ["train"]
         assert "takes no row of the rare class 'rare'" in caplog.text
@@ -184,7 +184,7 @@ def test_a_class_of_one_row_stays_in_training_and_is_told(make_rows, caplog):
 def test_a_rare_class_that_shares_a_text_stays_in_training(make_rows):
     texts = [*"abcdefghij", "b"]
     for seed in range(10):
-        parts, label_names = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
+        parts, label_names, _ = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
         assert label_names.index("rare") in parts["train"].targets
 
 
@@ -192,7 +192,7 @@ def test_training_rows_that_are_also_for_validation_are_left_out(make_rows, capl
     train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
     validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
     test = make_rows(["six"], ["a"])
-    parts, _ = split(train=train, validation=validation, test=test)
+    parts = split(train=train, validation=validation, test=test).parts
     assert values_of(parts["train"]) == ["three", "four"]
     assert values_of(parts["validation"]) == validation.values
     assert "2 rows of train.csv are left out, as validation.csv holds the same" in caplog.text
@@ -210,7 +210,7 @@ def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
 def test_test_rows_that_are_also_training_rows_are_told_and_kept(make_rows, caplog):
     train = counted(make_rows, {"a": 10, "b": 10})
     test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
-    parts, _ = split(train=train, test=test)
+    parts = split(train=train, test=test).parts
     assert values_of(parts["test"]) == test.values
     assert "2 of 3 test rows are also training rows" in caplog.text
     caplog.clear()
@@ -239,7 +239,7 @@ def test_bad_rows_can_be_dropped(make_rows, caplog):
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
-    parts, label_names = split(train=train, test=test, on_bad_row=OnBadRow.drop)
+    parts, label_names, _ = split(train=train, test=test, on_bad_row=OnBadRow.drop)
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]
@@ -275,7 +275,7 @@ def test_series_must_have_the_channels_of_the_training_series(make_rows):
 
 def test_a_trained_model_decides_the_classes(make_rows):
     test = make_rows(["x", "y"], ["b", "a"])
-    parts, label_names = split(test=test, label_names=["c", "b", "a"])
+    parts, label_names, _ = split(test=test, label_names=["c", "b", "a"])
     assert list(parts) == ["test"]
     assert label_names == ["c", "b", "a"]
     assert parts["test"].targets.tolist() == [1, 2]
@@ -285,8 +285,8 @@ def test_a_trained_model_decides_the_classes(make_rows):
 
 def test_a_trained_model_gets_the_carving_of_its_training(make_rows):
     train = counted(make_rows, {"a": 20, "b": 20, "c": 1})
-    first, label_names = split(3, train=train)
-    again, _ = split(3, train=train, label_names=label_names)
+    first, label_names, _ = split(3, train=train)
+    again = split(3, train=train, label_names=label_names).parts
     assert all(values_of(first[name]) == values_of(again[name]) for name in PARTS)
 
 

@@ -21,7 +21,7 @@ def test_company_and_padding_change_nothing(backend: str, pooling: str) -> None:
     classifier = SequenceClassifier(lstm, build_pooling(pooling, 8), num_classes=5, dropout=0.5)
     classifier.eval()
     inputs, lengths = torch.randn(4, 9, 3), torch.tensor([2, 7, 9, 1])
-    logits, attention = classifier(inputs, lengths)
+    logits, attention, _ = classifier(inputs, lengths)
     shuffled = torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(classifier(inputs[shuffled], lengths[shuffled])[0], logits[shuffled])
     for row, length in enumerate(lengths.tolist()):
@@ -41,7 +41,7 @@ def test_tokens_go_through_the_embedding(pooling: str) -> None:
     parts = (lstm, build_pooling(pooling, 8), 5, 0.5)
     classifier = SequenceClassifier(*parts, embedding=embedding).eval()
     tokens, lengths = torch.randint(1, 7, (4, 9)), torch.tensor([2, 7, 9, 1])
-    logits, attention = classifier(tokens, lengths)
+    logits, attention, _ = classifier(tokens, lengths)
     vectors = embedding.weight[tokens]  # [batch, time, input]
     without = SequenceClassifier(*parts).eval()
     without.head.load_state_dict(classifier.head.state_dict())

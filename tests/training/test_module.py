@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
 from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.inference.checkpoint import load_checkpoint
+from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (
     ClassificationModule,
     balanced_class_weights,
@@ -33,7 +35,11 @@ MODEL = {
         "variational_dropout": 0.3,
     },
     "lstm": {"hidden_size": 4, "backend": "auto"},
-    "pooling": {"name": "hn_query", "scaled": None},
+    "stem": {"name": "none"},
+    "pooling": ["hn_query"],
+    "scaled_attention": False,
+    "skip_pooling": [],
+    "ngrams": None,
     "dropout": 0.0,
     "ensemble_size": 1,
 }
@@ -143,10 +149,41 @@ def test_an_lstm_that_cannot_be_is_the_users_error() -> None:
 
 
 def test_pooling_options_reach_the_pooling() -> None:
-    model = MODEL | {"pooling": {"name": "hn_query", "scaled": True}}
+    model = MODEL | {"scaled_attention": True}
     classifier = build_classifier(model, series_encoder(3), num_classes=2)
     assert repr(classifier.pooling) == "HnQueryAttention(scaled=True)"
+    assert classifier.skip_pooling is None
     assert isinstance(classifier.head, nn.Linear)
+    model |= {"pooling": ["max", "hn_query"], "skip_pooling": ["mean"]}
+    classifier = build_classifier(model, series_encoder(3), num_classes=2)
+    assert [type(pooling) for pooling in classifier.pooling.poolings] == [
+        MaxPooling,
+        HnQueryAttention,
+    ]
+    assert isinstance(classifier.skip_pooling, MeanPooling)
+    assert classifier.head.in_features == 2 * 4 + 3  # two poolings of the LSTM, one of its inputs
+
+
+def test_stem_options_reach_the_stem() -> None:
+    stem = {"name": "conv", "stride": 4, "num_filters": 5, "bottleneck": None, "kernel_sizes": None}
+    classifier = build_classifier(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
+    assert isinstance(classifier.stem, ConvStem)
+    assert (classifier.stem.stride, classifier.stem.feature_size) == (4, 5)
+    assert classifier.lstm.input_size == 5
+
+
+@pytest.mark.parametrize(
+    ("stem", "message"),
+    [
+        ({"name": "conv", "bottleneck": 3}, "model.stem.bottleneck means nothing to model/stem=co"),
+        ({"name": "conv", "stride": 6}, "model.stem: stride should be a power of 2, got 6"),
+        ({"name": "inception", "kernel_sizes": [4]}, r"model.stem: kernel_sizes .* got \[4\]"),
+        ({"name": "inception", "num_filters": 32}, "model.stem: num_filters .* got 32"),
+    ],
+)
+def test_a_stem_that_cannot_be_is_the_users_error(stem: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_classifier(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
 
 
 def test_the_inputs_are_what_the_encoder_gives() -> None:

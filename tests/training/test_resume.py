@@ -20,7 +20,7 @@ from torch import Tensor
 from attnlstm.errors import UserError
 from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.module import ClassificationModule
-from attnlstm.training.run import prepare
+from attnlstm.training.preparation import build_data
 from attnlstm.training.whole_files import replacing
 from benchmarks.faults import differences
 
@@ -428,10 +428,13 @@ def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def remove(*arguments: Any) -> Any:
-        shutil.rmtree(tmp_path / "run")
-        return prepare(*arguments)
+        built = build_data(*arguments)
+        if calls.pop():
+            shutil.rmtree(tmp_path / "run")
+        return built
 
-    monkeypatch.setattr("attnlstm.training.run.prepare", remove)
+    calls = [True, False]  # the plan's data, the fit's
+    monkeypatch.setattr("attnlstm.training.run.build_data", remove)
     with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
