@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     *("model.lstm.hidden_size=16", "trainer.max_epochs=6", "trainer.accelerator=cpu"),
     *("data.noise=0.1", "callbacks.figures=null", "trainer.enable_progress_bar=false"),
+    "baseline=none",
 ]
 """A run of a few seconds, with a refit."""
 

@@ -23,6 +23,7 @@ SMALL = [
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "refit=false",
+    "baseline=none",
 ]
 """Overrides that make the main job a matter of a second."""
 

@@ -157,6 +157,13 @@ class ClassWeights(StrEnum):
     balanced = "balanced"
 
 
+class BaselineChoice(StrEnum):
+    """What a run is compared with: what suits the kind of its rows, or nothing."""
+
+    auto = "auto"
+    none = "none"
+
+
 class Mode(StrEnum):
     """Whether a lower or a higher value of the monitored metric is better."""
 
@@ -401,6 +408,7 @@ class TrainConfig:
 
     seed: int = within("[0, 4294967295]", 0)
     refit: bool = False
+    baseline: BaselineChoice = BaselineChoice.none
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -29,6 +29,33 @@ class ProgressBar(RichProgressBar):
         return {k: v for k, v in super().get_metrics(*args, **kwargs).items() if k != "v_num"}
 
 
+class TestPredictions(Callback):
+    """Keeps which class each test row is predicted to be.
+
+    classes: `[row]`, in the rows' own order; -1 for rows that are in no batch.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.classes = torch.full((num_rows,), -1)
+
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: dict[str, Any],
+        batch: SequenceBatch,
+        *_: Any,
+    ) -> None:
+        self.classes[batch.rows.cpu()] = outputs["logits"].argmax(dim=1).cpu()
+
+    def on_test_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Each process has predicted rows of its own."""
+        classes = trainer.strategy.reduce(self.classes.to(module.device), reduce_op="max")
+        self.classes = classes.cpu()
+
+
 class ValidationFigures(Callback):
     """Draws the validation's confusion matrix and the attention on some of its sequences.
 
