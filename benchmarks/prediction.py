@@ -30,6 +30,7 @@ TRAINING = [
     f"data.max_length={TOKENS}",
     "trainer.max_epochs=1",
     "refit=false",
+    "baseline=none",
 ]
 
 

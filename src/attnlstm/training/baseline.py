@@ -18,6 +18,9 @@ from attnlstm.data.splits import Part
 NOT_PREDICTED = -1
 """Stands in predictions for rows that were left out of the evaluation."""
 
+MOST_LOOKED_AT = 2**20
+"""Rows among which the choice is made, so that it takes little memory for itself."""
+
 ROWS_AT_ONCE = 256
 """Rows that are predicted together."""
 
@@ -171,18 +174,15 @@ class _Classifier(ABC):
     def fit(self, part: Part) -> None:
         """Fit on the rows of a part, or on as many as the limits allow."""
         self._survey(part)
-        targets = part.targets
-        costs = self._costs(part)
-        rows = choose_rows(targets, costs, self.most_rows, self.most_fitted_cost, self.seed)
+        rows = self._choose(part, self.most_rows, self.most_fitted_cost)
         if len(rows) < len(part):
             self.notes.append(f"fitted on {len(rows):,} of {len(part):,} training rows")
         inputs = [self._prepare(row.value) for row in part.select(rows)]
-        self._fit(inputs, targets[rows])
+        self._fit(inputs, part.targets[rows])
 
     def predict(self, part: Part) -> np.ndarray:
         """Class numbers [row]; `NOT_PREDICTED` for the rows beyond the limit."""
-        costs = self._costs(part)
-        rows = choose_rows(part.targets, costs, len(part), self.most_evaluated_cost, self.seed)
+        rows = self._choose(part, len(part), self.most_evaluated_cost)
         if len(rows) < len(part):
             self.notes.append(f"evaluated on {len(rows):,} of {len(part):,} rows")
         predictions = np.full(len(part), NOT_PREDICTED)
@@ -191,6 +191,14 @@ class _Classifier(ABC):
             portion = list(islice(inputs, ROWS_AT_ONCE))
             predictions[rows[start : start + ROWS_AT_ONCE]] = self._predict(portion)
         return predictions
+
+    def _choose(self, part: Part, most_rows: int, most_cost: float) -> np.ndarray:
+        rows = np.arange(len(part))
+        if len(rows) > MOST_LOOKED_AT:
+            generator = np.random.default_rng(self.seed)
+            rows = np.sort(generator.choice(rows, MOST_LOOKED_AT, replace=False))
+        part = part.select(rows)
+        return rows[choose_rows(part.targets, self._costs(part), most_rows, most_cost, self.seed)]
 
     @abstractmethod
     def _survey(self, part: Part) -> None:
@@ -226,7 +234,7 @@ class TextBaseline(_Classifier):
 
     def _costs(self, part: Part) -> np.ndarray:
         # Short rows cost too, and many classes make each row dearer.
-        characters = np.array([len(str(row.value)) for row in part]).clip(min=100)
+        characters = np.fromiter((len(str(row.value)) for row in part), int).clip(min=100)
         return characters * max(1, self.num_classes / 10)
 
     def _prepare(self, value: Any) -> str:
@@ -265,11 +273,12 @@ class SeriesBaseline(_Classifier):
     most_stretched_steps = 512  # of series that have to be stretched anyway
 
     def _survey(self, part: Part) -> None:
-        shapes = np.array([np.shape(row.value) for row in part])
-        shortest, longest = shapes[:, 0].min(), shapes[:, 0].max()
+        values = (row.value for row in part)
+        lengths = np.fromiter((len(value) for value in values if value is not None), int)
+        shortest, longest = lengths.min(), lengths.max()
         most = self.most_steps if shortest == longest else self.most_stretched_steps
         self.length = int(np.clip(longest, self.fewest_steps, most))
-        self.num_channels = int(shapes[0, 1])
+        self.num_channels = np.shape(next(iter(part)).value)[1]  # type: ignore[arg-type]
         self.is_stretched = False
 
     def _costs(self, part: Part) -> np.ndarray:
