@@ -56,6 +56,16 @@ class Part:
             pieces[same] = (source, rows[order], targets[order])
         return Part(tuple(pieces))
 
+    def select(self, chosen: np.ndarray) -> "Part":
+        """Some of the rows: their numbers within this part, [row] ascending."""
+        pieces, start = [], 0
+        for source, rows, targets in self.pieces:
+            first, last = np.searchsorted(chosen, (start, start + len(rows)))
+            here = chosen[first:last] - start
+            pieces.append((source, rows[here], targets[here]))
+            start += len(rows)
+        return Part(tuple(pieces))
+
     @property
     def targets(self) -> np.ndarray:
         """The class numbers, [row]."""
