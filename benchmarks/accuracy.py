@@ -66,7 +66,7 @@ def main() -> None:
 
 def configure(overrides: Sequence[str], seed: int) -> TrainConfig:
     """The configuration of `python train.py` with these overrides."""
-    return compose_config(CONF, "train", TrainConfig, [*overrides, f"seed={seed}"])
+    return compose_config(CONF, "train", TrainConfig, [*overrides, f"seed={seed}", "baseline=none"])
 
 
 def measure(overrides: Sequence[str], seed: int) -> float:

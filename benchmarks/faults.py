@@ -35,6 +35,7 @@ SMALL = [
     *("model.lstm.hidden_size=16", "trainer.max_epochs=6", "trainer.accelerator=cpu"),
     *("model/stem=none", "validation=holdout", "refit=true", "data.batch_size=16"),
     *("data.noise=0.1", "callbacks.figures=null", "trainer.enable_progress_bar=false"),
+    "baseline=none",
 ]
 """A run of a few seconds, with a refit."""
 

@@ -31,6 +31,7 @@ TRAINING = [
     "trainer.max_epochs=1",
     "validation=holdout",
     "refit=false",
+    "baseline=none",
 ]
 
 

@@ -107,7 +107,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     silence_known_warnings()
     # Equally many epochs for both: none is left out, and none is trained anew.
-    overrides = ["callbacks.early_stopping=null", "refit=false", *PLAIN]
+    overrides = ["callbacks.early_stopping=null", "refit=false", "baseline=none", *PLAIN]
     if options.epochs is not None:
         overrides.append(f"trainer.max_epochs={options.epochs}")
     if options.threads is not None:

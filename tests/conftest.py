@@ -27,6 +27,7 @@ SMALL = [
     "data.batch_size=16",
     "validation=holdout",
     "refit=false",
+    "baseline=none",
 ]
 """Overrides that make the main job a matter of a second."""
 

@@ -260,7 +260,10 @@ def test_mistakes_in_a_file_are_told_too(
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
         ("model.embedding.vectors=a.txt", "model.embedding.vectors are for texts: choose data="),
-        ("model.pooling.name=mean", r"unknown key model\.pooling\.name: did you mean model\.pooling\?"),
+        (
+            "model.pooling.name=mean",
+            r"unknown key model\.pooling\.name: did you mean model\.pooling\?",
+        ),
         ("model.pooling=[]", "pools nothing: name one, such as"),
         ("model.pooling=[mean,max,mean]", r"model\.pooling=\[mean,max,mean\] names one twice"),
         ("model.pooling=[mean,men]", r"model\.pooling=.*did you mean mean"),
@@ -386,7 +389,9 @@ def test_every_key_is_found_when_a_letter_is_missing(key: str) -> None:
     misspelt = key[:-2] + key[-1]
     with pytest.raises(UserError) as caught:
         config_from_dict(nested(misspelt, None), TrainConfig)
-    found = "model.lstm" if key == "model.stem" else key  # a letter from "stm", the one as the other
+    found = (
+        "model.lstm" if key == "model.stem" else key
+    )  # a letter from "stm", the one as the other
     assert str(caught.value) == f"unknown key {misspelt}: did you mean {found}?"
 
 

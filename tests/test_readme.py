@@ -19,7 +19,10 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
-QUICK = ["model.lstm.hidden_size=8", "trainer.max_epochs=1", "data.val_fraction=0.2"]
+QUICK = [
+    *("model.lstm.hidden_size=8", "trainer.max_epochs=1"),
+    *("data.val_fraction=0.2", "baseline=none"),
+]
 """What makes a training command a matter of a second; it comes last and so takes precedence."""
 
 

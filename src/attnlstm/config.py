@@ -180,6 +180,13 @@ class ClassWeights(StrEnum):
     balanced = "balanced"
 
 
+class BaselineChoice(StrEnum):
+    """What a run is compared with: what suits the kind of its rows, or nothing."""
+
+    auto = "auto"
+    none = "none"
+
+
 class Mode(StrEnum):
     """Whether a lower or a higher value of the monitored metric is better."""
 
@@ -454,6 +461,7 @@ class TrainConfig:
     validation: Validation = Validation.holdout
     num_folds: int = within("[2, 20]", 5)
     refit: bool | str = one_of(True, False, "auto", default=False)
+    baseline: BaselineChoice = BaselineChoice.none
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -15,7 +15,7 @@ from attnlstm.config_checks import config_from_dict, config_to_dict, show
 from attnlstm.errors import UserError
 
 CHANGEABLE = (
-    *("logger", "num_threads", "data.num_workers", "callbacks.figures"),
+    *("logger", "baseline", "num_threads", "data.num_workers", "callbacks.figures"),
     *(f"callbacks.checkpoint.every_n_{unit}" for unit in ("epochs", "train_steps", "minutes")),
     "callbacks.checkpoint.save_on_exception",
     *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),

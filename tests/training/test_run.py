@@ -209,7 +209,8 @@ def test_a_calibration_leaves_no_trace_in_the_curves(small_run: Path) -> None:
 def test_without_validation_rows_there_is_no_calibration(
     run_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = run_train(tmp_path, "trainer.limit_val_batches=0", "trainer.max_epochs=1")
+    monitor = "callbacks.checkpoint.monitor=train/loss"
+    result = run_train(tmp_path, "trainer.limit_val_batches=0", monitor)
     assert "not calibrated: no validation rows" in caplog.text
     assert load_checkpoint(result.checkpoint).calibration is None
 

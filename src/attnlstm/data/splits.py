@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +30,14 @@ class Part:
     """Some rows of one or more sources, and their class numbers.
 
     pieces: for each source its usable rows [row] in ascending order, and their classes [row].
+    lengths: [row], the steps of series or the characters of texts, as they were found when the rows
+        were checked; None for a sum of parts.
+    num_channels: of the series, found in the same way; 0 for texts.
     """
 
     pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]
+    lengths: np.ndarray | None = None
+    num_channels: int = 0
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows, _ in self.pieces)
@@ -50,6 +54,16 @@ class Part:
             targets = np.concatenate([pieces[same][2], targets])
             order = np.argsort(rows, kind="stable")
             pieces[same] = (source, rows[order], targets[order])
+        return Part(tuple(pieces))
+
+    def select(self, chosen: np.ndarray) -> "Part":
+        """Some of the rows: their numbers within this part, [row] ascending."""
+        pieces, start = [], 0
+        for source, rows, targets in self.pieces:
+            first, last = np.searchsorted(chosen, (start, start + len(rows)))
+            here = chosen[first:last] - start
+            pieces.append((source, rows[here], targets[here]))
+            start += len(rows)
         return Part(tuple(pieces))
 
     @property
@@ -91,15 +105,11 @@ class LabelledParts(NamedTuple):
     parts: "train", "validation" and "test", or fewer.
     label_names: in the classes' order.
     folds: `[row]`, the fold of each row of "train", from 0; None without folds.
-    lengths: [row] of each part, the steps of series and the characters of texts; for the log only.
-    num_channels: of the series; 0 for texts.
     """
 
     parts: dict[str, Part]
     label_names: list[str]
     folds: np.ndarray | None = None
-    lengths: Mapping[str, np.ndarray] = MappingProxyType({})
-    num_channels: int = 0
 
 
 def split_sources(
@@ -188,16 +198,16 @@ def split_sources(
                 f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: "
                 "all of them are also in other parts of the data; add rows or correct the labels"
             )
-    parts, lengths = {}, {}
+    parts = {}
     for name in ("train", "validation", "test"):
         if name in chosen:
             found = surveys[origin[name]]
             rows = np.flatnonzero(chosen[name])
             numbers = np.array([known.index(label) for label in found.names], dtype=np.int64)
             targets = numbers[found.labels[rows]]
-            parts[name] = Part(((sources[origin[name]], rows, targets),))
-            lengths[name] = found.lengths[rows]
-    return LabelledParts(parts, known, folds, lengths, num_channels or 0)
+            piece = (sources[origin[name]], rows, targets)
+            parts[name] = Part((piece,), found.lengths[rows], found.num_channels)
+    return LabelledParts(parts, known, folds)
 
 
 def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:

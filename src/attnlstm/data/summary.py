@@ -30,9 +30,9 @@ def describe_rows(rows: LabelledParts, config: DataConfig) -> list[str]:
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
-    for name in rows.parts:
-        if name in rows.lengths:
-            lengths = _describe_lengths(rows.lengths[name], rows.num_channels)
+    for name, described in rows.parts.items():
+        if described.lengths is not None:
+            lengths = _describe_lengths(described.lengths, described.num_channels)
             lines.append(f"{name}: {kind} of {lengths}")
     return lines + _describe_classes(first, part.targets, rows.label_names)
 

@@ -25,8 +25,15 @@ logger = logging.getLogger(__name__)
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-FEWEST_STEPS, MOST_STEPS = 600, 10_000
-"""Bounds of the optimizer steps of a run."""
+SERIES_STEPS = (1000, 4000)
+TEXT_STEPS = (600, 20_000)
+"""The fewest and the most optimizer steps of a run that is left to the data."""
+
+SERIES_PASSES = 50
+TEXT_PASSES = 8
+"""How often a run goes through the training rows, within these bounds."""
+
+MANY_ROWS = 10_000
 
 TIMED_STEPS = 4
 
@@ -95,15 +102,22 @@ def count_steps(config: TrainConfig, batches: int) -> int:
 
 
 def choose_batch_size(size: Size) -> int:
-    """Rows of a training batch: 16, and fewer of few, so that an epoch has four batches."""
+    """Rows of a training batch: 16, fewer of few rows and more of many.
+
+    Of few rows, so that an epoch has four batches: with one, batch statistics are always the same.
+    """
+    if size.rows > MANY_ROWS:
+        return 64 if size.rows > 5 * MANY_ROWS else 32
     return min(16, max(4, math.ceil(size.rows / 4)))
 
 
 def choose_steps(size: Size) -> int:
     """Optimizer steps of a run."""
-    passes = 8 if size.is_text else 60
+    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
+    if size.is_text:
+        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
     batches = math.ceil(size.rows / choose_batch_size(size))
-    return min(MOST_STEPS, max(FEWEST_STEPS, passes * batches))
+    return min(most, max(fewest, passes * batches))
 
 
 def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:

@@ -102,6 +102,33 @@ class _MetricsColumn(ProgressColumn):
         return Text(self.bar.shown_metrics if is_training else "", style=self.bar.theme.metrics)
 
 
+class TestPredictions(Callback):
+    """Keeps which class each test row is predicted to be.
+
+    classes: `[row]`, in the rows' own order; -1 for rows that are in no batch.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.classes = torch.full((num_rows,), -1)
+
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: dict[str, Any],
+        batch: SequenceBatch,
+        *_: Any,
+    ) -> None:
+        self.classes[batch.rows.cpu()] = outputs["logits"].argmax(dim=1).cpu()
+
+    def on_test_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Each process has predicted rows of its own."""
+        classes = trainer.strategy.reduce(self.classes.to(module.device), reduce_op="max")
+        self.classes = classes.cpu()
+
+
 class ValidationFigures(Callback):
     """Draws the validation's confusion matrix and the attention on some of its sequences.
 

@@ -16,7 +16,7 @@ import lightning
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import TrainConfig, Validation
+from attnlstm.config import BaselineChoice, TrainConfig, Validation
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.encoding import is_text
@@ -24,6 +24,7 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
+from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import (
     Size,
     choose_steps,
@@ -35,8 +36,10 @@ from attnlstm.training.budget import (
     time_step,
 )
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
+from attnlstm.training.callbacks import TestPredictions
 from attnlstm.training.checkpoint_content import read_checkpoint
 from attnlstm.training.classifier import build_classifier
+from attnlstm.training.comparison import compare_with_baseline, read_validation_accuracy
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
@@ -83,8 +86,9 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     """Fit on the training part, watch the validation part, refit on both, test once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
-    checkpoints/, refit/ and metrics.json (of the test split). best.ckpt is what is tested: with
-    `config.refit` the model of `refit`, otherwise the epoch that the validation part chose.
+    checkpoints/, refit/, metrics.json (of the test split) and baseline.json. best.ckpt is what is
+    tested: with `config.refit` the model of `refit`, otherwise the epoch that the validation part
+    chose.
 
     With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where
     its newest checkpoint was written, or begins anew where there is none yet.
@@ -135,6 +139,8 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             hand_on_calibration(trainer, best, calibration)
 
         ckpt_path = None if best is None else str(best)
+        predictions = TestPredictions(len(rows.parts["test"]))
+        trainer.callbacks.append(predictions)  # type: ignore[attr-defined]
         trainer.test(module, data, ckpt_path=ckpt_path, weights_only=True, verbose=False)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
@@ -142,6 +148,14 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             write_metrics(run_dir / "metrics.json", metrics)
     if trainer.is_global_zero:
         print_metrics(f"{config.data.name}, test split", metrics)
+        if config.baseline is BaselineChoice.auto and not config.trainer.fast_dev_run:
+            validation = read_validation_accuracy(trainer, run_dir)
+            scores = Scores("attnlstm", validation, metrics["test/accuracy"])
+            classes, is_texts = predictions.classes.numpy(), is_text(config.data)
+            with naming_what_is_left(run_dir):
+                compare_with_baseline(
+                    rows, scores, classes, is_texts, config.seed, run_dir, rows.folds
+                )
         if best is None:
             logger.info("no best checkpoint was written: these are the last weights' metrics")
         else:
@@ -284,6 +298,7 @@ def forget_earlier_run(run_dir: Path) -> None:
     """Remove what a run that goes on would take for its own."""
     for name in ("last", "refit", "validated"):
         (run_dir / "checkpoints" / f"{name}.ckpt").unlink(missing_ok=True)
+    (run_dir / "baseline.json").unlink(missing_ok=True)
     for path in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning's, of a job that was requeued
         path.unlink()
 
