@@ -18,7 +18,7 @@ from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
 
-MOST_FOLDED = 10_000
+MOST_FOLDED = 8_000
 """Training rows up to which `validation=auto` is by folds; of more, a part says enough."""
 
 MOST_BAD = 10_000

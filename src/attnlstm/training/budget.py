@@ -25,13 +25,12 @@ logger = logging.getLogger(__name__)
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-SERIES_STEPS = (1000, 4000)
-TEXT_STEPS = (600, 20_000)
-"""The fewest and the most optimizer steps of a run that is left to the data."""
-
-SERIES_PASSES = 50
+SERIES_PASSES = 35
 TEXT_PASSES = 8
-"""How often a run goes through the training rows, within these bounds."""
+"""How often a run goes through the training rows, within the bounds of its optimizer steps."""
+
+LONG_SERIES = 48
+"""Steps from which series count as long: they take more steps of training, and wider kernels."""
 
 MANY_ROWS = 10_000
 
@@ -113,9 +112,10 @@ def choose_batch_size(size: Size) -> int:
 
 def choose_steps(size: Size) -> int:
     """Optimizer steps of a run."""
-    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
     if size.is_text:
-        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
+        passes, fewest, most = TEXT_PASSES, 600, 20_000
+    else:
+        passes, fewest, most = SERIES_PASSES, 1000 if size.steps >= LONG_SERIES else 600, 4000
     batches = math.ceil(size.rows / choose_batch_size(size))
     return min(most, max(fewest, passes * batches))
 
