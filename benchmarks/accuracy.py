@@ -16,6 +16,7 @@ skipped, so a stopped benchmark continues where it was.
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -208,7 +209,8 @@ def tabulate(runs: Sequence[Run]) -> list[list[str]]:
         accuracies = [run["accuracy"] for run in of_set]
         baselines = dict(of_set[0]["baselines"])
         majority = baselines.pop(MAJORITY)
-        baseline = next(iter(baselines.values()))  # of the first seed; it hardly depends on it
+        # of the first seed, on which it hardly depends; none where it could not be fitted
+        baseline = next(iter(baselines.values()), math.nan)
         seconds = mean(run["seconds"] for run in of_set)
         if of_set[0]["kind"] == "series":
             series.append((mean(accuracies), baseline, majority, seconds))

@@ -52,7 +52,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 NEVER_HELD_OUT = -1
 
-QUIET = ("callbacks.figures=null", "trainer.enable_progress_bar=false")
+QUIET = ("callbacks.figures=null", "trainer.enable_progress_bar=false", "baseline=none")
 """Overrides of every run; they change no weight."""
 
 MOST_COLUMNS = 5
