@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-SERIES_PASSES = 35
+SERIES_PASSES = 50
 TEXT_PASSES = 8
 """How often a run goes through the training rows, within the bounds of its optimizer steps."""
 
