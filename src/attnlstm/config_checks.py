@@ -21,6 +21,7 @@ from attnlstm.config import (
     DataConfig,
     StemName,
     TrainConfig,
+    Validation,
 )
 from attnlstm.errors import UserError
 
@@ -211,6 +212,12 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if lstm.forget_bias is not None and not lstm.bias:
         raise UserError("model.lstm.forget_bias needs model.lstm.bias=true")
+    size = config.model.ensemble_size
+    if config.validation is Validation.folds and size not in (1, config.num_folds):
+        raise UserError(
+            f"model.ensemble_size={size} and validation=folds, which trains num_folds models: set "
+            "num_folds instead, or choose validation=holdout"
+        )
     for key in ("pooling", "skip_pooling"):
         names = getattr(config.model, key)
         if isinstance(names, list) and len(set(names)) < len(names):

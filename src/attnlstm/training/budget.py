@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from attnlstm.config import StemName, TrainConfig, Validation
+from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
 from attnlstm.training.module import ClassificationModule
@@ -61,6 +62,7 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
         data = replace(data, batch_size=choose_batch_size(size))
     if size.num_folds:
         model = replace(model, ensemble_size=size.num_folds)
+        config = replace(config, num_folds=size.num_folds)
     stem = model.stem
     if stem.name is not StemName.none and stem.stride is None:
         stem = replace(stem, stride=choose_stride(size.steps))
@@ -69,6 +71,14 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
     model = replace(model, stem=stem)
     validation = Validation.folds if size.num_folds else Validation.holdout
     return replace(config, validation=validation, data=data, model=model)
+
+
+def choose_validation(config: TrainConfig) -> Validation:
+    """`auto`, or a part held out where a refit or an ensemble is asked for, which fit no folds."""
+    is_open = config.validation is Validation.auto
+    if is_open and (config.refit is True or config.model.ensemble_size > 1):
+        return Validation.holdout
+    return config.validation
 
 
 def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
@@ -120,11 +130,12 @@ def choose_steps(size: Size) -> int:
     return min(most, max(fewest, passes * batches))
 
 
-def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:
+def time_step(
+    module: ClassificationModule, data: SequenceDataModule, device: torch.device
+) -> float:
     """Seconds that an optimizer step takes about, on a copy of the model, which stays as it is."""
     state = torch.get_rng_state()
-    twin = copy.deepcopy(module)
-    twin.train()
+    twin = copy.deepcopy(module).to(device).train()
     optimizer = build_optimizer(twin.parameters(), twin.config["optimizer"])
     split, batches = data.splits["train"], list(data.sampler("train", shuffle=True))
     started = time.monotonic()
@@ -133,8 +144,10 @@ def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:
             started = time.monotonic()
         batch = split.collate(batches[number * len(batches) // (1 + TIMED_STEPS)])
         optimizer.zero_grad()
-        twin.training_loss(batch).backward()
+        loss = twin.training_loss(SequenceBatch(*(tensor.to(device) for tensor in batch)))
+        loss.backward()
         optimizer.step()
+        loss.item()  # waits for the device
     torch.set_rng_state(state)
     return (time.monotonic() - started) / TIMED_STEPS
 
