@@ -300,6 +300,14 @@ class NgramsConfig:
 
 
 @dataclass
+class RandomConvolutionsConfig:
+    """The classifier of fixed convolutions of series; None is left to the data."""
+
+    dilations: list[int] | None = None
+    num_thresholds: int | None = within("[1, 64]", None)
+
+
+@dataclass
 class ModelConfig:
     """What each member consists of, from the embedding of texts or stem of series to the head."""
 
@@ -310,6 +318,7 @@ class ModelConfig:
     scaled_attention: bool = False
     skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
     ngrams: NgramsConfig | None = None
+    random_convolutions: RandomConvolutionsConfig | None = None
     dropout: float = within("[0, 1]", 0.0)
     ensemble_size: int = within("[1, inf)", 1)
 

@@ -226,6 +226,8 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError("model.pooling=[] pools nothing: name one, such as [hn_query]")
     if config.model.ngrams is not None and config.data.source.value not in TEXT_SOURCES:
         raise UserError("model.ngrams are of texts: set model.ngrams=null")
+    if config.model.random_convolutions is not None and config.data.source.value in TEXT_SOURCES:
+        raise UserError("model.random_convolutions are of series: set it to null")
     if config.model.stem.name is not StemName.none and config.data.source.value in TEXT_SOURCES:
         raise UserError(f"model/stem={config.model.stem.name} is for series: choose none")
 

@@ -17,6 +17,7 @@ import torch
 from attnlstm.config import StemName, TrainConfig, Validation
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn.random_convolutions import choose_dilations
 from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
@@ -33,6 +34,9 @@ TEXT_PASSES = 8
 LONG_SERIES = 48
 """Steps from which series count as long: they take more steps of training, and wider kernels."""
 
+THRESHOLDS = 48
+"""Of each fixed filter at all dilations together: about 4,000 features."""
+
 MANY_ROWS = 10_000
 
 TIMED_STEPS = 4
@@ -43,11 +47,13 @@ class Size(NamedTuple):
 
     rows: to train on.
     steps: of a row, the median.
+    longest: the most steps of a row.
     num_folds: 0 without folds.
     """
 
     rows: int
     steps: float
+    longest: int
     num_folds: int
     is_text: bool
 
@@ -69,6 +75,12 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
     if stem.name is StemName.inception and stem.kernel_sizes is None:
         stem = replace(stem, kernel_sizes=choose_kernel_sizes(size.steps))
     model = replace(model, stem=stem)
+    if model.random_convolutions is not None:
+        fixed = model.random_convolutions
+        dilations = fixed.dilations or choose_dilations(size.longest)
+        thresholds = fixed.num_thresholds or max(1, THRESHOLDS // len(dilations))
+        fixed = replace(fixed, dilations=dilations, num_thresholds=thresholds)
+        model = replace(model, random_convolutions=fixed)
     validation = Validation.folds if size.num_folds else Validation.holdout
     return replace(config, validation=validation, data=data, model=model)
 

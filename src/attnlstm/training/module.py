@@ -298,8 +298,8 @@ class ClassificationModule(lightning.LightningModule):
 
 
 def is_of_ngrams(name: str) -> bool:
-    """Whether a parameter is one of an `NgramClassifier`."""
-    return ".ngrams." in f".{name}"
+    """Whether a parameter is one of an `NgramClassifier`, the only expert that has any."""
+    return ".expert." in f".{name}"
 
 
 def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -> SequenceBatch:

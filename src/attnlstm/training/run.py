@@ -45,7 +45,7 @@ from attnlstm.training.comparison import compare_with_baseline, read_validation_
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
-from attnlstm.training.preparation import Encoded, build_data, build_module, encode
+from attnlstm.training.preparation import Encoded, begin, build_data, build_module, encode
 from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
@@ -124,6 +124,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     config = plan(config, rows, encoded, device)
     write_config(config, run_dir)
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
+    begin(config, module, rows, encoded)
     trainer = build_trainer(config, run_dir, stopped.progress)
     started = time.monotonic()
     with naming_what_is_left(run_dir):
@@ -202,8 +203,13 @@ def plan(
 def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
     """What a budget depends on."""
     lengths = encoded.splits["train"].lengths
-    num_folds = 0 if rows.folds is None else int(rows.folds.max()) + 1
-    return Size(len(lengths), float(lengths.float().median()), num_folds, is_text(config.data))
+    return Size(
+        rows=len(lengths),
+        steps=float(lengths.float().median()),
+        longest=int(lengths.max()),
+        num_folds=0 if rows.folds is None else int(rows.folds.max()) + 1,
+        is_text=is_text(config.data),
+    )
 
 
 class StoppedFit(NamedTuple):
@@ -386,6 +392,7 @@ def refit(
     module = build_module(config, rows, encoded, ("train", "validation"))
     if is_done:
         return module, data
+    begin(config, module, rows, encoded)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     trainer = build_refit_trainer(config, run_dir, stopped.progress)
     fit(trainer, module, data, stopped)
