@@ -137,7 +137,7 @@ def choose_steps(size: Size) -> int:
     if size.is_text:
         passes, fewest, most = TEXT_PASSES, 600, 20_000
     else:
-        passes, fewest, most = SERIES_PASSES, 1000 if size.steps >= LONG_SERIES else 600, 4000
+        passes, fewest, most = SERIES_PASSES, 800 if size.steps >= LONG_SERIES else 600, 4000
     batches = math.ceil(size.rows / choose_batch_size(size))
     return min(most, max(fewest, passes * batches))
 

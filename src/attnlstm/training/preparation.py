@@ -36,6 +36,8 @@ MOST_FITTED = 4096
 
 ROWS_FOR_FILTERS = 100
 
+ROWS_AT_ONCE = 32
+
 
 class Encoded(NamedTuple):
     """The rows as numbers, and the encoder, which is fitted on "train"."""
@@ -139,9 +141,8 @@ def fit_random_convolutions(
     assert isinstance(first, RandomConvolutionClassifier)
     some = generator.permutation(chosen)[:ROWS_FOR_FILTERS]
     first.fit_filters((split.steps(row) for row in some), seed)
-    batches = [
-        split.collate(part.tolist()) for part in np.array_split(chosen, math.ceil(len(chosen) / 32))
-    ]
+    parts = np.array_split(chosen, math.ceil(len(chosen) / ROWS_AT_ONCE))
+    batches = (split.collate(part.tolist()) for part in parts)
     features = torch.cat([first.features(batch.inputs, batch.lengths) for batch in batches])
     targets = split.targets[chosen]
     state = first.state_dict()
