@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn.arguments import check_lengths
 
@@ -97,14 +98,23 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, inputs: Tensor, is_real: Tensor | None) -> Tensor:
         """Normalise the real steps, `is_real` `[batch, time]` (None: all); the others become 0."""
         if is_real is None:
-            normed: Tensor = self.norm(inputs)
-            return normed
+            return self._normalise(inputs)
         if not self.training:
-            return self.norm(inputs).masked_fill(~is_real.unsqueeze(1), 0)
+            return self._normalise(inputs).masked_fill(~is_real.unsqueeze(1), 0)
         steps = inputs.transpose(1, 2)  # [batch, time, channel]
         outputs = torch.zeros_like(steps)
-        outputs[is_real] = self.norm(steps[is_real])
+        outputs[is_real] = self._normalise(steps[is_real])
         return outputs.transpose(1, 2)
+
+    def _normalise(self, values: Tensor) -> Tensor:
+        """nn.BatchNorm1d; one value per channel has no variance, and gets running statistics."""
+        norm = self.norm
+        if self.training and values.numel() <= norm.num_features:
+            return F.batch_norm(
+                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        normed: Tensor = norm(values)
+        return normed
 
 
 class ConvBlock(nn.Module):
