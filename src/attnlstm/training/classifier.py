@@ -72,9 +72,8 @@ def build_member(
     else:
         input_size = 1 if encoder is None else encoder.num_channels
         fixed = model["random_convolutions"]
-        if (
-            fixed is not None and fixed["num_thresholds"] is not None
-        ):  # otherwise they are not yet known
+        is_settled = fixed is not None and fixed["num_thresholds"] is not None
+        if is_settled:  # otherwise the data is not read yet
             try:
                 expert = RandomConvolutionClassifier(input_size, num_classes, **fixed)
             except ValueError as error:
