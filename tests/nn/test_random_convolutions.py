@@ -143,3 +143,24 @@ def test_the_widest_filter_fits_into_the_longest_series(longest: int, dilations:
 def test_impossible_dilations_are_refused(dilations: list[int]) -> None:
     with pytest.raises(ValueError, match="dilations should be from 1 to 4096"):
         RandomConvolutionClassifier(1, 2, dilations, 1)
+
+
+def test_a_batch_is_gone_through_in_parts_that_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = make_series(5)
+    classifier = make_classifier(series)
+    inputs = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in series], True)
+    lengths = [len(row) for row in series]
+    whole = classifier.features(inputs, lengths)
+    monkeypatch.setattr("attnlstm.nn.random_convolutions.NUMBERS_AT_ONCE", 84 * inputs.size(1) * 2)
+    torch.testing.assert_close(classifier.features(inputs, lengths), whole)
+
+
+def test_half_precision_does_not_blur_the_features() -> None:
+    series = make_series(3)
+    classifier = make_classifier(series)
+    inputs = torch.from_numpy(series[0]).unsqueeze(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = classifier.features(inputs)
+    torch.testing.assert_close(found, classifier.features(inputs))

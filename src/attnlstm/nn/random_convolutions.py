@@ -14,6 +14,7 @@ from attnlstm.nn.ridge import fit_ridge
 WIDTH = 9
 FILTERS = len(list(combinations(range(WIDTH), 3)))  # 84
 WIDEST = 4096
+NUMBERS_AT_ONCE = 2**24  # outputs of the filters that are in memory at a time
 SLOPE = 0.1
 """Share of a filter's standard deviation over which an output goes from below to above."""
 
@@ -108,7 +109,16 @@ class RandomConvolutionClassifier(nn.Module):
         batch, time, _ = inputs.shape
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
         lengths = lengths.to(inputs.device)
-        steps = torch.arange(time, device=inputs.device)
+        rows_at_once = max(1, NUMBERS_AT_ONCE // (FILTERS * time))
+        with torch.autocast(inputs.device.type, enabled=False):  # half precision would blur them
+            parts = [
+                self._features(inputs[start : start + rows_at_once], lengths[start:][:rows_at_once])
+                for start in range(0, batch, rows_at_once)
+            ]
+        return torch.cat(parts) if parts else inputs.new_zeros(0, self.num_features)
+
+    def _features(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        steps = torch.arange(inputs.size(1), device=inputs.device)
         is_real = (steps < lengths.unsqueeze(1)).unsqueeze(1)  # [batch, 1, time]
         channels = inputs.transpose(1, 2).to(self.kernels.dtype).masked_fill(~is_real, 0)
         shares = []
