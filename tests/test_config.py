@@ -423,7 +423,7 @@ def test_a_config_survives_the_way_to_plain_values_and_back(choice: str) -> None
         ("data.batch_tokens", 0, "out of range"),
         ("data.max_length", 0, "out of range"),
         ("data.train", ["a.csv", 3], r"expected str or list\[str\] or null"),
-        ("data.channel_columns", "x", r"expected list\[str\] or null"),
+        ("data.channel_columns", "x", "expected a list of str or null"),
         ("model.embedding.size", 0, "out of range"),
         ("model.embedding.word_dropout", 1.0, r"out of range: it must lie in \[0, 1\)"),
         ("model.embedding.embedding_dropout", -0.1, "out of range"),

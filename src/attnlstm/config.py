@@ -270,8 +270,8 @@ class StemConfig:
 
     name: StemName = StemName.none
     stride: int | None = within("[1, 65536]", None)
-    num_filters: int | None = within("[1, inf)", None)
-    bottleneck: int | None = within("[1, inf)", None)
+    num_filters: int | None = within("[1, 4096]", None)
+    bottleneck: int | None = within("[1, 4096]", None)
     kernel_sizes: list[int] | None = None
 
 
@@ -296,7 +296,7 @@ class EmbeddingConfig:
 class NgramsConfig:
     """The classifier of n-grams of texts."""
 
-    num_buckets: int = within("[1, 16777216]", 65536)
+    num_buckets: int = within("[1, 1048576]", 65536)
 
 
 @dataclass

@@ -155,6 +155,8 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if get_origin(hint) is tuple:
         return f"[{', '.join(map(describe, arguments))}]"
+    if get_origin(hint) is list:
+        return f"a list of {describe(arguments[0]).removeprefix('one of ')}"
     if get_origin(hint) is not None:
         return str(hint).replace("typing.", "").replace("collections.abc.", "")
     if is_dataclass(hint):
