@@ -113,7 +113,9 @@ def test_in_training_the_statistics_and_gradients_are_of_the_real_steps(batch: t
     torch.stack(
         [(alone * row[: len(alone)]).sum() for alone, row in zip(expected, factors, strict=True)]
     ).sum().backward()
-    for (key, ours), theirs in zip(stem.state_dict().items(), plain.state_dict().values()):
+    for (key, ours), theirs in zip(
+        stem.state_dict().items(), plain.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, msg=key)  # the running statistics among them
     for ours, theirs in zip(stem.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
