@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.preprocessing import StandardScaler
 
-from attnlstm.nn import LSTM, RandomConvolutionClassifier, SequenceClassifier, build_pooling
+from attnlstm.nn import (
+    LSTM,
+    ClassifierEnsemble,
+    RandomConvolutionClassifier,
+    SequenceClassifier,
+    build_pooling,
+)
 from attnlstm.nn.random_convolutions import choose_dilations
 from attnlstm.nn.ridge import STRENGTHS, fit_ridge
 
@@ -164,3 +170,30 @@ def test_half_precision_does_not_blur_the_features() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = classifier.features(inputs)
     torch.testing.assert_close(found, classifier.features(inputs))
+
+
+def test_an_ensemble_computes_shared_features_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    series = make_series(4)
+    members = []
+    for _ in range(3):
+        expert = make_classifier(series)
+        expert.weight.normal_()
+        lstm = LSTM(2, 4, batch_first=True)
+        pooling = build_pooling("hn_query", 4)
+        members.append(SequenceClassifier(lstm, pooling, 3, expert=expert).eval())
+    inputs = torch.from_numpy(series[0]).unsqueeze(0)
+    expected = torch.stack([member(inputs).logits.softmax(dim=1) for member in members]).mean(dim=0)
+    calls = []
+    features = RandomConvolutionClassifier.features
+    monkeypatch.setattr(
+        RandomConvolutionClassifier,
+        "features",
+        lambda self, *args: calls.append(1) or features(self, *args),
+    )
+    ensemble = ClassifierEnsemble(members).eval()
+    torch.testing.assert_close(ensemble(inputs).logits.exp(), expected)
+    assert len(calls) == 1
+    members[1].expert.fit_filters(make_series(4, seed=9), seed=3)  # others: none are shared
+    ensemble(inputs)
+    assert len(calls) == 4

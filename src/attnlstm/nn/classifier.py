@@ -81,13 +81,17 @@ class SequenceClassifier(nn.Module):
         self.expert = expert
 
     def forward(
-        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
+        self,
+        inputs: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        expert_logits: Tensor | None = None,
     ) -> Classification:
         """Classify right-padded sequences.
 
         Args:
             inputs: `[batch, time, feature]`, or with an embedding token numbers `[batch, time]`.
             lengths: `[batch]`, the number of real steps of each; None: no padding.
+            expert_logits: `[batch, class]`, what the expert says, where that is known already.
         """
         steps, step_lengths = inputs, lengths
         if self.embedding is not None:
@@ -105,5 +109,6 @@ class SequenceClassifier(nn.Module):
         is_fixed = isinstance(self.expert, RandomConvolutionClassifier)
         if self.expert is None or (self.training and is_fixed):
             return Classification(logits, attention)
-        of_expert = self.expert(inputs, lengths).to(logits.dtype)
+        of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
+        of_expert = of_expert.to(logits.dtype)
         return Classification((logits + of_expert) / 2, attention, (logits, of_expert))

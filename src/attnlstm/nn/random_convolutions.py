@@ -132,7 +132,18 @@ class RandomConvolutionClassifier(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
         """The logits `[batch, class]` of series `[batch, time, feature]`; see `features`."""
-        return self.features(inputs, lengths) @ self.weight + self.bias
+        return self.classify(self.features(inputs, lengths))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """The logits `[batch, class]` of features `[batch, num_features]`."""
+        return features @ self.weight + self.bias
+
+    def has_filters_of(self, other: "RandomConvolutionClassifier") -> bool:
+        """Whether both compute the same features."""
+        names = ("kernels", "thresholds", "slopes")
+        return self.dilations == other.dilations and all(
+            torch.equal(getattr(self, name), getattr(other, name)) for name in names
+        )
 
     def _filter(self, channels: Tensor, number: int) -> Tensor:
         """The outputs `[batch, filter, time]` of all filters at one dilation."""
