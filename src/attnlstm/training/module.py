@@ -80,7 +80,7 @@ class ClassificationModule(lightning.LightningModule):
         self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
         self.rows_seen = 0
         self.rows_of_step: list[Tensor] = []  # since the optimizer's last step
-        # Of validation rows, by member and row: those of an expert that is not trained never change.
+        # Of validation rows, by member and row: an expert that is not trained never changes them.
         self.expert_logits: dict[int, dict[int, Tensor]] = defaultdict(dict)
 
     @property
@@ -147,7 +147,7 @@ class ClassificationModule(lightning.LightningModule):
         assert self.folds is not None
         folds = self.folds[batch.rows]  # [batch]
         order, answers = [], []
-        for fold, member in enumerate(self.members):
+        for fold in range(len(self.members)):
             wanted = folds == fold
             if wanted.any():
                 part = select_rows(batch, wanted, keep_time=True)
@@ -228,9 +228,8 @@ class ClassificationModule(lightning.LightningModule):
             classification = self._out_of_fold(batch)
         else:
             answers = [self._ask(number, batch) for number in range(len(self.members))]
-            classification = (
-                answers[0] if len(answers) == 1 else ClassifierEnsemble.combine(answers)
-            )
+            is_one = len(answers) == 1
+            classification = answers[0] if is_one else ClassifierEnsemble.combine(answers)
         return self._evaluation_step(batch, classification, self.val_metrics, "val/loss")
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
