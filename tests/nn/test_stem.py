@@ -113,7 +113,9 @@ def test_in_training_the_statistics_and_gradients_are_of_the_real_steps(batch: t
     torch.stack(
         [(alone * row[: len(alone)]).sum() for alone, row in zip(expected, factors, strict=True)]
     ).sum().backward()
-    for (key, ours), theirs in zip(stem.state_dict().items(), plain.state_dict().values()):
+    for (key, ours), theirs in zip(
+        stem.state_dict().items(), plain.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, msg=key)  # the running statistics among them
     for ours, theirs in zip(stem.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
@@ -284,9 +286,7 @@ def test_a_stem_from_outside_is_built_by_its_name(monkeypatch: pytest.MonkeyPatc
             super().__init__()
             self.feature_size, self.stride, self.factor = input_size, 2, factor
 
-        def shorten(
-            self, inputs: Tensor, lengths: Tensor | None
-        ) -> tuple[Tensor, Tensor | None]:
+        def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
             return self.factor * inputs[:, ::2], None if lengths is None else (lengths + 1) // 2
 
     stem = build_stem("every_other", 3, factor=2.0)
@@ -299,5 +299,5 @@ def test_a_stem_from_outside_is_built_by_its_name(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_names_are_those_of_the_classes() -> None:
-    assert STEMS == {"conv": ConvStem, "inception": InceptionStem}
+    assert {"conv": ConvStem, "inception": InceptionStem} == STEMS
     assert isinstance(build_stem("conv", 3), ConvStem)
