@@ -81,10 +81,11 @@ def test_a_resumed_run_knows_its_best_epoch(
     run_train(tmp_path, *RISING)
     caplog.clear()
     run_train(tmp_path, f"resume={tmp_path}", "trainer.max_epochs=3")
-    (line, last) = lines_of(caplog)
+    (line, last, advice) = lines_of(caplog)
     assert line.startswith("epoch 3/3, step 42: ")
     assert line.endswith(", best epoch 1")
     assert last.startswith("validation was best in epoch 1 of 3: ")
+    assert advice.endswith("budget.steps=14 takes half the time or less")
 
 
 def test_the_best_epoch_is_the_one_that_the_checkpoint_is_of(
@@ -104,7 +105,8 @@ def test_neither_lines_nor_a_bar(
     run_train: Callable, tmp_path: Path, caplog: Log, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_train(tmp_path, "trainer.enable_progress_bar=false", "trainer.limit_train_batches=1")
-    (line,) = lines_of(caplog)
+    line, *advice = lines_of(caplog)
+    assert not any("step 1:" in text for text in advice)
     assert line.startswith("validation was best in epoch ")
     assert "━━" not in capsys.readouterr().out.partition("test split")[0]
 

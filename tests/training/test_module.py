@@ -22,6 +22,7 @@ from attnlstm.training.module import (
     balanced_class_weights,
     build_classifier,
 )
+from attnlstm.training.optimization import build_optimizer
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -209,3 +210,29 @@ def test_the_focal_loss_of_a_certain_row_has_a_gradient(make_module: Callable) -
     module.compute_loss(logits, torch.tensor([0])).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+
+
+def test_every_expert_of_texts_learns_by_itself() -> None:
+    values = ["data=text_files", "data.train=a.csv", "model.dropout=0", "loss.label_smoothing=0.2"]
+    values += ["model.embedding.word_dropout=0", "model.embedding.embedding_dropout=0"]
+    values += ["model.embedding.variational_dropout=0", "model.lstm.hidden_size=4"]
+    config = compose_config(CONF, "train", TrainConfig, values)
+    module = ClassificationModule(
+        config_to_dict(config), ["a", "b"], [1, 1], text_encoder().to_dict(), ["train"]
+    )
+    lengths, targets = torch.tensor([3, 1]), torch.tensor([0, 1])
+    batch = SequenceBatch(torch.tensor([[1, 2, 3], [2, 0, 0]]), lengths, targets, torch.arange(2))
+    of_lstm, of_ngrams = module.classifier(batch.inputs, lengths).experts
+    expected = F.cross_entropy(of_lstm, targets, label_smoothing=0.2)
+    expected = expected + F.cross_entropy(of_ngrams, targets, label_smoothing=0.2)
+    torch.testing.assert_close(module.training_loss(batch), expected)
+    module.training_loss(batch).backward()
+    together = module.classifier.ngrams.weight.grad.clone()
+    module.zero_grad()
+    F.cross_entropy(of_ngrams, targets, label_smoothing=0.2).backward()
+    torch.testing.assert_close(module.classifier.ngrams.weight.grad, together)
+    optimizer = build_optimizer(module._parameter_groups(), module.config["optimizer"])
+    rest, ngrams = optimizer.param_groups
+    assert ngrams["lr"] == pytest.approx(10 * rest["lr"])
+    assert (ngrams["weight_decay"], len(ngrams["params"])) == (0, 2)
+    assert len(rest["params"]) + 2 == len(list(module.parameters()))

@@ -128,8 +128,9 @@ def test_a_kill_before_a_calibration_is_written(
         ["trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.5"],
         ["optimizer=sgd", "scheduler=plateau", "scheduler.patience=0", "trainer.max_steps=36"],
         ["trainer.precision=64-true"],
+        ["validation=folds", "num_folds=2", "model/stem=conv", "model.stem.num_filters=4"],
     ],
-    ids=["workers", "accumulated gradients", "plateau", "float64"],
+    ids=["workers", "accumulated gradients", "plateau", "float64", "folds"],
 )
 def test_other_kinds_of_runs(
     run_train: Callable,

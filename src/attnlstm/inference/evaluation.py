@@ -17,7 +17,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from attnlstm.config import DataConfig, EvaluateConfig, EvaluateDataConfig, Split
+from attnlstm.config import DataConfig, EvaluateConfig, EvaluateDataConfig, Split, Validation
 from attnlstm.config_checks import check_data_options
 from attnlstm.data import (
     SequenceBatch,
@@ -70,13 +70,14 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     if isinstance(trained.encoder, SeriesEncoder) and data_config.channel_columns is None:
         data_config = replace(data_config, channel_columns=trained.encoder.channel_names)
     sources = open_sources(data_config, split.value)
+    is_given = "validation" in sources
     # The seed of training, so that "validation" is what training validated on.
     rows = split_sources(
         sources,
         data_config,
         trained.config.seed,
         trained.label_names,
-        validation=trained.config.validation,
+        validation=Validation.holdout if is_given else trained.config.validation,
         num_folds=trained.config.num_folds,
     )
     if split.value not in rows.parts:
