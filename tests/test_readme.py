@@ -21,7 +21,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.D
 
 QUICK = [
     *("model.lstm.hidden_size=8", "trainer.max_epochs=1"),
-    *("data.val_fraction=0.2", "baseline=none"),
+    *("data.val_fraction=0.2", "num_folds=2", "baseline=none"),
 ]
 """What makes a training command a matter of a second; it comes last and so takes precedence."""
 
@@ -89,7 +89,7 @@ def test_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.Mo
                 overrides += ["callbacks.figures=null"]  # they take most of the time
         monkeypatch.setattr(sys, "argv", [script, *overrides])
         runpy.run_path(str(ROOT / script), run_name="__main__")  # a mistake raises SystemExit
-    made = {"runs", "predictions.csv", "report.html", "weights.jsonl"}
+    made = {"runs", "predictions.csv", "sets.csv", "report.html", "weights.jsonl"}
     assert set(os.listdir(tmp_path)) == {*before, *made}
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 
