@@ -1,91 +1,239 @@
-"""Test accuracy over several seeds, beside a baseline on the same split.
+"""Test accuracy of `python train.py` over several seeds, beside a baseline on the same rows.
 
     python -m benchmarks.accuracy
-    python -m benchmarks.accuracy --seeds 0 1 2 --sets bbc_news
+    python -m benchmarks.accuracy --data FOLDER --sets GunPoint BME
+    python -m benchmarks.accuracy --markdown
 
-Each run is the one of `python train.py` with the overrides below. The baseline of texts is TF-IDF
-with a logistic regression of scikit-learn, with its usual settings, on the same training and test
-rows.
+Every set is run with the defaults; only the set itself is named. Each of these runs is a look at
+test rows and goes into the history in ACCURACY.md. Settings are chosen with benchmarks.recipes,
+which never reads test rows. The baselines are those of each run, from its baseline.json.
+
+Each run is a process of its own. Its time and peak memory include imports, reading the data and
+the test. Finished runs are added to the output file at once; a run that the file already has is
+skipped, so a stopped benchmark continues where it was.
 """
 
 import argparse
+import json
 import logging
-import tempfile
-import time
+import math
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
+from tempfile import TemporaryDirectory
 
-from attnlstm.config import TrainConfig
+from attnlstm.config import TrainConfig, Validation
 from attnlstm.data import open_sources, split_sources
-from attnlstm.data.encoding import is_text
 from attnlstm.entry_point import compose_config
+from attnlstm.errors import UserError
 from attnlstm.tables import print_table
-from attnlstm.training.run import train
+from attnlstm.training.checkpoint_content import read_checkpoint
+from benchmarks.machine import describe_commit, name_processor
+from benchmarks.measured_process import ROOT, run_measured
+from benchmarks.runs_file import Run, add_run, format_markdown, read_runs, unique
+from benchmarks.sets import BenchmarkSet, choose_sets
 
-CONF = Path(__file__).parents[1] / "conf"
-
-SETS: dict[str, list[str]] = {
-    "bbc_news": ["experiment=bbc_news"],
-    "JapaneseVowels": [],
-    "BasicMotions": ["experiment=basic_motions"],
+PUBLISHED = {
+    "JapaneseVowels": "FCN 0.993, ResNet 0.992 (Ismail Fawaz et al., 2019)",
+    "reuters_r8": "Text GCN 0.971 (Yao et al., 2019), BERT 0.978 (Galke and Scherp, 2022)",
 }
+"""On the same splits."""
+
+COLUMNS = [
+    *("set", "classes", "train / test", "steps", "accuracy", "per seed", "baseline", "majority"),
+    *("published", "seconds", "GB"),
+]
+
+SHORT = ("set", "accuracy", "baseline", "majority", "seconds")
+"""The columns that fit into a terminal."""
+
+GIGABYTE = 10**9
+
+MAJORITY = "majority class"
+"""The name of a baseline."""
+
+logger = logging.getLogger("benchmarks.accuracy")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    output = Path("runs/accuracy.json")
+    parser.add_argument("--output", type=Path, default=output, help="of all runs; %(default)s")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with sets besides the bundled")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="the default is all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--table", action="store_true", help="show the output file, run nothing")
+    shown.add_argument("--markdown", action="store_true", help="likewise, for a .md file")
     parser.add_argument("overrides", nargs="*", help="of the configuration, for every run")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    rows = []
-    for name in options.sets:
-        overrides = [*SETS[name], *options.overrides]
-        accuracies, seconds = [], []
-        for seed in options.seeds:
-            started = time.monotonic()
-            accuracies.append(measure(overrides, seed))
-            seconds.append(time.monotonic() - started)
-        config = configure(overrides, options.seeds[0])
-        baseline = f"{measure_baseline(config):.4f}" if is_text(config.data) else "-"
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    try:
+        failed = 0
+        if not options.table and not options.markdown:
+            sets = choose_sets(options.data, options.sets)
+            failed = run_all(options.output, sets, options.seeds, options.overrides)
+        print_runs(read_runs(options.output), options.markdown)
+    except UserError as error:
+        parser.error(str(error))
+    sys.exit(1 if failed else 0)
+
+
+def run_all(
+    output: Path, sets: Sequence[BenchmarkSet], seeds: Sequence[int], overrides: Sequence[str]
+) -> int:
+    """Do the runs that the output file lacks; returns how many failed.
+
+    Raises:
+        UserError: the output file has runs with other overrides.
+    """
+    runs = read_runs(output)
+    for run in runs:
+        if run["overrides"] != list(overrides):
+            raise UserError(
+                f"{output} has runs with the overrides {' '.join(run['overrides']) or '(none)'}: "
+                "give the same ones, or another --output"
+            )
+    done = {(run["set"], run["seed"]) for run in runs}
+    if done:
+        logger.info("%s has %d runs already", output, len(done))
+    describe = cache(describe_rows)
+    failed = 0
+    for benchmark_set in sets:
+        for seed in seeds:
+            if (benchmark_set.name, seed) in done:
+                continue
+            reached = measure(benchmark_set, seed, overrides)
+            if reached is None:
+                failed += 1
+                continue
+            given = {
+                "set": benchmark_set.name,
+                "kind": benchmark_set.kind,
+                "overrides": list(overrides),
+                "seed": seed,
+                "commit": describe_commit(),
+                "processor": name_processor(),
+            }
+            add_run(output, given | describe(benchmark_set) | reached)
+            logger.info(
+                "%s, seed %d: %.4f in %.0f s",
+                benchmark_set.name,
+                seed,
+                reached["accuracy"],
+                reached["seconds"],
+            )
+    return failed
+
+
+def measure(benchmark_set: BenchmarkSet, seed: int, overrides: Sequence[str]) -> Run | None:
+    """Run train.py once; None if it fails, which is logged."""
+    with TemporaryDirectory() as name:
+        run_dir = Path(name) / "run"
+        command = [sys.executable, "train.py", *benchmark_set.overrides, f"seed={seed}"]
+        command += [f"hydra.run.dir={run_dir}", *overrides]
+        usage = run_measured(command, {"HF_DATASETS_CACHE": str(Path(name) / "cache")})
+        if usage.exit_code:
+            last_line = usage.output.rstrip().rpartition("\n")[2]
+            logger.error("%s, seed %d failed: %s", benchmark_set.name, seed, last_line)
+            return None
+        return {
+            "accuracy": json.loads((run_dir / "metrics.json").read_text())["test/accuracy"],
+            "baselines": {
+                name: found["test/accuracy"]
+                for name, found in json.loads((run_dir / "baseline.json").read_text()).items()
+            },
+            "steps": count_steps(run_dir / "checkpoints"),
+            "seconds": round(usage.seconds, 1),
+            "peak_bytes": usage.peak_bytes,
+        }
+
+
+def count_steps(checkpoints: Path) -> int:
+    """The optimizer steps of a run: of its fit, and of its refit if it had one."""
+    names = ["last.ckpt"]
+    if (checkpoints / "validated.ckpt").exists():
+        names.append("best.ckpt")  # the refit's, in place of what validation chose
+    return sum(read_checkpoint(checkpoints / name).loaded["global_step"] for name in names)
+
+
+def describe_rows(benchmark_set: BenchmarkSet) -> Run:
+    """How many rows and classes a set has."""
+    config = compose_config(ROOT / "conf", "train", TrainConfig, benchmark_set.overrides)
+    rows = split_sources(
+        open_sources(config.data), config.data, config.seed, validation=Validation.auto
+    )
+    sizes = {name: len(part) for name, part in rows.parts.items()}
+    return {
+        "classes": len(rows.label_names),
+        "train_rows": sizes["train"] + sizes.get("validation", 0),
+        "test_rows": sizes["test"],
+    }
+
+
+def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
+    """One table of all sets."""
+    if not runs:
+        return
+    rows = tabulate(runs)
+    if as_markdown:
+        print(f"{describe_runs(runs)}\n\n{format_markdown(COLUMNS, rows)}")
+    else:
+        shown = [COLUMNS.index(name) for name in SHORT]
+        print_table(describe_runs(runs), SHORT, [[row[place] for place in shown] for row in rows])
+
+
+def describe_runs(runs: Sequence[Run]) -> str:
+    """The title of the table."""
+    seeds = ", ".join(map(str, sorted(unique(runs, "seed"))))
+    told = [f"Test accuracy, mean ± standard deviation over seeds {seeds}"]
+    told += [f"commit {', '.join(str(commit) for commit in unique(runs, 'commit'))}"]
+    told += [f"on {', '.join(unique(runs, 'processor'))}"]
+    names = {name: None for run in runs for name in run["baselines"] if name != MAJORITY}
+    told += [f"baselines: {', '.join(names)}"]
+    if runs[0]["overrides"]:
+        told.append(f"with {' '.join(runs[0]['overrides'])}")
+    return "; ".join(told)
+
+
+def tabulate(runs: Sequence[Run]) -> list[list[str]]:
+    """A row of `COLUMNS` for each set, and the means over the sets of series."""
+    rows, series = [], []
+    for name in unique(runs, "set"):
+        of_set = sorted((run for run in runs if run["set"] == name), key=lambda run: run["seed"])
+        accuracies = [run["accuracy"] for run in of_set]
+        baselines = dict(of_set[0]["baselines"])
+        majority = baselines.pop(MAJORITY)
+        # of the first seed, on which it hardly depends; none where it could not be fitted
+        baseline = next(iter(baselines.values()), math.nan)
+        seconds = mean(run["seconds"] for run in of_set)
+        if of_set[0]["kind"] == "series":
+            series.append((mean(accuracies), baseline, majority, seconds))
         rows.append(
             [
                 name,
+                str(of_set[0]["classes"]),
+                f"{of_set[0]['train_rows']:,} / {of_set[0]['test_rows']:,}",
+                f"{mean(run['steps'] for run in of_set):.0f}",
                 describe(accuracies),
-                " ".join(f"{accuracy:.4f}" for accuracy in accuracies),
-                baseline,
-                f"{mean(seconds):.0f}",
+                ", ".join(f"{accuracy:.4f}" for accuracy in accuracies),
+                f"{baseline:.4f}",
+                f"{majority:.4f}",
+                PUBLISHED.get(name, ""),
+                f"{seconds:.0f}",
+                f"{max(run['peak_bytes'] for run in of_set) / GIGABYTE:.2f}",
             ]
         )
-    columns = ["set", "accuracy", "per seed", "baseline", "seconds"]
-    print_table("test accuracy; baseline: TF-IDF and logistic regression", columns, rows)
-
-
-def configure(overrides: Sequence[str], seed: int) -> TrainConfig:
-    """The configuration of `python train.py` with these overrides."""
-    return compose_config(CONF, "train", TrainConfig, [*overrides, f"seed={seed}", "baseline=none"])
-
-
-def measure(overrides: Sequence[str], seed: int) -> float:
-    """The test accuracy of one run."""
-    with tempfile.TemporaryDirectory() as folder:
-        return train(configure(overrides, seed), Path(folder)).metrics["test/accuracy"]
-
-
-def measure_baseline(config: TrainConfig) -> float:
-    """The test accuracy of TF-IDF and a logistic regression, fitted on all but the test rows."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    parts = split_sources(open_sources(config.data), config.data, config.seed).parts
-    train_part, test = parts["train"] + parts["validation"], parts["test"]
-    model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
-    model.fit([row.value for row in train_part], train_part.targets)
-    return float(model.score([row.value for row in test], test.targets))
+    if len(series) > 1:
+        accuracy, baseline, majority, seconds = map(mean, zip(*series, strict=True))
+        means = [f"{accuracy:.4f}", "", f"{baseline:.4f}", f"{majority:.4f}", "", f"{seconds:.0f}"]
+        rows.append([f"mean of {len(series)} series", "", "", "", *means, ""])
+    return rows
 
 
 def describe(values: Sequence[float]) -> str:

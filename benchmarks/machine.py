@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
@@ -27,3 +28,15 @@ def name_processor() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.machine()
+
+
+def describe_commit() -> str | None:
+    """The commit of the working tree, "-dirty" if files differ from it; None outside of git."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -9,9 +9,7 @@ processes' resident memory is what the data costs.
 """
 
 import argparse
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from attnlstm.tables import print_table
+from benchmarks.measured_process import run_measured
 
-ROOT = Path(__file__).parents[1]
 GIGABYTE = 10**9
 
 OVERRIDES = [
@@ -84,15 +82,12 @@ def write_texts(path: Path, size: int) -> int:
 
 def measure(path: Path, folder: Path, overrides: Sequence[str]) -> int:
     """The peak resident memory of a run in bytes, of all its processes' largest."""
-    command = [sys.executable, str(ROOT / "train.py"), *OVERRIDES, f"data.train={path}"]
-    environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache")}
-    process = subprocess.Popen(
-        [*command, f"runs_dir={folder}/runs", *overrides], env=environment, cwd=folder
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"the run failed with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss * 1024  # Linux counts in KiB
+    command = [sys.executable, "train.py", *OVERRIDES, f"data.train={path}"]
+    command += [f"runs_dir={folder}/runs", *overrides]
+    usage = run_measured(command, {"HF_DATASETS_CACHE": str(folder / "cache")})
+    if usage.exit_code:
+        raise SystemExit(f"the run failed with {usage.exit_code}:\n{usage.output}")
+    return usage.peak_bytes
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m benchmarks.prediction --ckpt runs/bbc_news/.../best.ckpt --texts 20000
 
 The texts are the bundled BBC News articles, over and over, cut to their first 64 words. Without a
-checkpoint, the model is that of `python train.py experiment=bbc_news data.max_length=64`, trained
+checkpoint, the model is that of `python train.py data=bbc_news data.max_length=64`, trained
 for one epoch: how well it does makes it no faster.
 """
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TOKENS = 64
 
 TRAINING = [
-    "experiment=bbc_news",
+    "data=bbc_news",
     f"data.max_length={TOKENS}",
     "trainer.max_epochs=1",
     "validation=holdout",

@@ -63,7 +63,7 @@ from benchmarks.plain_classifier import PlainClassifier, collate_plainly, to_row
 
 SETS = {
     "JapaneseVowels": [],
-    "BasicMotions": ["experiment=basic_motions"],
+    "BasicMotions": ["data.name=BasicMotions"],
     "bbc_news": ["data=bbc_news"],
 }
 """What the runs of `python train.py` are called with."""

@@ -134,19 +134,3 @@ def test_training_needs_epochs_besides_the_one_that_warms_up(run_benchmark: Call
     with pytest.raises(SystemExit) as stop:
         run_benchmark("training", "--epochs", 2)
     assert stop.value.code == 2
-
-
-def test_accuracy_has_a_row_for_each_set(
-    run_benchmark: Callable, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = [
-        "trainer.max_epochs=1",
-        "validation=holdout",
-        "model/stem=none",
-        "refit=false",
-        "callbacks.figures=null",
-    ]
-    run_benchmark("accuracy", *small, "--sets", "BasicMotions", "--seeds", 0, 1)
-    printed = capsys.readouterr().out
-    (row,) = [line for line in printed.splitlines() if line.startswith("│ BasicMotions")]
-    assert "±" in row  # of two seeds

@@ -249,9 +249,9 @@ def test_hydras_own_views_of_the_config(train: Run, job: Run) -> None:
     result = train("--cfg", "job", "--resolve", "scheduler=one_cycle", "optimizer.lr=0.5")
     assert (result.returncode, result.stderr) == (0, "")
     assert "max_lr: 0.5" in result.stdout
-    result = train("--info", "defaults", "experiment=basic_motions")
+    result = train("--info", "defaults", "experiment=plain_lstm")
     assert result.returncode == 0
-    assert "experiment/basic_motions" in result.stdout
+    assert "experiment/plain_lstm" in result.stdout
     assert "ckpt: ???" in job("--cfg", "job").stdout  # what a run would demand
     assert job("--help").returncode == 0
 

@@ -270,8 +270,8 @@ class StemConfig:
 
     name: StemName = StemName.none
     stride: int | None = within("[1, 65536]", None)
-    num_filters: int | None = within("[1, inf)", None)
-    bottleneck: int | None = within("[1, inf)", None)
+    num_filters: int | None = within("[1, 4096]", None)
+    bottleneck: int | None = within("[1, 4096]", None)
     kernel_sizes: list[int] | None = None
 
 
@@ -296,7 +296,15 @@ class EmbeddingConfig:
 class NgramsConfig:
     """The classifier of n-grams of texts."""
 
-    num_buckets: int = within("[1, 16777216]", 65536)
+    num_buckets: int = within("[1, 1048576]", 65536)
+
+
+@dataclass
+class RandomConvolutionsConfig:
+    """The classifier of fixed convolutions of series; None is left to the data."""
+
+    dilations: list[int] | None = None
+    num_thresholds: int | None = within("[1, 64]", None)
 
 
 @dataclass
@@ -310,6 +318,7 @@ class ModelConfig:
     scaled_attention: bool = False
     skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
     ngrams: NgramsConfig | None = None
+    random_convolutions: RandomConvolutionsConfig | None = None
     dropout: float = within("[0, 1]", 0.0)
     ensemble_size: int = within("[1, inf)", 1)
 

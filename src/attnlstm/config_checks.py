@@ -21,6 +21,7 @@ from attnlstm.config import (
     DataConfig,
     StemName,
     TrainConfig,
+    Validation,
 )
 from attnlstm.errors import UserError
 
@@ -154,6 +155,8 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if get_origin(hint) is tuple:
         return f"[{', '.join(map(describe, arguments))}]"
+    if get_origin(hint) is list:
+        return f"a list of {describe(arguments[0]).removeprefix('one of ')}"
     if get_origin(hint) is not None:
         return str(hint).replace("typing.", "").replace("collections.abc.", "")
     if is_dataclass(hint):
@@ -211,6 +214,12 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if lstm.forget_bias is not None and not lstm.bias:
         raise UserError("model.lstm.forget_bias needs model.lstm.bias=true")
+    size = config.model.ensemble_size
+    if config.validation is Validation.folds and size not in (1, config.num_folds):
+        raise UserError(
+            f"model.ensemble_size={size} and validation=folds, which trains num_folds models: set "
+            "num_folds instead, or choose validation=holdout"
+        )
     for key in ("pooling", "skip_pooling"):
         names = getattr(config.model, key)
         if isinstance(names, list) and len(set(names)) < len(names):
@@ -219,6 +228,8 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError("model.pooling=[] pools nothing: name one, such as [hn_query]")
     if config.model.ngrams is not None and config.data.source.value not in TEXT_SOURCES:
         raise UserError("model.ngrams are of texts: set model.ngrams=null")
+    if config.model.random_convolutions is not None and config.data.source.value in TEXT_SOURCES:
+        raise UserError("model.random_convolutions are of series: set it to null")
     if config.model.stem.name is not StemName.none and config.data.source.value in TEXT_SOURCES:
         raise UserError(f"model/stem={config.model.stem.name} is for series: choose none")
 

@@ -18,7 +18,7 @@ from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
 
-MOST_FOLDED = 10_000
+MOST_FOLDED = 8_000
 """Training rows up to which `validation=auto` is by folds; of more, a part says enough."""
 
 MOST_BAD = 10_000
@@ -182,7 +182,7 @@ def split_sources(
                 few = chosen["train"].sum() <= MOST_FOLDED
                 validation = Validation.folds if few else Validation.holdout
             if name == "validation" and validation is Validation.folds:
-                folds = _deal(surveys["train"], chosen["train"], num_folds, seed)
+                folds = deal_folds(surveys["train"], chosen["train"], num_folds, seed)
                 continue
             try:
                 carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
@@ -293,7 +293,7 @@ def _carve(
     return mask
 
 
-def _deal(found: Survey, available: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """The fold of each available row, every class dealt out as evenly as can be.
 
     Raises:

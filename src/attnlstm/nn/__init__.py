@@ -15,6 +15,7 @@ from attnlstm.nn.pooling import (
     SideBySide,
     build_pooling,
 )
+from attnlstm.nn.random_convolutions import RandomConvolutionClassifier
 from attnlstm.nn.stem import STEMS, ConvStem, InceptionStem, Stem, build_stem, register_stem
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "MeanPooling",
     "NgramClassifier",
     "Pooling",
+    "RandomConvolutionClassifier",
     "SequenceClassifier",
     "SideBySide",
     "Stem",

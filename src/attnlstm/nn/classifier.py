@@ -10,6 +10,7 @@ from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import Pooling
+from attnlstm.nn.random_convolutions import RandomConvolutionClassifier
 from attnlstm.nn.stem import Stem
 
 
@@ -19,7 +20,7 @@ class Classification(NamedTuple):
     logits: `[batch, class]`.
     attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
     experts: the logits `[batch, class]` whose mean `logits` is, each of which is trained on its
-        own: those of the LSTM and those of the n-grams; none where the LSTM answers alone.
+        own: those of the LSTM and those of the expert; none where the LSTM answers alone.
     """
 
     logits: Tensor
@@ -35,7 +36,7 @@ class SequenceClassifier(nn.Module):
         context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
         context = [context, skip_pooling(steps)]         past the LSTM, where there is one
         logits = head(dropout(context))                  [batch, class]
-        logits = (logits + ngrams(tokens)) / 2           of texts, where n-grams have a say
+        logits = (logits + expert(inputs)) / 2           where there is a second classifier
 
     Args:
         lstm: with `batch_first=True`.
@@ -47,8 +48,10 @@ class SequenceClassifier(nn.Module):
         stem: shortens series to steps of the LSTM's input size; attention is handed back on the
             original steps. None: the LSTM reads the inputs as they are.
         skip_pooling: pools the LSTM's inputs, a way past it straight to the head.
-        ngrams: a second classifier, of the token numbers. The mean of logits is, but for a
-            constant, that of the logarithms of probabilities: a logarithmic opinion pool.
+        expert: a second classifier of the same inputs and lengths, which errs on others: of
+            n-grams or of fixed convolutions. The mean of logits is, but for a constant, that of
+            the logarithms of probabilities: a logarithmic opinion pool. One that has nothing to
+            train is not asked in training.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class SequenceClassifier(nn.Module):
         embedding: TokenEmbedding | None = None,
         stem: Stem | None = None,
         skip_pooling: Pooling | None = None,
-        ngrams: NgramClassifier | None = None,
+        expert: NgramClassifier | RandomConvolutionClassifier | None = None,
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
@@ -75,16 +78,20 @@ class SequenceClassifier(nn.Module):
         if skip_pooling is not None:
             context_size += skip_pooling.context_size(lstm.input_size)
         self.head = nn.Linear(context_size, num_classes)
-        self.ngrams = ngrams
+        self.expert = expert
 
     def forward(
-        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
+        self,
+        inputs: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        expert_logits: Tensor | None = None,
     ) -> Classification:
         """Classify right-padded sequences.
 
         Args:
             inputs: `[batch, time, feature]`, or with an embedding token numbers `[batch, time]`.
             lengths: `[batch]`, the number of real steps of each; None: no padding.
+            expert_logits: `[batch, class]`, what the expert says, where that is known already.
         """
         steps, step_lengths = inputs, lengths
         if self.embedding is not None:
@@ -99,7 +106,9 @@ class SequenceClassifier(nn.Module):
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
         logits = self.head(self.dropout(context))
-        if self.ngrams is None:
+        is_fixed = isinstance(self.expert, RandomConvolutionClassifier)
+        if self.expert is None or (self.training and is_fixed):
             return Classification(logits, attention)
-        of_ngrams = self.ngrams(inputs, lengths).to(logits.dtype)
-        return Classification((logits + of_ngrams) / 2, attention, (logits, of_ngrams))
+        of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
+        of_expert = of_expert.to(logits.dtype)
+        return Classification((logits + of_expert) / 2, attention, (logits, of_expert))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
+from attnlstm.nn.random_convolutions import RandomConvolutionClassifier
 
 
 class ClassifierEnsemble(nn.Module):
@@ -31,10 +32,40 @@ class ClassifierEnsemble(nn.Module):
 
         The logits `[batch, class]` are the logarithms of the mean probabilities.
         """
-        answers = [member(inputs, lengths) for member in self.members]
+        members = [member for member in self.members if isinstance(member, SequenceClassifier)]
+        shared = self._ask_experts(members, inputs, lengths)
+        return self.combine(
+            [
+                member(inputs, lengths, expert_logits)
+                for member, expert_logits in zip(members, shared, strict=True)
+            ]
+        )
+
+    def _ask_experts(
+        self,
+        members: list[SequenceClassifier],
+        inputs: Tensor,
+        lengths: Tensor | Sequence[int] | None,
+    ) -> list[Tensor] | list[None]:
+        """What the members' experts say, where they share features; these are computed once."""
+        experts = [
+            member.expert
+            for member in members
+            if isinstance(member.expert, RandomConvolutionClassifier)
+        ]
+        is_shared = len(experts) == len(members) and all(
+            expert.has_filters_of(experts[0]) for expert in experts[1:]
+        )
+        if not is_shared or self.training:
+            return [None] * len(members)
+        features = experts[0].features(inputs, lengths)
+        return [expert.classify(features) for expert in experts]
+
+    @staticmethod
+    def combine(answers: Sequence[Classification]) -> Classification:
+        """The mean of the members' probabilities, as logits, and of their attention."""
         log_probabilities = torch.stack([answer.logits.log_softmax(dim=1) for answer in answers])
         logits = log_probabilities.logsumexp(dim=0) - math.log(len(answers))
-        attention = None
-        if answers[0].attention is not None:
-            attention = torch.stack([answer.attention for answer in answers]).mean(dim=0)
+        weights = [answer.attention for answer in answers if answer.attention is not None]
+        attention = torch.stack(weights).mean(dim=0) if weights else None
         return Classification(logits, attention)

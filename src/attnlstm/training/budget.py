@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 
 from attnlstm.config import StemName, TrainConfig, Validation
+from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn.random_convolutions import choose_dilations
 from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
@@ -25,13 +27,15 @@ logger = logging.getLogger(__name__)
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-SERIES_STEPS = (1000, 4000)
-TEXT_STEPS = (600, 20_000)
-"""The fewest and the most optimizer steps of a run that is left to the data."""
-
 SERIES_PASSES = 50
 TEXT_PASSES = 8
-"""How often a run goes through the training rows, within these bounds."""
+"""How often a run goes through the training rows, within the bounds of its optimizer steps."""
+
+LONG_SERIES = 48
+"""Steps from which series count as long: they take more steps of training, and wider kernels."""
+
+THRESHOLDS = 48
+"""Of each fixed filter at all dilations together: about 4,000 features."""
 
 MANY_ROWS = 10_000
 
@@ -43,11 +47,13 @@ class Size(NamedTuple):
 
     rows: to train on.
     steps: of a row, the median.
+    longest: the most steps of a row.
     num_folds: 0 without folds.
     """
 
     rows: int
     steps: float
+    longest: int
     num_folds: int
     is_text: bool
 
@@ -62,14 +68,29 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
         data = replace(data, batch_size=choose_batch_size(size))
     if size.num_folds:
         model = replace(model, ensemble_size=size.num_folds)
+        config = replace(config, num_folds=size.num_folds)
     stem = model.stem
     if stem.name is not StemName.none and stem.stride is None:
         stem = replace(stem, stride=choose_stride(size.steps))
     if stem.name is StemName.inception and stem.kernel_sizes is None:
         stem = replace(stem, kernel_sizes=choose_kernel_sizes(size.steps))
     model = replace(model, stem=stem)
+    if model.random_convolutions is not None:
+        fixed = model.random_convolutions
+        dilations = fixed.dilations or choose_dilations(size.longest)
+        thresholds = fixed.num_thresholds or max(1, THRESHOLDS // len(dilations))
+        fixed = replace(fixed, dilations=dilations, num_thresholds=thresholds)
+        model = replace(model, random_convolutions=fixed)
     validation = Validation.folds if size.num_folds else Validation.holdout
     return replace(config, validation=validation, data=data, model=model)
+
+
+def choose_validation(config: TrainConfig) -> Validation:
+    """`auto`, or a part held out where a refit or an ensemble is asked for, which fit no folds."""
+    is_open = config.validation is Validation.auto
+    if is_open and (config.refit is True or config.model.ensemble_size > 1):
+        return Validation.holdout
+    return config.validation
 
 
 def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
@@ -113,18 +134,20 @@ def choose_batch_size(size: Size) -> int:
 
 def choose_steps(size: Size) -> int:
     """Optimizer steps of a run."""
-    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
     if size.is_text:
-        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
+        passes, fewest, most = TEXT_PASSES, 600, 20_000
+    else:
+        passes, fewest, most = SERIES_PASSES, 800 if size.steps >= LONG_SERIES else 600, 4000
     batches = math.ceil(size.rows / choose_batch_size(size))
     return min(most, max(fewest, passes * batches))
 
 
-def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:
+def time_step(
+    module: ClassificationModule, data: SequenceDataModule, device: torch.device
+) -> float:
     """Seconds that an optimizer step takes about, on a copy of the model, which stays as it is."""
     state = torch.get_rng_state()
-    twin = copy.deepcopy(module)
-    twin.train()
+    twin = copy.deepcopy(module).to(device).train()
     optimizer = build_optimizer(twin.parameters(), twin.config["optimizer"])
     split, batches = data.splits["train"], list(data.sampler("train", shuffle=True))
     started = time.monotonic()
@@ -133,8 +156,10 @@ def time_step(module: ClassificationModule, data: SequenceDataModule) -> float:
             started = time.monotonic()
         batch = split.collate(batches[number * len(batches) // (1 + TIMED_STEPS)])
         optimizer.zero_grad()
-        twin.training_loss(batch).backward()
+        loss = twin.training_loss(SequenceBatch(*(tensor.to(device) for tensor in batch)))
+        loss.backward()
         optimizer.step()
+        loss.item()  # waits for the device
     torch.set_rng_state(state)
     return (time.monotonic() - started) / TIMED_STEPS
 

@@ -14,6 +14,7 @@ from attnlstm.nn import (
     STEMS,
     ClassifierEnsemble,
     NgramClassifier,
+    RandomConvolutionClassifier,
     SequenceClassifier,
     Stem,
     TokenEmbedding,
@@ -51,7 +52,8 @@ def build_member(
     model: dict[str, Any], encoder: Encoder | None, num_classes: int
 ) -> SequenceClassifier:
     """One classifier; see `build_classifier`."""
-    embedding, stem, ngrams = None, None, None
+    embedding, stem = None, None
+    expert: NgramClassifier | RandomConvolutionClassifier | None = None
     if isinstance(encoder, TextEncoder):
         options = dict(model["embedding"])
         input_size = options.pop("size")
@@ -66,9 +68,16 @@ def build_member(
         )
         input_size = embedding.feature_size
         if model["ngrams"] is not None:
-            ngrams = NgramClassifier(encoder.vocab_size, num_classes, **model["ngrams"])
+            expert = NgramClassifier(encoder.vocab_size, num_classes, **model["ngrams"])
     else:
         input_size = 1 if encoder is None else encoder.num_channels
+        fixed = model["random_convolutions"]
+        is_settled = fixed is not None and fixed["num_thresholds"] is not None
+        if is_settled:  # otherwise the data is not read yet
+            try:
+                expert = RandomConvolutionClassifier(input_size, num_classes, **fixed)
+            except ValueError as error:
+                raise UserError(f"model.random_convolutions: {error}") from error
         if model["stem"]["name"] != "none":
             stem = build_configured_stem(model["stem"], input_size)
             input_size = stem.feature_size
@@ -81,7 +90,7 @@ def build_member(
     if model["skip_pooling"]:
         skip_pooling = build_pooling(model["skip_pooling"], lstm.input_size)
     return SequenceClassifier(
-        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling, ngrams
+        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling, expert
     )
 
 

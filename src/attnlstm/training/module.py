@@ -1,6 +1,7 @@
 """The LightningModule: what a step, a validation and a test of the classifier are."""
 
 import logging
+from collections import defaultdict
 from typing import Any
 
 import lightning
@@ -15,7 +16,12 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.nn import Classification, SequenceClassifier
+from attnlstm.nn import (
+    Classification,
+    ClassifierEnsemble,
+    RandomConvolutionClassifier,
+    SequenceClassifier,
+)
 from attnlstm.training.calibration import CALIBRATION_KEY
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
@@ -74,6 +80,8 @@ class ClassificationModule(lightning.LightningModule):
         self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
         self.rows_seen = 0
         self.rows_of_step: list[Tensor] = []  # since the optimizer's last step
+        # Of validation rows, by member and row: an expert that is not trained never changes them.
+        self.expert_logits: dict[int, dict[int, Tensor]] = defaultdict(dict)
 
     @property
     def members(self) -> list[SequenceClassifier]:
@@ -118,6 +126,17 @@ class ClassificationModule(lightning.LightningModule):
         logits = answer.experts or (answer.logits,)
         return torch.stack([self.compute_loss(item, targets) for item in logits]).sum()
 
+    def _ask(self, number: int, batch: SequenceBatch) -> Classification:
+        """A member's answer on validation rows; what its fixed expert says is computed once."""
+        member = self.members[number]
+        if not isinstance(member.expert, RandomConvolutionClassifier):
+            answer: Classification = member(batch.inputs, batch.lengths)
+            return answer
+        known, rows = self.expert_logits[number], batch.rows.tolist()
+        if not known.keys() >= set(rows):
+            known.update(zip(rows, member.expert(batch.inputs, batch.lengths), strict=True))
+        return member(batch.inputs, batch.lengths, torch.stack([known[row] for row in rows]))
+
     def _without(self, batch: SequenceBatch, fold: int) -> SequenceBatch:
         """The rows of a training batch that are not in this fold."""
         assert self.folds is not None
@@ -128,12 +147,12 @@ class ClassificationModule(lightning.LightningModule):
         assert self.folds is not None
         folds = self.folds[batch.rows]  # [batch]
         order, answers = [], []
-        for fold, member in enumerate(self.members):
+        for fold in range(len(self.members)):
             wanted = folds == fold
             if wanted.any():
                 part = select_rows(batch, wanted, keep_time=True)
                 order.append(wanted.nonzero().squeeze(1))
-                answers.append(member(part.inputs, part.lengths))
+                answers.append(self._ask(fold, part))
         back = torch.cat(order).argsort()
         logits = torch.cat([answer.logits for answer in answers])[back]
         weights = [answer.attention for answer in answers if answer.attention is not None]
@@ -205,10 +224,12 @@ class ClassificationModule(lightning.LightningModule):
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         # uncalibrated: the temperature is fitted to these logits
-        if self.folds is None:
-            classification = self.classifier(batch.inputs, batch.lengths)
-        else:
+        if self.folds is not None:
             classification = self._out_of_fold(batch)
+        else:
+            answers = [self._ask(number, batch) for number in range(len(self.members))]
+            is_one = len(answers) == 1
+            classification = answers[0] if is_one else ClassifierEnsemble.combine(answers)
         return self._evaluation_step(batch, classification, self.val_metrics, "val/loss")
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
@@ -298,8 +319,8 @@ class ClassificationModule(lightning.LightningModule):
 
 
 def is_of_ngrams(name: str) -> bool:
-    """Whether a parameter is one of an `NgramClassifier`."""
-    return ".ngrams." in f".{name}"
+    """Whether a parameter is one of an `NgramClassifier`, the only expert that has any."""
+    return ".expert." in f".{name}"
 
 
 def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -> SequenceBatch:

@@ -1,10 +1,12 @@
 """From checked rows to what Lightning trains: the encoded splits and a new model."""
 
 import logging
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +25,18 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.tables import file_fingerprint
 from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
+from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
 from attnlstm.training.module import ClassificationModule
 
 logger = logging.getLogger(__name__)
+
+
+MOST_FITTED = 4096
+"""Rows that a ridge regression is fitted on, whose work grows with their cube."""
+
+ROWS_FOR_FILTERS = 100
+
+ROWS_AT_ONCE = 32
 
 
 class Encoded(NamedTuple):
@@ -88,22 +99,59 @@ def build_module(
         list(trained_on),
         folds=torch.from_numpy(rows.folds) if config.validation is Validation.folds else None,
     )
+    return module
+
+
+def begin(
+    config: TrainConfig, module: ClassificationModule, rows: LabelledParts, encoded: Encoded
+) -> None:
+    """Give a new model what it has before its first step: pretrained vectors, fitted experts."""
+    split = encoded.splits["train"]
     if config.model.embedding.vectors is not None:
         use_vectors(config, module)
     if config.model.ngrams is not None:
-        fit_ngrams(module, encoded.splits["train"])
-    return module
+        fit_ngrams(module, split)
+    if config.model.random_convolutions is not None:
+        fit_random_convolutions(module, split, rows.folds, config.seed)
 
 
 def fit_ngrams(module: ClassificationModule, split: EncodedSplit) -> None:
     """Have the n-grams of all members weighted by the training texts."""
     fitted = None
     for member in module.members:
-        assert member.ngrams is not None
+        assert isinstance(member.expert, NgramClassifier)
         if fitted is None:
-            member.ngrams.fit_idf(split.steps(row) for row in range(len(split)))
-            fitted = member.ngrams.idf
-        member.ngrams.idf.copy_(fitted)
+            member.expert.fit_idf(split.steps(row) for row in range(len(split)))
+            fitted = member.expert.idf
+        member.expert.idf.copy_(fitted)
+
+
+def fit_random_convolutions(
+    module: ClassificationModule, split: EncodedSplit, folds: np.ndarray | None, seed: int
+) -> None:
+    """Fit the fixed convolutions' classifier of each member to all rows but those of its fold.
+
+    The filters are the same in all members. Of many rows some are chosen at random.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(len(split))[:MOST_FITTED])
+    if len(chosen) < len(split):
+        logger.info("fixed convolutions: fitted on %d of %d rows", len(chosen), len(split))
+    first = module.members[0].expert
+    assert isinstance(first, RandomConvolutionClassifier)
+    some = generator.permutation(chosen)[:ROWS_FOR_FILTERS]
+    first.fit_filters((split.steps(row) for row in some), seed)
+    parts = np.array_split(chosen, math.ceil(len(chosen) / ROWS_AT_ONCE))
+    batches = (split.collate(part.tolist()) for part in parts)
+    features = torch.cat([first.features(batch.inputs, batch.lengths) for batch in batches])
+    targets = split.targets[chosen]
+    state = first.state_dict()
+    for fold, member in enumerate(module.members):
+        assert isinstance(member.expert, RandomConvolutionClassifier)
+        member.expert.load_state_dict(state)
+        is_seen = np.ones(len(chosen), bool) if folds is None else folds[chosen] != fold
+        seen = torch.from_numpy(is_seen)
+        member.expert.fit_classifier(features[seen], targets[seen])
 
 
 def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:

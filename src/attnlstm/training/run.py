@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning
+import torch
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -28,6 +29,7 @@ from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import (
     Size,
     choose_steps,
+    choose_validation,
     count_steps,
     describe_duration,
     is_left_to_the_data,
@@ -43,7 +45,7 @@ from attnlstm.training.comparison import compare_with_baseline, read_validation_
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
-from attnlstm.training.preparation import Encoded, build_data, build_module, encode
+from attnlstm.training.preparation import Encoded, begin, build_data, build_module, encode
 from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
@@ -83,12 +85,11 @@ class TrainingResult(NamedTuple):
 
 
 def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
-    """Fit on the training part, watch the validation part, refit on both, test once.
+    """Fit, watched on validation rows, calibrate, refit where that is wanted, and test once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
     checkpoints/, refit/, metrics.json (of the test split) and baseline.json. best.ckpt is what is
-    tested: with `config.refit` the model of `refit`, otherwise the epoch that the validation part
-    chose.
+    tested: after a refit its model, otherwise that of the epoch that validated best.
 
     With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` goes on where
     its newest checkpoint was written, or begins anew where there is none yet.
@@ -105,14 +106,14 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     limit_threads(config.num_threads)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     # Before any data is loaded, a trainer or an LSTM that cannot be is refused.
-    build_trainer(config, run_dir, stopped.progress)
+    device = build_trainer(config, run_dir, stopped.progress).strategy.root_device
     build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)
 
     rows = split_sources(
         open_sources(config.data),
         config.data,
         config.seed,
-        validation=config.validation,
+        validation=choose_validation(config),
         num_folds=config.num_folds,
     )
     for line in describe_rows(rows, config.data):
@@ -120,9 +121,10 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     check_monitors(config, rows.parts["validation" if rows.folds is None else "train"].targets)
     encoded = encode(config, rows)
     config = settle(config, measure(config, rows, encoded))
-    config = plan(config, rows, encoded)
+    config = plan(config, rows, encoded, device)
     write_config(config, run_dir)
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
+    begin(config, module, rows, encoded)
     trainer = build_trainer(config, run_dir, stopped.progress)
     started = time.monotonic()
     with naming_what_is_left(run_dir):
@@ -173,12 +175,14 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
             partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
 
 
-def plan(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> TrainConfig:
+def plan(
+    config: TrainConfig, rows: LabelledParts, encoded: Encoded, device: torch.device
+) -> TrainConfig:
     """Say how long the run takes, and choose its epochs where they are left to the data."""
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
-    seconds = time_step(module, data)
+    seconds = time_step(module, data, device)
     if is_left_to_the_data(config):
         steps = config.budget.steps or choose_steps(measure(config, rows, encoded))
         if config.budget.minutes is not None:
@@ -199,8 +203,13 @@ def plan(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> TrainCon
 def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
     """What a budget depends on."""
     lengths = encoded.splits["train"].lengths
-    num_folds = 0 if rows.folds is None else int(rows.folds.max()) + 1
-    return Size(len(lengths), float(lengths.float().median()), num_folds, is_text(config.data))
+    return Size(
+        rows=len(lengths),
+        steps=float(lengths.float().median()),
+        longest=int(lengths.max()),
+        num_folds=0 if rows.folds is None else int(rows.folds.max()) + 1,
+        is_text=is_text(config.data),
+    )
 
 
 class StoppedFit(NamedTuple):
@@ -383,6 +392,7 @@ def refit(
     module = build_module(config, rows, encoded, ("train", "validation"))
     if is_done:
         return module, data
+    begin(config, module, rows, encoded)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     trainer = build_refit_trainer(config, run_dir, stopped.progress)
     fit(trainer, module, data, stopped)

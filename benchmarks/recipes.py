@@ -1,0 +1,388 @@
+"""Compare settings by cross-validation on training rows, to choose the defaults of conf/.
+
+    python -m benchmarks.recipes
+    python -m benchmarks.recipes --data FOLDER --seeds 0 1 --most-folds 2
+    python -m benchmarks.recipes --sets GunPoint --variants default stem=conv
+    python -m benchmarks.recipes --variant "lr=1e-2" "optimizer.lr=1e-2"
+    python -m benchmarks.recipes --table
+
+The training rows of each set are dealt into folds. Each fold is held out once, as the test part of
+an ordinary run of `train.py` on the rest: the run's own validation never sees the fold. The test
+rows of a set are never read. All variants get the same folds and seeds.
+
+Each finished run is added to the output file at once, with its commit. A run that the file already
+has is skipped, so a stopped benchmark continues where it was. Code that has changed since is not
+noticed: the title of the table lists all commits, and a fair comparison has one.
+"""
+
+import argparse
+import io
+import itertools
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+from unittest.mock import patch
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from attnlstm.config import OnBadRow, TrainConfig
+from attnlstm.data import Row, RowSource
+from attnlstm.data.checks import survey
+from attnlstm.data.splits import deal_folds, handle_bad_rows
+from attnlstm.entry_point import compose_config
+from attnlstm.errors import UserError
+from attnlstm.tables import print_table
+from attnlstm.training.run import train
+from benchmarks.machine import describe_commit
+from benchmarks.runs_file import Run, add_run, format_markdown, read_runs, unique
+from benchmarks.sets import BenchmarkSet, Kind, choose_sets
+
+CONF = Path(__file__).parents[1] / "conf"
+
+NEVER_HELD_OUT = -1
+
+QUIET = ("callbacks.figures=null", "trainer.enable_progress_bar=false", "baseline=none")
+"""Overrides of every run; they change no weight."""
+
+MOST_COLUMNS = 5
+"""Variants of a table in the terminal; of more, there are several tables."""
+
+logger = logging.getLogger("benchmarks.recipes")
+
+
+class Variant(NamedTuple):
+    """A setting to compare, as overrides of `python train.py`, and the kinds of sets it is for."""
+
+    overrides: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+
+
+SERIES: tuple[Kind, ...] = ("series",)
+TEXT: tuple[Kind, ...] = ("text",)
+
+VARIANTS: dict[str, Variant] = {
+    "default": Variant((), SERIES + TEXT),
+    "stem=none": Variant(("model/stem=none",), SERIES),
+    "stem=conv": Variant(("model/stem=conv",), SERIES),
+    "filters=48": Variant(("model.stem.num_filters=48",), SERIES),
+    "filters=128": Variant(("model.stem.num_filters=128",), SERIES),
+    "hidden=128": Variant(("model.lstm.hidden_size=128",), SERIES + TEXT),
+    "attention only": Variant(("model.pooling=[hn_query]",), SERIES + TEXT),
+    "max only": Variant(("model.pooling=[max]",), SERIES + TEXT),
+    "skip=mean,max": Variant(("model.skip_pooling=[mean,max]",), SERIES + TEXT),
+    "no skip": Variant(("model.skip_pooling=[]",), TEXT),
+    "no n-grams": Variant(("model.ngrams=null",), TEXT),
+    "batch=32": Variant(("data.batch_size=32",), SERIES + TEXT),
+    "steps=400": Variant(("budget.steps=400",), SERIES + TEXT),
+    "steps=1200": Variant(("budget.steps=1200",), SERIES + TEXT),
+    "lr=1e-3": Variant(("optimizer.lr=1e-3",), SERIES + TEXT),
+    "lr=5e-3": Variant(("optimizer.lr=5e-3",), SERIES + TEXT),
+    "no noise": Variant(("data.noise=0.0",), SERIES),
+    "no smoothing": Variant(("loss.label_smoothing=0.0",), SERIES + TEXT),
+    "holdout": Variant(("validation=holdout",), SERIES + TEXT),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    output = Path("runs/recipes.json")
+    parser.add_argument("--output", type=Path, default=output, help="of all runs; %(default)s")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with sets besides the bundled")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="the default is all")
+    parser.add_argument(
+        "--variants",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(VARIANTS)};\nthe default is all, or beside --variant the first",
+    )
+    parser.add_argument(
+        "--variant",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "OVERRIDES"),
+        help="one more, such as: --variant wide 'model.lstm.hidden_size=256 optimizer.lr=1e-3'",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--most-folds", type=int, help="hold out only this many of them")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--table", action="store_true", help="show the output file, run nothing")
+    shown.add_argument("--markdown", action="store_true", help="likewise, for a .md file")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # the runs' own lines are many
+    logger.setLevel(logging.INFO)
+    try:
+        failed = 0
+        if not options.table and not options.markdown:
+            variants = choose_variants(options.variants, options.variant)
+            sets = choose_sets(options.data, options.sets)
+            folds = (options.folds, min(options.folds, options.most_folds or options.folds))
+            failed = run_all(options.output, sets, variants, options.seeds, *folds)
+        print_runs(read_runs(options.output), options.markdown)
+    except UserError as error:
+        parser.error(str(error))
+    sys.exit(1 if failed else 0)
+
+
+def choose_variants(
+    names: Sequence[str] | None, added: Sequence[tuple[str, str]]
+) -> dict[str, Variant]:
+    """Those of the names and the added ones; without any, all of `VARIANTS`.
+
+    Raises:
+        UserError: there is no variant of a name, or an added one has the name of another.
+    """
+    if names is None:
+        names = ["default"] if added else list(VARIANTS)
+    for name in names:
+        if name not in VARIANTS:
+            raise UserError(f"--variants: there is no {name}, only {', '.join(VARIANTS)}")
+    variants = {name: VARIANTS[name] for name in names}
+    for name, overrides in added:
+        if name in VARIANTS or name in variants:
+            raise UserError(f"--variant {name}: there is one of that name, choose another")
+        variants[name] = Variant(tuple(shlex.split(overrides)), SERIES + TEXT)
+    return variants
+
+
+def run_all(
+    output: Path,
+    sets: Sequence[BenchmarkSet],
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int],
+    num_folds: int,
+    most_folds: int,
+) -> int:
+    """Do the runs that the output file lacks; returns how many failed.
+
+    The first fold of all sets and variants comes before the second of any.
+
+    Raises:
+        UserError: `train.py` does not accept an override, or the output file holds runs that do
+            not compare with these.
+    """
+    of_kind = {benchmark_set.kind: benchmark_set for benchmark_set in sets}
+    for benchmark_set, variant in itertools.product(of_kind.values(), variants.values()):
+        if benchmark_set.kind in variant.kinds:  # a mistyped one fails now, not hours later
+            configure(benchmark_set, variant.overrides, 0)
+    runs = read_runs(output)
+    check_comparable(runs, variants, num_folds)
+    done = {describe_key(run) for run in runs}
+    if done:
+        logger.info("%s has %d runs already", output, len(done))
+    open_training_rows = cache(TrainingRows)
+    failed = 0
+    for seed, fold, benchmark_set in itertools.product(seeds, range(most_folds), sets):
+        for name, variant in variants.items():
+            key = (benchmark_set.name, name, seed, fold)
+            if benchmark_set.kind not in variant.kinds or key in done:
+                continue
+            rows = open_training_rows(benchmark_set)
+            try:
+                reached = measure(rows, variant.overrides, num_folds, fold, seed)
+            except UserError as error:
+                failed += 1
+                logger.error("%s, %s, seed %d, fold %d failed: %s", *key, error)
+                continue
+            given = {
+                "set": benchmark_set.name,
+                "kind": benchmark_set.kind,
+                "variant": name,
+                "overrides": list(variant.overrides),
+                "seed": seed,
+                "fold": fold,
+                "folds": num_folds,
+                "commit": describe_commit(),
+            }
+            add_run(output, given | reached)
+            logger.info(
+                "%s, %s, seed %d, fold %d: %.4f in %.0f s",
+                *key,
+                reached["accuracy"],
+                reached["seconds"],
+            )
+    return failed
+
+
+def describe_key(run: Run) -> tuple[str, str, int, int]:
+    """What tells the runs of a file apart."""
+    return run["set"], run["variant"], run["seed"], run["fold"]
+
+
+def check_comparable(runs: Sequence[Run], variants: Mapping[str, Variant], num_folds: int) -> None:
+    """Raise a UserError if a file's runs are of other folds, or of variants that have changed."""
+    for run in runs:
+        if run["folds"] != num_folds:
+            raise UserError(
+                f"the output file has runs of {run['folds']} folds: give --folds {run['folds']}, "
+                "or another --output"
+            )
+        variant = variants.get(run["variant"])
+        if variant is not None and list(variant.overrides) != run["overrides"]:
+            raise UserError(
+                f"the output file has runs of a variant {run['variant']} with other overrides "
+                f"({' '.join(run['overrides'])}): choose another name, or another --output"
+            )
+
+
+def configure(benchmark_set: BenchmarkSet, overrides: Sequence[str], seed: int) -> TrainConfig:
+    """The configuration of `python train.py` for files in place of the set's own."""
+    source = "series_files" if benchmark_set.kind == "series" else "text_files"
+    given = [f"data={source}", f"data.name={benchmark_set.name}", f"seed={seed}"]
+    return compose_config(CONF, "train", TrainConfig, [*given, *QUIET, *overrides])
+
+
+class TrainingRows:
+    """The training rows of a set, in memory.
+
+    Raises:
+        UserError: they cannot be read, or there are bad rows.
+    """
+
+    def __init__(self, benchmark_set: BenchmarkSet) -> None:
+        self.set = benchmark_set
+        self.source: RowSource = benchmark_set.open_train()
+        self.found = survey(self.source)
+        handle_bad_rows({"train": self.found}, OnBadRow.stop)
+        self.rows: list[Row] = list(self.source)
+
+    def deal(self, num_folds: int, seed: int) -> np.ndarray:
+        """The fold of each row `[row]`, stratified by class; rows of the same content share one.
+
+        A class whose rows are all in one fold is `NEVER_HELD_OUT`: a model trained on the others
+        would not know it.
+        """
+        folds = deal_folds(self.found, self.found.usable, num_folds, seed)
+        for label in np.unique(self.found.labels):
+            members = self.found.labels == label
+            if len(np.unique(folds[members])) == 1:
+                folds[members] = NEVER_HELD_OUT
+        return folds
+
+
+def measure(
+    rows: TrainingRows, overrides: Sequence[str], num_folds: int, fold: int, seed: int
+) -> Run:
+    """Train on all folds but one, and test on that one."""
+    held_out = rows.deal(num_folds, seed) == fold
+    if not held_out.any():
+        raise UserError(f"{rows.set.name} has no row in fold {fold}: give fewer --folds")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        config = configure(rows.set, overrides, seed)
+        for part, mask in (("train", ~held_out), ("test", held_out)):
+            chosen = [row for row, is_in in zip(rows.rows, mask, strict=True) if is_in]
+            setattr(config.data, part, str(write_rows(folder / part, chosen, rows.set.kind)))
+        started = time.monotonic()
+        with (
+            patch.object(datasets.config, "HF_DATASETS_CACHE", folder / "cache"),
+            redirect_stdout(io.StringIO()),
+        ):
+            result = train(config, folder / "run")
+        return {
+            "accuracy": result.metrics["test/accuracy"],
+            "steps": result.trainer.global_step,
+            "seconds": round(time.monotonic() - started, 1),
+            "trained_rows": int((~held_out).sum()),
+            "held_out_rows": int(held_out.sum()),
+        }
+
+
+def write_rows(stem: Path, rows: Sequence[Row], kind: Kind) -> Path:
+    """A file of these rows, for `data.train`: `.npz` of series, `.parquet` of texts."""
+    labels = [str(row.label) for row in rows]
+    if kind == "text":
+        path = stem.with_suffix(".parquet")
+        table = pyarrow.table({"text": [row.value for row in rows], "label": labels})
+        pyarrow.parquet.write_table(table, path)
+        return path
+    path = stem.with_suffix(".npz")
+    series = [np.asarray(row.value) for row in rows]
+    lengths = np.array([len(steps) for steps in series])
+    padded = np.zeros((len(rows), lengths.max(), series[0].shape[1]))
+    for number, steps in enumerate(series):
+        padded[number, : len(steps)] = steps
+    np.savez(path, X=padded, y=np.array(labels), lengths=lengths)
+    return path
+
+
+def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
+    """A table for each kind of sets."""
+    for kind in ("series", "text"):
+        of_kind = [run for run in runs if run["kind"] == kind]
+        if not of_kind:
+            continue
+        columns, rows = tabulate(of_kind)
+        if as_markdown:
+            print(f"\n{describe_runs(of_kind)}\n\n{format_markdown(columns, rows)}")
+        else:
+            for first in range(1, len(columns), MOST_COLUMNS):
+                places = [0, *range(len(columns))[first : first + MOST_COLUMNS]]
+                shown = [[row[place] for place in places] for row in rows]
+                print_table(describe_runs(of_kind), [columns[place] for place in places], shown)
+
+
+def describe_runs(runs: Sequence[Run]) -> str:
+    """The title of a table."""
+    folds = sorted(unique(runs, "fold"))
+    seeds = ", ".join(map(str, sorted(unique(runs, "seed"))))
+    commits = ", ".join(str(commit) for commit in unique(runs, "commit"))
+    return (
+        f"Accuracy on held-out training rows, {runs[0]['kind']}: {len(folds)} of "
+        f"{runs[0]['folds']} folds, seeds {seeds}, commit {commits}"
+    )
+
+
+def tabulate(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """A row for each set and a column for each variant, with means and seconds at the bottom.
+
+    A cell with fewer runs than others in its row says how many. Means, and differences to the first
+    variant with their standard error, are over the sets where no variant lacks a run.
+    """
+    variants = unique(runs, "variant")
+    variants.sort(key=lambda name: name != "default")
+    rows, complete = [], []
+    for name in unique(runs, "set"):
+        of_set = [run for run in runs if run["set"] == name]
+        found = [[run["accuracy"] for run in of_set if run["variant"] == v] for v in variants]
+        most = max(map(len, found))
+        cells = [
+            f"{mean(values):.3f}" + f" ({len(values)})" * (len(values) < most) if values else "-"
+            for values in found
+        ]
+        rows.append([name, *cells])
+        if all(len(values) == most for values in found):
+            complete.append([mean(values) for values in found])
+    if complete:
+        by_variant = list(zip(*complete, strict=True))
+        rows.append([f"mean of {len(complete)}", *(f"{mean(of):.3f}" for of in by_variant)])
+        if len(complete) > 1 and len(variants) > 1:
+            differences = [describe_difference(of, by_variant[0]) for of in by_variant[1:]]
+            rows.append([f"against {variants[0]}", "", *differences])
+    seconds = [mean(run["seconds"] for run in runs if run["variant"] == v) for v in variants]
+    rows.append(["seconds", *(f"{value:.0f}" for value in seconds)])
+    return ["set", *variants], rows
+
+
+def describe_difference(values: Sequence[float], first: Sequence[float]) -> str:
+    """Mean difference and its standard error."""
+    differences = [value - base for value, base in zip(values, first, strict=True)]
+    return f"{mean(differences):+.3f} ± {stdev(differences) / len(differences) ** 0.5:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The data sets that accuracy is measured on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from attnlstm.config import DataConfig, DataSource
+from attnlstm.data import RowSource, open_sources
+from attnlstm.data.archive import ArchiveRows
+from attnlstm.data.bbc_news import BBCNews
+from attnlstm.errors import UserError
+
+Kind = Literal["series", "text"]
+
+BUNDLED = (
+    *("ACSF1", "ArrowHead", "BasicMotions", "GunPoint", "ItalyPowerDemand", "JapaneseVowels"),
+    *("OSULeaf", "PickupGestureWiimoteZ"),
+)
+"""Sets of the UCR and UEA archives that come with aeon. Two more that do are left out: UnitTest is
+Chinatown with 22 of its test rows, made for aeon's own tests, and Covid3Month_disc is a regression
+set whose targets were cut into classes as an example; neither is a benchmark in the literature."""
+
+
+class BenchmarkSet(NamedTuple):
+    """A set with a training and a test part.
+
+    overrides: of `python train.py`, which choose the set and nothing else.
+    open_train: reads the training part, and never looks at the test part.
+    """
+
+    name: str
+    kind: Kind
+    overrides: tuple[str, ...]
+    open_train: Callable[[], RowSource]
+
+
+def find_sets(folder: Path | None) -> dict[str, BenchmarkSet]:
+    """The bundled sets, and those of a folder, by name.
+
+    The folder holds series as `NAME_TRAIN.npz` and `NAME_TEST.npz`, directly or in a folder `ucr`,
+    and texts as `NAME/train.parquet` and `NAME/test.parquet`.
+
+    Raises:
+        UserError: the folder has no sets, or two sets have the same name.
+    """
+    found = [_bundled_series(name) for name in BUNDLED]
+    found.append(BenchmarkSet("bbc_news", "text", ("data=bbc_news",), lambda: BBCNews("train")))
+    if folder is not None:
+        in_folder = _sets_in(folder.resolve())
+        if not in_folder:
+            raise UserError(f"{folder} has neither NAME_TRAIN.npz nor NAME/train.parquet")
+        found += in_folder
+    sets: dict[str, BenchmarkSet] = {}
+    for benchmark_set in found:
+        if benchmark_set.name in sets:
+            raise UserError(f"two sets are called {benchmark_set.name}: rename one in {folder}")
+        sets[benchmark_set.name] = benchmark_set
+    return sets
+
+
+def choose_sets(folder: Path | None, names: list[str] | None) -> list[BenchmarkSet]:
+    """The named ones of `find_sets`, or all.
+
+    Raises:
+        UserError: as `find_sets`, or there is no set of that name.
+    """
+    sets = find_sets(folder)
+    for name in names or ():
+        if name not in sets:
+            raise UserError(f"--sets: there is no {name}, only {', '.join(sets)}")
+    return [sets[name] for name in names or sets]
+
+
+def _bundled_series(name: str) -> BenchmarkSet:
+    return BenchmarkSet(name, "series", (f"data.name={name}",), lambda: ArchiveRows(name, "train"))
+
+
+def _sets_in(folder: Path) -> list[BenchmarkSet]:
+    series = [
+        (path.name.removesuffix("_TRAIN.npz"), path)
+        for path in sorted([*folder.glob("*_TRAIN.npz"), *folder.glob("ucr/*_TRAIN.npz")])
+    ]
+    texts = [(path.parent.name, path) for path in sorted(folder.glob("*/train.parquet"))]
+    return [
+        *(
+            _set_of_files(name, "series", train, train.with_name(f"{name}_TEST.npz"))
+            for name, train in series
+        ),
+        *(
+            _set_of_files(name, "text", train, train.with_name("test.parquet"))
+            for name, train in texts
+        ),
+    ]
+
+
+def _set_of_files(name: str, kind: Kind, train: Path, test: Path) -> BenchmarkSet:
+    source = DataSource.series_files if kind == "series" else DataSource.text_files
+    config = DataConfig(source=source, name=name, train=str(train))
+    overrides = (f"data={source}", f"data.name={name}", f"data.train={train}", f"data.test={test}")
+    return BenchmarkSet(name, kind, overrides, lambda: open_sources(config)["train"])

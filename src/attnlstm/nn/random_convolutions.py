@@ -1,0 +1,160 @@
+"""A linear classifier of fixed convolutions, which learns from few series what a network cannot."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from attnlstm.nn.arguments import check_lengths
+from attnlstm.nn.ridge import fit_ridge
+
+WIDTH = 9
+FILTERS = len(list(combinations(range(WIDTH), 3)))  # 84
+WIDEST = 4096
+NUMBERS_AT_ONCE = 2**24  # outputs of the filters that are in memory at a time
+SLOPE = 0.1
+"""Share of a filter's standard deviation over which an output goes from below to above."""
+
+
+class RandomConvolutionClassifier(nn.Module):
+    """Ridge regression on how often fixed filters are above thresholds.
+
+    The filters are MiniRocket's (Dempster, Schmidt and Webb, 2021): all 84 with three weights of 2
+    and six of -1, at several dilations, each reading a random choice of channels. A feature is the
+    share of the steps at which a filter's output is above a threshold, a quantile of its outputs
+    for the training series. An output close to the threshold counts in part, so that rounding never
+    changes the answer. Nothing is trained by gradients: see `fit_filters` and `fit_classifier`.
+
+    Args:
+        input_size: features of a step.
+        num_classes: number of classes.
+        dilations: distances between the steps that a filter reads.
+        num_thresholds: of each filter at each dilation.
+    """
+
+    kernels: Tensor
+    thresholds: Tensor
+    slopes: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, input_size: int, num_classes: int, dilations: Sequence[int], num_thresholds: int
+    ) -> None:
+        super().__init__()
+        if not dilations or not 1 <= min(dilations) <= max(dilations) <= WIDEST:
+            raise ValueError(f"dilations should be from 1 to {WIDEST}, got {list(dilations)}")
+        if num_thresholds < 1:
+            raise ValueError(f"num_thresholds should be at least 1, got {num_thresholds}")
+        self.dilations = list(dilations)
+        self.num_thresholds = num_thresholds
+        count = len(self.dilations)
+        self.num_features = count * FILTERS * num_thresholds
+        self.register_buffer("kernels", torch.zeros(count, FILTERS, input_size, WIDTH))
+        self.register_buffer("thresholds", torch.zeros(count, FILTERS, num_thresholds))
+        self.register_buffer("slopes", torch.ones(count, FILTERS))  # 1 / (SLOPE * deviation)
+        self.register_buffer("weight", torch.zeros(self.num_features, num_classes))
+        self.register_buffer("bias", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def fit_filters(self, series: Iterable[np.ndarray], seed: int = 0) -> None:
+        """Choose the channels of each filter, and its thresholds by some training series.
+
+        Args:
+            series: each `[time, feature]`, of any lengths; a hundred are enough.
+            seed: decides the channels.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        input_size = self.kernels.size(2)
+        for number in range(len(self.dilations)):
+            for row, twos in enumerate(combinations(range(WIDTH), 3)):
+                most = torch.rand((), generator=generator) * np.log2(min(input_size, WIDTH) + 1)
+                chosen = torch.randperm(input_size, generator=generator)[: max(1, int(2**most))]
+                self.kernels[number, row] = 0
+                self.kernels[number, row, chosen] = -1.0
+                for place in twos:
+                    self.kernels[number, row, chosen, place] = 2.0
+        outputs: list[list[Tensor]] = [[] for _ in self.dilations]
+        for steps in series:
+            inputs = torch.from_numpy(np.array(steps.T, np.float32)).unsqueeze(0)
+            for number in range(len(self.dilations)):
+                outputs[number].append(self._filter(inputs, number).squeeze(0))
+        # Low-discrepancy quantiles, as MiniRocket's, so that no two filters have the same ones.
+        golden = (5**0.5 - 1) / 2
+        places = torch.arange(1, FILTERS * self.num_thresholds + 1) * golden % 1
+        places = places.reshape(FILTERS, self.num_thresholds).sort(dim=1).values
+        for number, parts in enumerate(outputs):
+            ordered = torch.cat(parts, dim=1).sort(dim=1).values  # [filter, step]
+            index = (places * ordered.size(1)).long().clamp(max=ordered.size(1) - 1)
+            self.thresholds[number] = ordered.gather(1, index)
+            deviation = ordered.std(dim=1, correction=0)
+            self.slopes[number] = 1 / (SLOPE * deviation).clamp(min=1e-6)
+
+    def fit_classifier(self, features: Tensor, targets: Tensor) -> None:
+        """Fit the weights to features `[row, num_features]` and class numbers `[row]`."""
+        fitted = fit_ridge(features, targets, len(self.bias))
+        self.weight.copy_(fitted.weight)
+        self.bias.copy_(fitted.bias)
+
+    @torch.no_grad()
+    def features(self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
+        """The features `[batch, num_features]` of series `[batch, time, feature]`.
+
+        Raises:
+            ValueError: lengths are not one integer from 0 to time for each series.
+        """
+        batch, time, _ = inputs.shape
+        lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
+        lengths = lengths.to(inputs.device)
+        rows_at_once = max(1, NUMBERS_AT_ONCE // (FILTERS * time))
+        with torch.autocast(inputs.device.type, enabled=False):  # half precision would blur them
+            parts = [
+                self._features(inputs[start : start + rows_at_once], lengths[start:][:rows_at_once])
+                for start in range(0, batch, rows_at_once)
+            ]
+        return torch.cat(parts) if parts else inputs.new_zeros(0, self.num_features)
+
+    def _features(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        steps = torch.arange(inputs.size(1), device=inputs.device)
+        is_real = (steps < lengths.unsqueeze(1)).unsqueeze(1)  # [batch, 1, time]
+        channels = inputs.transpose(1, 2).to(self.kernels.dtype).masked_fill(~is_real, 0)
+        shares = []
+        for number, thresholds in enumerate(self.thresholds):
+            outputs = self._filter(channels, number) * self.slopes[number].unsqueeze(1)
+            scaled = thresholds * self.slopes[number].unsqueeze(1)  # [filter, threshold]
+            for place in range(self.num_thresholds):
+                above = (outputs - scaled[:, place : place + 1] + 0.5).clamp_(0, 1)
+                shares.append((above * is_real).sum(dim=2) / lengths.clamp(min=1).unsqueeze(1))
+        return torch.cat(shares, dim=1)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
+        """The logits `[batch, class]` of series `[batch, time, feature]`; see `features`."""
+        return self.classify(self.features(inputs, lengths))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """The logits `[batch, class]` of features `[batch, num_features]`."""
+        return features @ self.weight + self.bias
+
+    def has_filters_of(self, other: "RandomConvolutionClassifier") -> bool:
+        """Whether both compute the same features."""
+        names = ("kernels", "thresholds", "slopes")
+        return self.dilations == other.dilations and all(
+            torch.equal(getattr(self, name), getattr(other, name)) for name in names
+        )
+
+    def _filter(self, channels: Tensor, number: int) -> Tensor:
+        """The outputs `[batch, filter, time]` of all filters at one dilation."""
+        dilation = self.dilations[number]
+        padding = dilation * (WIDTH // 2)
+        return F.conv1d(channels, self.kernels[number], padding=padding, dilation=dilation)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernels.size(2)}, {len(self.bias)}, dilations={self.dilations}"
+
+
+def choose_dilations(longest: int) -> list[int]:
+    """Powers of 2 at which a filter still fits into a series of `longest` steps; 1 at least."""
+    return [2**power for power in range(12) if power == 0 or (WIDTH - 1) * 2**power < longest]
