@@ -190,7 +190,7 @@ def test_a_refit_that_few_rows_do_not_tell_how_long_is_left_out(
 ) -> None:
     caplog.set_level("INFO")
     run_train(tmp_path / "few", *text_files, "refit=auto", "trainer.max_epochs=1")
-    assert "no refit: it would add 12 validation rows to 48; refit=true trains on" in caplog.text
+    assert "no refit: it would add 6 validation rows to 54; refit=true trains on" in caplog.text
     assert not (tmp_path / "few" / "checkpoints" / "validated.ckpt").exists()
     run_train(tmp_path / "many", "refit=auto", "trainer.max_epochs=1")  # 54 rows to 216
     assert (tmp_path / "many" / "checkpoints" / "validated.ckpt").exists()

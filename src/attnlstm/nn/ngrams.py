@@ -64,6 +64,8 @@ class NgramClassifier(nn.Module):
         """
         batch, time = ids.shape
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
+        if time == 0:  # which embedding_bag refuses
+            return self.bias.expand(batch, -1)
         is_real = torch.arange(time, device=ids.device) < lengths.to(ids.device).unsqueeze(1)
         pairs = self._hash_pairs(ids[:, :-1], ids[:, 1:])
         rows = torch.cat([ids, pairs], dim=1)  # [batch, 2 * time - 1]
