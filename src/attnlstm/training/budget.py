@@ -31,6 +31,11 @@ SERIES_PASSES = 50
 TEXT_PASSES = 8
 """How often a run goes through the training rows, within the bounds of its optimizer steps."""
 
+SERIES_STEPS = (800, 4000)
+SHORT_SERIES_STEPS = (600, 4000)
+TEXT_STEPS = (600, 20_000)
+"""The fewest and the most optimizer steps of a run that is left to the data."""
+
 LONG_SERIES = 48
 """Steps from which series count as long: they take more steps of training, and wider kernels."""
 
@@ -134,10 +139,11 @@ def choose_batch_size(size: Size) -> int:
 
 def choose_steps(size: Size) -> int:
     """Optimizer steps of a run."""
+    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
     if size.is_text:
-        passes, fewest, most = TEXT_PASSES, 600, 20_000
-    else:
-        passes, fewest, most = SERIES_PASSES, 800 if size.steps >= LONG_SERIES else 600, 4000
+        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
+    elif size.steps < LONG_SERIES:
+        fewest, most = SHORT_SERIES_STEPS
     batches = math.ceil(size.rows / choose_batch_size(size))
     return min(most, max(fewest, passes * batches))
 
