@@ -137,9 +137,9 @@ def test_the_classifier_is_the_mean_of_its_experts() -> None:
     lstm = LSTM(4, 5, batch_first=True, bidirectional=True)
     parts = lstm, build_pooling(["hn_query", "max"], 10), CLASSES
     embedding, ngrams = TokenEmbedding(TOKENS, 4), make_ngrams().float()
-    both = SequenceClassifier(*parts, embedding=embedding, ngrams=ngrams).eval()
+    both = SequenceClassifier(*parts, embedding=embedding, expert=ngrams).eval()
     alone = copy.deepcopy(both)
-    alone.ngrams = None
+    alone.expert = None
     texts = [[3, 4, 3, 7], [8], [1, 1]]
     ids, lengths = pad_texts(texts, padding=2), [4, 1, 2]
     answer = both(ids, lengths)

@@ -41,6 +41,7 @@ MODEL = {
     "scaled_attention": False,
     "skip_pooling": [],
     "ngrams": None,
+    "random_convolutions": None,
     "dropout": 0.0,
     "ensemble_size": 1,
 }
@@ -227,10 +228,10 @@ def test_every_expert_of_texts_learns_by_itself() -> None:
     expected = expected + F.cross_entropy(of_ngrams, targets, label_smoothing=0.2)
     torch.testing.assert_close(module.training_loss(batch), expected)
     module.training_loss(batch).backward()
-    together = module.classifier.ngrams.weight.grad.clone()
+    together = module.classifier.expert.weight.grad.clone()
     module.zero_grad()
     F.cross_entropy(of_ngrams, targets, label_smoothing=0.2).backward()
-    torch.testing.assert_close(module.classifier.ngrams.weight.grad, together)
+    torch.testing.assert_close(module.classifier.expert.weight.grad, together)
     optimizer = build_optimizer(module._parameter_groups(), module.config["optimizer"])
     rest, ngrams = optimizer.param_groups
     assert ngrams["lr"] == pytest.approx(10 * rest["lr"])
