@@ -24,6 +24,7 @@ SMALL = [
     "trainer.accelerator=cpu",
     "model/stem=none",
     "model.pooling=[hn_query]",
+    "model.random_convolutions=null",
     "data.batch_size=16",
     "validation=holdout",
     "refit=false",

@@ -295,7 +295,7 @@ def as_version_1(loaded: dict[str, Any]) -> None:
     (name,) = config["model"]["pooling"]
     is_scaled = config["model"].pop("scaled_attention")
     config["model"]["pooling"] = {"name": name, "scaled": is_scaled if name == "hn_query" else None}
-    for key in ("stem", "skip_pooling", "ngrams"):
+    for key in ("stem", "skip_pooling", "ngrams", "random_convolutions"):
         del config["model"][key]
     for key in ("budget", "validation", "num_folds"):
         del config[key]

@@ -1,11 +1,12 @@
 """The classifier composes its parts, and padding never changes what it says."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 
-from attnlstm.nn import LSTM, SequenceClassifier, TokenEmbedding, build_pooling
+from attnlstm.nn import LSTM, SequenceClassifier, TokenEmbedding, build_pooling, build_stem
 from attnlstm.nn.backends import BACKENDS
 
 
@@ -29,6 +30,82 @@ def test_company_and_padding_change_nothing(backend: str, pooling: str) -> None:
         torch.testing.assert_close(alone.logits[0], logits[row], atol=1e-6, rtol=1e-5)
         if attention is not None:
             torch.testing.assert_close(alone.attention[0], attention[row, :length])
+
+
+def build_with_all_parts(stem: str, stride: int, backend: str = "auto") -> SequenceClassifier:
+    """Of series with 3 channels and 5 classes, in evaluation, none of its statistics as built."""
+    torch.manual_seed(0)
+    options = {"conv": {"num_filters": 6}, "inception": {"num_filters": 6, "bottleneck": 2}}
+    lstm = LSTM(6, 4, batch_first=True, bidirectional=True, backend=backend)
+    classifier = SequenceClassifier(
+        lstm,
+        build_pooling(["hn_query", "max"], lstm.feature_size, scaled_attention=True),
+        num_classes=5,
+        dropout=0.5,
+        stem=build_stem(stem, 3, stride=stride, **options[stem]),
+        skip_pooling=build_pooling("mean", lstm.input_size),
+    )
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.normal_(module.bias)
+    return classifier.eval()
+
+
+@pytest.mark.parametrize(
+    ("stem", "stride"), itertools.product(["conv", "inception"], [1, 4, 16]), ids=str
+)
+def test_with_all_parts_company_and_padding_change_nothing(stem: str, stride: int) -> None:
+    classifier = build_with_all_parts(stem, stride)
+    lengths = torch.tensor([2, 37, 50, 1, 16])
+    inputs = torch.randn(5, 55, 3)
+    inputs[torch.arange(55) >= lengths.unsqueeze(1)] = float("nan")  # nobody may look there
+    logits, attention, experts = classifier(inputs, lengths)
+    assert experts == ()
+    assert attention.shape == (5, 55)  # of the original steps
+    shuffled = torch.tensor([2, 0, 4, 3, 1])
+    again = classifier(inputs[shuffled], lengths[shuffled])
+    torch.testing.assert_close(again.logits, logits[shuffled])
+    torch.testing.assert_close(again.attention, attention[shuffled])
+    for row, length in enumerate(lengths.tolist()):
+        alone = classifier(inputs[row : row + 1, :length])
+        torch.testing.assert_close(alone.logits[0], logits[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone.attention[0], attention[row, :length])
+        torch.testing.assert_close(alone.attention.sum(), torch.tensor(1.0))
+        assert (attention[row, length:] == 0).all()
+    copied = copy.deepcopy(classifier)
+    torch.testing.assert_close(copied(inputs, lengths).logits, logits)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_with_all_parts_every_backend_says_the_same(backend: str) -> None:
+    inputs, lengths = torch.randn(4, 30, 3), [30, 3, 17, 8]
+    expected = build_with_all_parts("inception", 4, "naive")(inputs, lengths)
+    found = build_with_all_parts("inception", 4, backend)(inputs, lengths)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.attention, expected.attention, atol=1e-5, rtol=1e-5)
+
+
+def test_the_context_is_that_of_the_poolings_and_past_the_lstm_that_of_its_inputs() -> None:
+    classifier = build_with_all_parts("conv", 4)
+    inputs, lengths = torch.randn(2, 30, 3), [30, 9]
+    steps, short = classifier.stem(inputs, lengths)
+    outputs, (h_n, _) = classifier.lstm(steps, lengths=short)
+    contexts = [
+        build_pooling("hn_query", 8, scaled_attention=True)(outputs, h_n, short)[0],
+        build_pooling("max", 8)(outputs, h_n, short)[0],
+        torch.stack([steps[0].mean(0), steps[1, :3].mean(0)]),
+    ]
+    expected = classifier.head(torch.cat(contexts, dim=1))
+    torch.testing.assert_close(classifier(inputs, lengths).logits, expected)
+
+
+def test_the_weights_of_a_classifier_without_the_other_parts_have_their_old_names() -> None:
+    """Those of checkpoints of before there were any."""
+    lstm = LSTM(3, 4, batch_first=True)
+    classifier = SequenceClassifier(lstm, build_pooling(["learned_query"], 4), num_classes=2)
+    names = [f"lstm.{name}" for name in lstm.state_dict()]
+    assert list(classifier.state_dict()) == [*names, "pooling.w", "head.weight", "head.bias"]
 
 
 @pytest.mark.parametrize("pooling", ["hn_query", "max"])

@@ -12,6 +12,7 @@ from attnlstm.nn import (
     MaxPooling,
     MeanPooling,
     Pooling,
+    SideBySide,
     build_pooling,
 )
 
@@ -31,6 +32,7 @@ POOLINGS = [
     LastState(),
     MeanPooling(),
     MaxPooling(),
+    SideBySide([MaxPooling(), learned_query(), HnQueryAttention()]),
 ]
 
 
@@ -145,3 +147,22 @@ def test_every_pooling_is_built_by_name(name: str) -> None:
     outputs, h_n = torch.randn(3, 5, 8), torch.randn(2, 3, 4)
     context: Tensor = build_pooling(name, 8)(outputs, h_n, LENGTHS)[0]
     assert context.shape == (3, 8)
+
+
+def test_several_poolings_stand_side_by_side() -> None:
+    outputs, h_n = torch.randn(3, 5, 8), torch.randn(2, 3, 4)
+    names = ["max", "hn_query", "mean", "learned_query"]
+    pooling = build_pooling(names, 8, scaled_attention=True)
+    context, attention = pooling(outputs, h_n, LENGTHS)
+    assert pooling.context_size(8) == context.size(1) == 32
+    alone = [build_pooling(name, 8, scaled_attention=True)(outputs, h_n, LENGTHS) for name in names]
+    torch.testing.assert_close(context, torch.cat([one[0] for one in alone], dim=1))
+    torch.testing.assert_close(attention, alone[1][1])  # of the first that has one
+    without, none = build_pooling(["max", "mean"], 8)(outputs, h_n, LENGTHS)
+    assert (without.shape, none) == ((3, 16), None)
+
+
+@pytest.mark.parametrize("names", [[], ["mean", "mean"], ["mean", "men"], "men"], ids=str)
+def test_poolings_that_cannot_be(names: list[str] | str) -> None:
+    with pytest.raises(ValueError, match="pooling should be one"):
+        build_pooling(names, 8)

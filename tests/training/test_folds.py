@@ -22,7 +22,10 @@ CONF = Path(__file__).parents[2] / "conf"
 
 LENGTHS = torch.tensor([20, 7, 13, 1, 20, 5, 9, 20, 2, 16, 11, 20])
 FOLDS = torch.arange(12) % 3
-SMALL = ["model.lstm.hidden_size=4", "model.stem.num_filters=6", "model.stem.stride=2"]
+SMALL = [
+    *("model.lstm.hidden_size=4", "model.stem.num_filters=6", "model.stem.stride=2"),
+    "model.random_convolutions=null",
+]
 
 
 @pytest.fixture
