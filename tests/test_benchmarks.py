@@ -123,7 +123,7 @@ def test_training_splits_the_steps_of_both_loops(
     for loop in (result["ours"], result["plain"]):
         assert loop["step"].keys() == {"data", "forward", "backward", "optimizer", "framework"}
         assert all(milliseconds > 0 for milliseconds in loop["step"].values())
-        assert 4 * sum(loop["step"].values()) < loop["epoch"]  # 32 series in batches of 8
+        assert 2 * sum(loop["step"].values()) < loop["epoch"]  # 32 series in batches of 16
         assert len(loop["accuracies"]) == 1
     printed = capsys.readouterr().out
     assert "framework" in printed

@@ -379,7 +379,7 @@ def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, t
         f"data.train={texts}",
         "data.on_bad_row=drop",
         "trainer.max_epochs=1",
-        "model/pooling=mean",
+        "model.pooling=mean",
         figures=True,
     )
     with pytest.raises(UserError, match="attention=true: this model's pooling, mean, has none"):
