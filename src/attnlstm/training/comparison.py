@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 HINTS = {
     "texts": (
-        "a longer training (budget.steps), pretrained vectors "
-        "(model.embedding.vectors=glove-6b-50d), other tokens (data.tokenizer.kind=bpe), or more "
-        "training rows"
+        "more of each text (data.max_length), a longer training (budget.steps), pretrained "
+        "vectors (model.embedding.vectors=glove-6b-50d), other tokens (data.tokenizer.kind=bpe), "
+        "or more training rows"
     ),
     "series": (
         "a longer training (budget.steps), another stem (model/stem=conv or none, or "
