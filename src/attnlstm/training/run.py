@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import shlex
 import threading
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning
-import torch
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -106,7 +106,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     limit_threads(config.num_threads)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     # Before any data is loaded, a trainer or an LSTM that cannot be is refused.
-    device = build_trainer(config, run_dir, stopped.progress).strategy.root_device
+    trainer = build_trainer(config, run_dir, stopped.progress)
     build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)
 
     rows = split_sources(
@@ -121,7 +121,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     check_monitors(config, rows.parts["validation" if rows.folds is None else "train"].targets)
     encoded = encode(config, rows)
     config = settle(config, measure(config, rows, encoded))
-    config = plan(config, rows, encoded, device)
+    config = plan(config, rows, encoded, trainer)
     write_config(config, run_dir)
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
     begin(config, module, rows, encoded)
@@ -176,21 +176,25 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
 
 
 def plan(
-    config: TrainConfig, rows: LabelledParts, encoded: Encoded, device: torch.device
+    config: TrainConfig, rows: LabelledParts, encoded: Encoded, trainer: lightning.Trainer
 ) -> TrainConfig:
-    """Say how long the run takes, and choose its epochs where they are left to the data."""
+    """Say how long the run takes, and choose its epochs where they are left to the data.
+
+    Of several processes, each takes its share of the batches.
+    """
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
-    seconds = time_step(module, data, device)
+    seconds = time_step(module, data, trainer.strategy.root_device)
+    batches = math.ceil(len(sampler) / trainer.world_size)
     if is_left_to_the_data(config):
         steps = config.budget.steps or choose_steps(measure(config, rows, encoded))
         if config.budget.minutes is not None:
             steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
-        config = settle_epochs(config, len(sampler), steps)
+        config = settle_epochs(config, batches, steps)
     epochs = config.trainer.max_epochs
     if epochs is not None and epochs > 0:
-        steps = epochs * count_steps(config, len(sampler))
+        steps = epochs * count_steps(config, batches)
         logger.info(
             "training takes %d steps in %d epochs, about %s",
             steps,
