@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import math
 import os
 import shlex
 import threading
@@ -26,17 +25,7 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
-from attnlstm.training.budget import (
-    Size,
-    choose_steps,
-    choose_validation,
-    count_steps,
-    describe_duration,
-    is_left_to_the_data,
-    settle,
-    settle_epochs,
-    time_step,
-)
+from attnlstm.training.budget import choose_validation, settle
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.callbacks import TestPredictions
 from attnlstm.training.checkpoint_content import read_checkpoint
@@ -45,7 +34,8 @@ from attnlstm.training.comparison import compare_with_baseline, read_validation_
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
-from attnlstm.training.preparation import Encoded, begin, build_data, build_module, encode
+from attnlstm.training.plan import measure, plan
+from attnlstm.training.preparation import begin, build_data, build_module, encode
 from attnlstm.training.trainer import (
     Progress,
     build_refit_trainer,
@@ -173,47 +163,6 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         with replacing(run_dir / "config.yaml") as partial:
             partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
-
-
-def plan(
-    config: TrainConfig, rows: LabelledParts, encoded: Encoded, trainer: lightning.Trainer
-) -> TrainConfig:
-    """Say how long the run takes, and choose its epochs where they are left to the data.
-
-    Of several processes, each takes its share of the batches.
-    """
-    data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
-    sampler = data.sampler("train", shuffle=True)
-    logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
-    seconds = time_step(module, data, trainer.strategy.root_device)
-    batches = math.ceil(len(sampler) / trainer.world_size)
-    if is_left_to_the_data(config):
-        steps = config.budget.steps or choose_steps(measure(config, rows, encoded))
-        if config.budget.minutes is not None:
-            steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
-        config = settle_epochs(config, batches, steps)
-    epochs = config.trainer.max_epochs
-    if epochs is not None and epochs > 0:
-        steps = epochs * count_steps(config, batches)
-        logger.info(
-            "training takes %d steps in %d epochs, about %s",
-            steps,
-            epochs,
-            describe_duration(steps * seconds),
-        )
-    return config
-
-
-def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
-    """What a budget depends on."""
-    lengths = encoded.splits["train"].lengths
-    return Size(
-        rows=len(lengths),
-        steps=float(lengths.float().median()),
-        longest=int(lengths.max()),
-        num_folds=0 if rows.folds is None else int(rows.folds.max()) + 1,
-        is_text=is_text(config.data),
-    )
 
 
 class StoppedFit(NamedTuple):
