@@ -48,9 +48,9 @@ from attnlstm.tables import print_table
 from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
+from attnlstm.training.plan import measure as measure_data
 from attnlstm.training.preparation import build_data, build_module, encode
 from attnlstm.training.run import StoppedFit, fit
-from attnlstm.training.run import measure as measure_data
 from attnlstm.training.trainer import (
     Progress,
     build_trainer,

@@ -25,7 +25,7 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
-from attnlstm.training.budget import choose_validation, settle
+from attnlstm.training.budget import choose_validation, count_steps, settle
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.callbacks import TestPredictions
 from attnlstm.training.checkpoint_content import read_checkpoint
