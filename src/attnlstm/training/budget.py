@@ -28,7 +28,7 @@ VALIDATIONS = 25
 """About how many times a run is validated."""
 
 SERIES_PASSES = 50
-TEXT_PASSES = 8
+TEXT_PASSES = 7
 """How often a run goes through the training rows, within the bounds of its optimizer steps."""
 
 SERIES_STEPS = (800, 4000)
