@@ -296,7 +296,7 @@ def test_texts_from_files_to_metrics(
     assert "refit on 60 rows" in caplog.text
     encoder = torch.load(result.checkpoint, weights_only=True)["hyper_parameters"]["encoder"]
     assert encoder["kind"] == "text"
-    assert encoder["max_length"] == 256
+    assert encoder["max_length"] == 400
 
 
 def test_rows_are_encoded_once_for_all_runs(
