@@ -9,8 +9,10 @@ import torch
 import yaml
 
 from attnlstm.config import TrainConfig, Validation
+from attnlstm.config_checks import config_to_dict
 from attnlstm.data import open_sources, split_sources
 from attnlstm.entry_point import compose_config
+from attnlstm.nn import RandomConvolutionClassifier
 from attnlstm.training.budget import (
     VALIDATIONS,
     Size,
@@ -22,6 +24,7 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
+from attnlstm.training.classifier import build_classifier, members_of
 from attnlstm.training.preparation import build_data, build_module, encode
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,6 +45,18 @@ def test_what_is_null_becomes_a_number() -> None:
     assert settle(settled, replace_size(rows=999, steps=9.0)) == settled  # as a resumed run has it
     held_out = settle(config, replace_size(num_folds=0))
     assert (held_out.validation, held_out.model.ensemble_size) == (Validation.holdout, 1)
+
+
+@pytest.mark.parametrize("given", ["num_thresholds=3", "dilations=[1,5]"])
+def test_one_option_of_the_fixed_convolutions_is_given(given: str) -> None:
+    config = compose([f"model.random_convolutions.{given}"])
+    build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)  # as a run does
+    settled = settle(config, replace_size(num_folds=0))
+    built = build_classifier(config_to_dict(settled)["model"], encoder=None, num_classes=2)
+    expert = members_of(built)[0].expert
+    assert isinstance(expert, RandomConvolutionClassifier)
+    shown = str(expert.dilations).replace(" ", "")
+    assert given in (f"num_thresholds={expert.num_thresholds}", f"dilations={shown}")
 
 
 def replace_size(**changes: float) -> Size:

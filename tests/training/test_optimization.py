@@ -97,8 +97,9 @@ def test_configure_gives_what_lightning_takes() -> None:
         assert made["lr_scheduler"]["scheduler"].T_max == length
         assert made["lr_scheduler"]["interval"] == interval
     config["scheduler"] = {"name": "ReduceLROnPlateau", "monitor": "val/loss"}
-    made = configure(parameters(), config, total_steps=70, epochs=7)
+    made = configure(parameters(), config, total_steps=70, epochs=7, validated_every=3)
     assert made["lr_scheduler"]["monitor"] == "val/loss"
+    assert made["lr_scheduler"]["frequency"] == 3
     config["scheduler"] = NONE
     made = configure(parameters(), config, total_steps=70, epochs=7)
     assert type(made) is torch.optim.SGD

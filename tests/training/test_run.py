@@ -223,6 +223,15 @@ def test_a_refit_says_when_it_cannot_be(
     assert not (tmp_path / "checkpoints" / "validated.ckpt").exists()
 
 
+def test_a_plateau_is_of_validations_not_of_epochs(run_train: Callable, tmp_path: Path) -> None:
+    options = ["trainer.max_epochs=6", "trainer.check_val_every_n_epoch=2", "optimizer.lr=0.01"]
+    never_better = ["scheduler.threshold=1.0", "scheduler.patience=0"]
+    run_train(tmp_path, *options, "scheduler=plateau", *never_better)
+    rates = [float(row["lr-AdamW"]) for row in read_metrics(tmp_path) if row["lr-AdamW"]]
+    # halved after the second validation, in epoch 4; the third one ends the run
+    assert sorted(set(rates), reverse=True) == [0.01, 0.005]
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

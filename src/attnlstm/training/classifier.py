@@ -72,8 +72,7 @@ def build_member(
     else:
         input_size = 1 if encoder is None else encoder.num_channels
         fixed = model["random_convolutions"]
-        is_settled = fixed is not None and fixed["num_thresholds"] is not None
-        if is_settled:  # otherwise the data is not read yet
+        if fixed is not None and None not in fixed.values():  # otherwise the data is not read yet
             try:
                 expert = RandomConvolutionClassifier(input_size, num_classes, **fixed)
             except ValueError as error:

@@ -315,6 +315,7 @@ class ClassificationModule(lightning.LightningModule):
             self.config,
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
+            validated_every=self.trainer.check_val_every_n_epoch or 1,
         )
 
 

@@ -101,6 +101,7 @@ def configure(
     config: dict[str, Any],
     total_steps: float,
     epochs: int | None,
+    validated_every: int = 1,
 ) -> "OptimizerLRScheduler":
     """What a LightningModule's `configure_optimizers` returns.
 
@@ -109,6 +110,8 @@ def configure(
         config: the whole config as plain containers.
         total_steps: the optimizer steps of the run, infinite if they are not limited.
         epochs: the epochs of the run; None or -1 if they are not limited.
+        validated_every: epochs from a validation to the next: those in between have no metric of
+            validation rows for a scheduler to read.
 
     Raises:
         UserError: as `build_optimizer` and `build_scheduler`.
@@ -119,12 +122,15 @@ def configure(
     scheduler = build_scheduler(optimizer, config["scheduler"], length)
     if scheduler is None:
         return optimizer
+    monitor = config["scheduler"].get("monitor")
+    reads_validation = monitor is not None and monitor.startswith("val/")
     return {
         "optimizer": optimizer,
         "lr_scheduler": {
             "scheduler": scheduler,
             "interval": interval,
-            "monitor": config["scheduler"].get("monitor"),
+            "frequency": validated_every if reads_validation else 1,
+            "monitor": monitor,
         },
     }
 
