@@ -172,6 +172,13 @@ def test_the_run_takes_the_steps_of_its_budget(
     assert f"training takes {steps} steps in {epochs} epochs, about {steps} s" in caplog.text
 
 
+def test_a_budget_of_less_than_an_epoch_is_kept(run_train: Callable, tmp_path: Path) -> None:
+    left_to_the_budget = ["trainer.max_epochs=null", "budget.steps=3"]
+    result = run_train(tmp_path, *left_to_the_budget, "trainer.accumulate_grad_batches=2")
+    assert (result.trainer.global_step, result.trainer.current_epoch) == (3, 1)
+    assert result.checkpoint is not None  # the epoch ends in a validation
+
+
 def test_timing_a_step_changes_nothing(compose_train: Callable) -> None:
     small = ["data.batch_size=16", "model.lstm.hidden_size=4", "model.random_convolutions=null"]
     config = compose_train("validation=holdout", *small)

@@ -63,6 +63,20 @@ def test_without_a_terminal_each_validation_has_a_line(
     assert "━━" not in capsys.readouterr().out.partition("test split")[0]  # there the table begins
 
 
+def test_an_epoch_that_the_steps_cut_short_is_planned_and_is_no_advice(
+    run_train: Callable, tmp_path: Path, caplog: Log
+) -> None:
+    run_train(tmp_path, *RISING, "trainer.max_epochs=9", "trainer.max_steps=15")
+    assert "training takes 15 steps in 2 epochs" in caplog.text
+    (_, last) = lines_of(caplog)  # no advice: the second epoch has no validation
+    assert last.startswith("validation was best in epoch 1 of 2: ")
+
+
+def test_a_run_of_one_batch_plans_nothing(run_train: Callable, tmp_path: Path, caplog: Log) -> None:
+    run_train(tmp_path, "debug=fast_dev_run")
+    assert "training takes" not in caplog.text
+
+
 def test_a_refit_has_a_line_for_each_tenth_of_its_epochs(
     run_train: Callable, tmp_path: Path, caplog: Log
 ) -> None:

@@ -17,6 +17,7 @@ from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
+from attnlstm.training.run import train
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -165,3 +166,12 @@ def test_folds_and_a_validation_file_contradict_each_other(
     given = test.replace("data.test=", "data.validation=")
     with pytest.raises(UserError, match=r"validation=folds .* leave data.validation out"):
         run_train(tmp_path, *text_files, given, "validation=folds")
+
+
+def test_too_few_rows_for_the_fixed_convolutions(tmp_path: Path) -> None:
+    path = tmp_path / "walks.npz"
+    np.savez(path, X=np.random.default_rng(0).normal(size=(3, 20, 2)), y=["a", "b", "a"])
+    given = ["data=series_files", f"data.train={path}", f"data.test={path}", *SMALL[:-1]]
+    config = compose_config(CONF, "train", TrainConfig, [*given, "num_folds=2"])
+    with pytest.raises(UserError, match="at least 2 rows, and of 3 training rows a model has 1"):
+        train(config, tmp_path / "run")

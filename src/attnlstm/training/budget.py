@@ -101,12 +101,17 @@ def choose_validation(config: TrainConfig) -> Validation:
 def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
     """The configuration with as many epochs of `batches` as take about `num_steps` steps.
 
-    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer.
+    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer. Of
+    rows that are too many for one epoch, it is an epoch of as many batches as there are steps for.
     """
-    epochs = max(1, math.ceil(num_steps / count_steps(config, batches)))
+    steps_of_epoch = count_steps(config, batches)
+    epochs = max(1, math.ceil(num_steps / steps_of_epoch))
     every = max(1, epochs // VALIDATIONS)
     epochs = math.ceil(epochs / every) * every  # so that the last one is validated
     trainer = replace(config.trainer, max_epochs=epochs, check_val_every_n_epoch=every)
+    if num_steps < steps_of_epoch and not trainer.overfit_batches:
+        limit = num_steps * trainer.accumulate_grad_batches
+        trainer = replace(trainer, limit_train_batches=limit)
     return replace(config, trainer=trainer)
 
 

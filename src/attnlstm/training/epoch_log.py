@@ -42,12 +42,13 @@ class EpochLog(Callback):
         self.validates = validates
         self.title = title
 
-        self.best_epoch = 0  # none yet
+        self.last_epoch = 0  # that was validated; none yet
+        self.best_epoch = 0  # the same
         self.best_step = 0
         self.best: dict[str, float] = {}  # its metrics
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("best_epoch", "best_step", "best")
+        names = ("last_epoch", "best_epoch", "best_step", "best")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -59,6 +60,7 @@ class EpochLog(Callback):
     ) -> None:
         if trainer.sanity_checking:
             return
+        self.last_epoch = trainer.current_epoch + 1
         names = dict.fromkeys([self.monitor, "val/loss", "val/accuracy"])
         found = {name: float(trainer.callback_metrics[name]) for name in names}
         if self._is_best(found[self.monitor]):
@@ -95,7 +97,7 @@ class EpochLog(Callback):
             epochs,
             ", ".join(_describe(name, value) for name, value in self.best.items()),
         )
-        if 2 * self.best_epoch <= epochs:
+        if 2 * self.best_epoch <= self.last_epoch:
             logger.warning(
                 "%sthe second half of the training made the validation no better: "
                 "budget.steps=%d takes half the time or less",

@@ -39,14 +39,15 @@ def plan(
         if config.budget.minutes is not None:
             steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
         config = settle_epochs(config, batches, steps)
-    epochs = config.trainer.max_epochs
-    if epochs is not None and epochs > 0:
-        steps = epochs * count_steps(config, batches)
+    steps_of_epoch, options = count_steps(config, batches), config.trainer
+    limits = [options.max_steps, steps_of_epoch * (options.max_epochs or 0)]
+    limits = [limit for limit in limits if limit > 0]  # others are none
+    if limits and not options.fast_dev_run:
         logger.info(
             "training takes %d steps in %d epochs, about %s",
-            steps,
-            epochs,
-            describe_duration(steps * seconds),
+            min(limits),
+            math.ceil(min(limits) / steps_of_epoch),
+            describe_duration(min(limits) * seconds),
         )
     return config
 

@@ -132,6 +132,9 @@ def fit_random_convolutions(
     """Fit the fixed convolutions' classifier of each member to all rows but those of its fold.
 
     The filters are the same in all members. Of many rows some are chosen at random.
+
+    Raises:
+        UserError: a member has fewer than two rows.
     """
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(split))[:MOST_FITTED])
@@ -150,6 +153,12 @@ def fit_random_convolutions(
         assert isinstance(member.expert, RandomConvolutionClassifier)
         member.expert.load_state_dict(state)
         is_seen = np.ones(len(chosen), bool) if folds is None else folds[chosen] != fold
+        if is_seen.sum() < 2:
+            raise UserError(
+                f"model.random_convolutions are fitted on at least 2 rows, and of {len(chosen)} "
+                f"training rows a model has {is_seen.sum()}: add rows, or set "
+                "model.random_convolutions=null"
+            )
         seen = torch.from_numpy(is_seen)
         member.expert.fit_classifier(features[seen], targets[seen])
 
