@@ -42,9 +42,7 @@ MAX_BYTES = 2**28
 """Of what is read at once, such as one series, as float64."""
 
 FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
-"""At most so many steps of at least so many channels, and so many times as many channels as steps:
-that is what channels of common length look like as steps. Of the 30 sets of the UEA archive none
-looks like that as it is, and with its axes swapped most of them do."""
+"""The most steps, the fewest channels and the fewest channels a step that raise a doubt."""
 
 LARGEST_BOMB = 2**26
 MOST_COMPRESSED = 200

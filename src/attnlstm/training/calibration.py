@@ -108,7 +108,7 @@ def conformal_scores(logits: Tensor, targets: Tensor, temperature: float) -> Ten
 
 
 def thin(scores: Tensor, most: int = MAX_SCORES) -> Tensor:
-    """The scores in ascending order or, of more than `most`, so many of their quantiles.
+    """The scores in ascending order; of more than `most`, that many of their quantiles.
 
     Of n scores the j-th that is kept is the one of rank ceil(j n / most). Whatever coverage is
     asked for, their threshold is then at least that of all n, so that the guarantee holds.
