@@ -62,6 +62,8 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
     precision = config.trainer.precision or trained.config.trainer.precision
     device = choose_device(config.trainer.accelerator, precision)
     num_workers = config.num_threads or os.cpu_count() or 1
+    if precision == "64-true":
+        num_workers = 1  # Fabric changes the default dtype of all threads while one computes
     threshold = find_threshold(config, trained)
     predictor = Predictor(trained, device, config.data.batch_size, num_workers, threshold)
     if config.text is not None:

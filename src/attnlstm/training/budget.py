@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from attnlstm.config import StemName, TrainConfig, Validation
+from attnlstm.config import BudgetConfig, StemName, TrainConfig, Validation
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations
@@ -112,7 +112,7 @@ def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainCon
     if num_steps < steps_of_epoch and not trainer.overfit_batches:
         limit = num_steps * trainer.accumulate_grad_batches
         trainer = replace(trainer, limit_train_batches=limit)
-    return replace(config, trainer=trainer)
+    return replace(config, trainer=trainer, budget=BudgetConfig())  # which is settled by that
 
 
 def is_left_to_the_data(config: TrainConfig) -> bool:

@@ -5,7 +5,7 @@ import math
 
 import lightning
 
-from attnlstm.config import TrainConfig
+from attnlstm.config import BudgetConfig, TrainConfig
 from attnlstm.data import LabelledParts
 from attnlstm.data.encoding import is_text
 from attnlstm.training.budget import (
@@ -39,6 +39,8 @@ def plan(
         if config.budget.minutes is not None:
             steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
         config = settle_epochs(config, batches, steps)
+    elif config.budget != BudgetConfig():
+        logger.warning("budget is not used: trainer.max_epochs or max_steps says how long to train")
     steps_of_epoch, options = count_steps(config, batches), config.trainer
     limits = [options.max_steps, steps_of_epoch * (options.max_epochs or 0)]
     limits = [limit for limit in limits if limit > 0]  # others are none

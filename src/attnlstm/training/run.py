@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import shlex
 import threading
@@ -127,7 +128,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         best = find_best_checkpoint(trainer)
         calibration = calibrate_validated(config, run_dir, module, data, best)
         if wants_refit(config, rows):
-            module, data = refit(config, run_dir, rows, best, trainer.global_step, resumes)
+            module, data = refit(config, run_dir, rows, best, trainer, resumes)
             hand_on_calibration(trainer, best, calibration)
 
         ckpt_path = None if best is None else str(best)
@@ -314,12 +315,13 @@ def refit(
     run_dir: Path,
     rows: LabelledParts,
     best: Path | None,
-    last_step: int,
+    fitted: lightning.Trainer,
     resumes: bool,
 ) -> tuple[ClassificationModule, SequenceDataModule]:
     """Train anew on training and validation rows together, for the steps that were best.
 
-    These are the steps after which the checkpoint `best` was written; without one, `last_step`.
+    These are the steps after which the checkpoint `best` was written; without one, all those of the
+    trainer that has `fitted`.
     The new model takes the place of `best`, which becomes validated.ckpt. If `resumes`, that may
     have been done in part or in full.
     """
@@ -327,12 +329,12 @@ def refit(
     validated = None if best is None else best.with_name("validated.ckpt")
     is_done = resumes and validated is not None and validated.exists() and not newest.exists()
     source = validated if validated is not None and validated.exists() else best
-    steps = last_step if source is None else read_checkpoint(source).loaded["global_step"]
+    steps = fitted.global_step if source is None else read_checkpoint(source).loaded["global_step"]
     train = rows.parts["train"] + rows.parts["validation"]
     rows = LabelledParts({"train": train, "test": rows.parts["test"]}, rows.label_names)
     encoded = encode(config, rows)
     data = build_data(config, rows, encoded)
-    batches = len(data.sampler("train", shuffle=True))
+    batches = math.ceil(len(data.sampler("train", shuffle=True)) / fitted.world_size)
     epochs = max(1, round(steps / count_steps(config, batches)))
     logger.info(
         "refit on %d rows, training and validation, for %d epochs: about the %d steps after which "
