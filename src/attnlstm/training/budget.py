@@ -28,11 +28,12 @@ VALIDATIONS = 25
 """About how many times a run is validated."""
 
 SERIES_PASSES = 50
+SHORT_SERIES_PASSES = 30
 TEXT_PASSES = 7
 """How often a run goes through the training rows, within the bounds of its optimizer steps."""
 
 SERIES_STEPS = (800, 4000)
-SHORT_SERIES_STEPS = (600, 4000)
+SHORT_SERIES_STEPS = (500, 4000)
 TEXT_STEPS = (600, 20_000)
 """The fewest and the most optimizer steps of a run that is left to the data."""
 
@@ -148,7 +149,7 @@ def choose_steps(size: Size) -> int:
     if size.is_text:
         passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
     elif size.steps < LONG_SERIES:
-        fewest, most = SHORT_SERIES_STEPS
+        passes, (fewest, most) = SHORT_SERIES_PASSES, SHORT_SERIES_STEPS
     batches = math.ceil(size.rows / choose_batch_size(size))
     return min(most, max(fewest, passes * batches))
 

@@ -229,7 +229,8 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
             reason = (error.strerror or error) if removed is None else "somebody has removed it"
             told = [f"cannot write to {show_path(removed or run_dir)}: {reason}"]
         if checkpoints:
-            newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+            # Two may have been written within a tick of the file system's clock.
+            newest = max(checkpoints, key=lambda p: (p.stat().st_mtime_ns, p.stem != "best"))
             told.append(f"the newest good checkpoint is {show_path(newest)}")
         if checkpoints and not {path.stem for path in checkpoints} & {"last", "refit"}:
             argument = shlex.quote(f"ckpt={show_path(newest)}")
