@@ -2,7 +2,7 @@
 
 Length is counted in optimizer steps: an epoch of 24 rows is one step, and one of 100,000 rows is
 thousands, but a model needs hundreds of steps to learn anything whatever the rows. The numbers
-here were chosen by cross-validation on training rows, see benchmarks/ACCURACY.md.
+here weigh accuracy in cross-validation against time; benchmarks/ACCURACY.md says which is which.
 """
 
 import copy

@@ -91,7 +91,7 @@ class ProgressBar(RichProgressBar):
 
 
 class _MetricsColumn(ProgressColumn):
-    """The newest metrics, beside the bar of the training epoch."""
+    """Shows the newest metrics next to the bar of the training epoch."""
 
     def __init__(self, bar: ProgressBar) -> None:
         super().__init__(Column(no_wrap=True, overflow="ellipsis"))
