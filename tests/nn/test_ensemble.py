@@ -48,3 +48,22 @@ def test_padding_changes_nothing():
 @pytest.mark.parametrize("pooling", ["mean", "last_state"])
 def test_poolings_without_attention(pooling):
     assert build(pooling)[0](INPUTS, LENGTHS).attention is None
+
+
+class Wrapped(torch.nn.Module):
+    """A member as a library may wrap it."""
+
+    def __init__(self, member):
+        super().__init__()
+        self.member = member
+        self.expert = member.expert
+
+    def forward(self, *arguments):
+        return self.member(*arguments)
+
+
+def test_a_wrapped_member_counts():
+    ensemble, _ = build(size=2)
+    expected = ensemble(INPUTS, LENGTHS).logits
+    ensemble.members[1] = Wrapped(ensemble.members[1])
+    torch.testing.assert_close(ensemble(INPUTS, LENGTHS).logits, expected)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ class ClassifierEnsemble(nn.Module):
 
         The logits `[batch, class]` are the logarithms of the mean probabilities.
         """
-        members = [member for member in self.members if isinstance(member, SequenceClassifier)]
+        # Not by their class: a member may be wrapped, as torch.compile does, and still counts.
+        members = cast("list[SequenceClassifier]", list(self.members))
         shared = self._ask_experts(members, inputs, lengths)
         return self.combine(
             [
