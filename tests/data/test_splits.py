@@ -59,7 +59,7 @@ def test_a_class_of_one_row_is_not_chosen_and_told(caplog):
     labels, chosen = choose([5, 1, 5, 1], 0.3)
     assert not chosen[(labels == 1) | (labels == 3)].any()
     assert "data.val_fraction=0.3 takes no row of the rare classes 'c1', 'c3'" in caplog.text
-    assert "no class has a row to spare" in message_of(choose, [1, 1])
+    assert "no class has two different rows" in message_of(choose, [1, 1])
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.05, 0.95, 0.99])

@@ -56,8 +56,9 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
 
 
 def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: Path) -> None:
-    result = run_train(tmp_path, "loss.label_smoothing=0.2", "loss.class_weights=balanced")
-    module = load_checkpoint(result.checkpoint).module.eval()
+    overrides = ("loss.label_smoothing=0.2", "loss.class_weights=balanced", "model.dropout=0")
+    result = run_train(tmp_path, *overrides)
+    module = load_checkpoint(result.checkpoint).module.train()
     batch = SequenceBatch(
         torch.randn(3, 5, 12), torch.tensor([5, 2, 3]), torch.tensor([0, 4, 8]), torch.arange(3)
     )
@@ -67,6 +68,10 @@ def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: 
     weight = balanced_class_weights([24] * 9)
     torch.testing.assert_close(
         loss, F.cross_entropy(logits, batch.targets, weight=weight, label_smoothing=0.2)
+    )
+    torch.testing.assert_close(
+        module.eval().compute_loss(logits, batch.targets),
+        F.cross_entropy(logits, batch.targets, weight=weight),
     )
 
 

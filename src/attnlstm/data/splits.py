@@ -353,7 +353,7 @@ def stratified_choice(
         shared_out += share
         chosen[rows[: min(share, len(rows) - 1)]] = True
     if not chosen.any():
-        raise UserError(f"data.{key}={fraction}: no class has a row to spare: add rows")
+        raise UserError(f"data.{key}={fraction}: no class has two different rows: add rows")
     without = np.setdiff1d(labels, labels[chosen])
     if without.size:
         rare = sorted(names[label] for label in without)

@@ -64,14 +64,14 @@ def measure_baseline(
     Raises:
         ValueError: it cannot be fitted, such as on texts without a word.
     """
-    notes: list[str] = []
+    notes: list[str] = []  # of the last fit, which has the most rows
 
     def predict(fitted: Part, evaluated: Part) -> np.ndarray:
         cls = TextBaseline if is_text else SeriesBaseline
         baseline = cls(len(rows.label_names), seed)
         baseline.fit(fitted)
         predictions = baseline.predict(evaluated)
-        notes.extend(note for note in baseline.notes if note not in notes)
+        notes[:] = baseline.notes
         return predictions
 
     train, test = rows.parts["train"], rows.parts.get("test")

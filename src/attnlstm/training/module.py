@@ -273,7 +273,7 @@ class ClassificationModule(lightning.LightningModule):
             logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with the configured label smoothing and class weights.
+        """Cross-entropy with the configured class weights and, in training mode, label smoothing.
 
         With a gamma above 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
         (1 - p)^gamma, p the probability of its class, so that rows that are easy count less.
@@ -283,11 +283,12 @@ class ClassificationModule(lightning.LightningModule):
         if isinstance(self.class_weights, Tensor):
             weights = self.class_weights.to(logits.dtype)
         gamma = self.config["loss"]["focal_gamma"]
+        smoothing = self.config["loss"]["label_smoothing"] if self.training else 0.0
         loss = F.cross_entropy(
             logits,
             targets,
             weight=weights,
-            label_smoothing=self.config["loss"]["label_smoothing"],
+            label_smoothing=smoothing,
             reduction="none" if gamma else "mean",
         )
         if not gamma:
