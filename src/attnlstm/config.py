@@ -297,6 +297,7 @@ class NgramsConfig:
     """The classifier of n-grams of texts."""
 
     num_buckets: int = within("[1, 1048576]", 65536)
+    sublinear_tf: bool = False
 
 
 @dataclass
@@ -319,6 +320,7 @@ class ModelConfig:
     skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
     ngrams: NgramsConfig | None = None
     random_convolutions: RandomConvolutionsConfig | None = None
+    max_steps: int | None = within("[1, inf)", None)
     dropout: float = within("[0, 1]", 0.0)
     ensemble_size: int = within("[1, inf)", 1)
 

@@ -6,7 +6,14 @@ import itertools
 import pytest
 import torch
 
-from attnlstm.nn import LSTM, SequenceClassifier, TokenEmbedding, build_pooling, build_stem
+from attnlstm.nn import (
+    LSTM,
+    NgramClassifier,
+    SequenceClassifier,
+    TokenEmbedding,
+    build_pooling,
+    build_stem,
+)
 from attnlstm.nn.backends import BACKENDS
 
 
@@ -148,6 +155,49 @@ def test_the_embedding_is_trained_with_the_rest() -> None:
             LSTM(3, 4, batch_first=True), build_pooling("hn_query", 4), 2
         ).state_dict()
     )
+
+
+@pytest.mark.parametrize("reads_end", [False, True])
+@pytest.mark.parametrize("stride", [None, 2])
+def test_the_lstm_reads_max_steps_from_one_end(reads_end: bool, stride: int | None) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 4, batch_first=True, bidirectional=True)
+    stem = None if stride is None else build_stem("conv", 3, stride=stride, num_filters=3)
+    whole = SequenceClassifier(lstm, build_pooling("hn_query", 8), num_classes=5, stem=stem).eval()
+    limited = copy.deepcopy(whole)
+    limited.max_steps, limited.reads_end = 4, reads_end
+    inputs, lengths = torch.randn(5, 9, 3), [2, 7, 9, 4, 0]
+    answer = limited(inputs, lengths)
+    for row, length in enumerate(lengths):
+        start = max(0, length - 4) if reads_end else 0
+        read = slice(start, min(start + 4, length))
+        num_read = read.stop - read.start
+        expected = whole(inputs[row : row + 1, start : start + 4], [num_read])
+        torch.testing.assert_close(answer.logits[row], expected.logits[0])
+        torch.testing.assert_close(answer.attention[row, read], expected.attention[0, :num_read])
+        assert answer.attention[row].count_nonzero() <= num_read
+        if length == 0:
+            continue
+        alone = limited(inputs[row : row + 1, :length])
+        torch.testing.assert_close(alone.logits[0], answer.logits[row])
+        torch.testing.assert_close(alone.attention[0], answer.attention[row, :length])
+
+
+def test_the_second_classifier_reads_what_the_lstm_does_not() -> None:
+    lstm, ngrams = LSTM(4, 5, batch_first=True), NgramClassifier(7, 2, 3)
+    torch.nn.init.normal_(ngrams.weight)
+    parts = lstm, build_pooling("hn_query", 5), 2
+    classifier = SequenceClassifier(
+        *parts, embedding=TokenEmbedding(7, 4), expert=ngrams, max_steps=2
+    ).eval()
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]])
+    (of_lstm, of_ngrams), attention = classifier(ids).experts, classifier(ids).attention
+    torch.testing.assert_close(of_lstm[0], of_lstm[1])
+    torch.testing.assert_close(of_ngrams, ngrams(ids))
+    assert not torch.allclose(of_ngrams[0], of_ngrams[1])
+    assert (attention[:, 2:] == 0).all()
+    with pytest.raises(ValueError, match="max_steps should be at least 1 or None, got 0"):
+        SequenceClassifier(*parts, max_steps=0)
 
 
 def test_results_are_named() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from attnlstm.nn import (
 TOKENS, BUCKETS, CLASSES = 11, 7, 3
 
 
-def make_ngrams(num_buckets: int = BUCKETS) -> NgramClassifier:
+def make_ngrams(num_buckets: int = BUCKETS, sublinear_tf: bool = True) -> NgramClassifier:
     """In float64, with drawn weights and idf."""
     torch.manual_seed(0)
-    ngrams = NgramClassifier(TOKENS, CLASSES, num_buckets).double()
+    ngrams = NgramClassifier(TOKENS, CLASSES, num_buckets, sublinear_tf).double()
     with torch.no_grad():
         for tensor in (ngrams.weight, ngrams.bias, ngrams.idf):
             tensor.copy_(torch.rand_like(tensor) + 0.5)
@@ -43,10 +44,14 @@ def rows_of(text: list[int], num_buckets: int = BUCKETS) -> list[int]:
 def classify_plainly(ngrams: NgramClassifier, text: list[int]) -> Tensor:
     """The logits `[class]` by the formula, an n-gram at a time."""
     rows = rows_of(text)
-    norm = np.sqrt(sum(float(ngrams.idf[row]) ** 2 for row in rows))
+    terms = [(row, 1.0) for row in rows]
+    if ngrams.sublinear_tf:
+        terms = [(row, 1 + np.log(count)) for row, count in Counter(rows).items()]
+    scores = [(row, tf * float(ngrams.idf[row])) for row, tf in terms]
+    norm = np.sqrt(sum(score**2 for _, score in scores))
     logits = ngrams.bias.clone()
-    for row in rows:
-        logits = logits + float(ngrams.idf[row]) / norm * ngrams.weight[row]
+    for row, score in scores:
+        logits = logits + score / norm * ngrams.weight[row]
     return logits
 
 
@@ -62,11 +67,16 @@ def pad_texts(texts: list[list[int]], padding: int = 0, fill: int = 0) -> Tensor
 
 
 @settings(deadline=None, max_examples=50)
-@given(texts=TEXTS, padding=st.integers(0, 4), fill=st.integers(0, TOKENS - 1))
+@given(
+    texts=TEXTS,
+    padding=st.integers(0, 4),
+    fill=st.integers(0, TOKENS - 1),
+    sublinear_tf=st.booleans(),
+)
 def test_the_logits_are_those_of_the_formula_whatever_the_padding(
-    texts: list[list[int]], padding: int, fill: int
+    texts: list[list[int]], padding: int, fill: int, sublinear_tf: bool
 ) -> None:
-    ngrams = make_ngrams()
+    ngrams = make_ngrams(sublinear_tf=sublinear_tf)
     logits = ngrams(pad_texts(texts, padding, fill), list(map(len, texts)))
     for found, text in zip(logits, texts, strict=True):
         torch.testing.assert_close(found, classify_plainly(ngrams, text))

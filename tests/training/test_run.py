@@ -303,7 +303,23 @@ def test_texts_from_files_to_metrics(
     assert "refit on 60 rows" in caplog.text
     encoder = torch.load(result.checkpoint, weights_only=True)["hyper_parameters"]["encoder"]
     assert encoder["kind"] == "text"
-    assert encoder["max_length"] == 400
+    assert encoder["max_length"] == 2000
+
+
+def test_of_longer_texts_the_lstm_reads_one_end(
+    run_train: Callable, text_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    overrides = ["trainer.max_epochs=1", "model.max_steps=2", "data.truncation=tail"]
+    result = run_train(tmp_path, *text_files, *overrides)
+    line = r"the LSTM reads the last 2 tokens of \d+ longer texts; the n-grams read all"
+    assert re.search(line, caplog.text)
+    classifier = load_checkpoint(result.checkpoint).classifier.eval()
+    attention = classifier(torch.tensor([[2, 3, 4, 5, 0], [2, 3, 0, 0, 0]]), [4, 2]).attention
+    assert (attention > 0).tolist() == [
+        [False, False, True, True, False],
+        [True, True] + 3 * [False],
+    ]
 
 
 def test_rows_are_encoded_once_for_all_runs(

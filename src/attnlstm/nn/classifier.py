@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.ngrams import NgramClassifier
@@ -31,7 +32,7 @@ class Classification(NamedTuple):
 class SequenceClassifier(nn.Module):
     """Reads a sequence with an LSTM, pools its outputs to one vector and classifies that.
 
-        steps = embedding(tokens), or stem(series)       [batch, time', input]
+        steps = embedding(tokens), or stem(series)       [batch, time', input]; at most max_steps
         outputs, (h_n, _) = lstm(steps)                  [batch, time', feature]
         context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
         context = [context, skip_pooling(steps)]         past the LSTM, where there is one
@@ -52,6 +53,8 @@ class SequenceClassifier(nn.Module):
             n-grams or of fixed convolutions. The mean of logits is, but for a constant, that of
             the logarithms of probabilities: a logarithmic opinion pool. One that has nothing to
             train is not asked in training.
+        max_steps: how many steps of a sequence the LSTM reads; None: all. The expert reads all.
+        reads_end: whether these are the last steps; otherwise they are the first.
     """
 
     def __init__(
@@ -64,10 +67,14 @@ class SequenceClassifier(nn.Module):
         stem: Stem | None = None,
         skip_pooling: Pooling | None = None,
         expert: NgramClassifier | RandomConvolutionClassifier | None = None,
+        max_steps: int | None = None,
+        reads_end: bool = False,
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
             raise ValueError("SequenceClassifier needs an LSTM with batch_first=True")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps should be at least 1 or None, got {max_steps}")
         self.embedding = embedding
         self.stem = stem
         self.lstm = lstm
@@ -79,6 +86,8 @@ class SequenceClassifier(nn.Module):
             context_size += skip_pooling.context_size(lstm.input_size)
         self.head = nn.Linear(context_size, num_classes)
         self.expert = expert
+        self.max_steps = max_steps
+        self.reads_end = reads_end
 
     def forward(
         self,
@@ -93,6 +102,36 @@ class SequenceClassifier(nn.Module):
             lengths: `[batch]`, the number of real steps of each; None: no padding.
             expert_logits: `[batch, class]`, what the expert says, where that is known already.
         """
+        logits, attention = self._read(inputs, lengths)
+        is_fixed = isinstance(self.expert, RandomConvolutionClassifier)
+        if self.expert is None or (self.training and is_fixed):
+            return Classification(logits, attention)
+        of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
+        of_expert = of_expert.to(logits.dtype)
+        return Classification((logits + of_expert) / 2, attention, (logits, of_expert))
+
+    def _read(
+        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The LSTM's logits and attention, which is 0 on steps that it does not read."""
+        batch, time = inputs.shape[:2]
+        if self.max_steps is None or time <= self.max_steps:
+            return self._classify(inputs, lengths)
+        lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
+        start = torch.zeros_like(lengths)
+        if self.reads_end:
+            start = (lengths - self.max_steps).clamp(min=0)
+        places = start.unsqueeze(1) + torch.arange(self.max_steps)  # [batch, max_steps]
+        places = places.to(inputs.device)
+        texts = torch.arange(batch, device=inputs.device).unsqueeze(1)
+        logits, weights = self._classify(inputs[texts, places], lengths.clamp(max=self.max_steps))
+        if weights is None:
+            return logits, None
+        return logits, weights.new_zeros(batch, time).scatter(1, places, weights)
+
+    def _classify(
+        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
         steps, step_lengths = inputs, lengths
         if self.embedding is not None:
             steps = self.embedding(inputs)
@@ -105,10 +144,4 @@ class SequenceClassifier(nn.Module):
             context = torch.cat([context, skipped.to(context.dtype)], dim=1)
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
-        logits = self.head(self.dropout(context))
-        is_fixed = isinstance(self.expert, RandomConvolutionClassifier)
-        if self.expert is None or (self.training and is_fixed):
-            return Classification(logits, attention)
-        of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
-        of_expert = of_expert.to(logits.dtype)
-        return Classification((logits + of_expert) / 2, attention, (logits, of_expert))
+        return self.head(self.dropout(context)), attention

@@ -19,26 +19,36 @@ MULTIPLIERS = (1_000_003, 7_919)
 class NgramClassifier(nn.Module):
     """Logistic regression on the tokens and the pairs of neighbouring tokens of a text.
 
-        logits = sum over n-grams of idf / norm * weight[n-gram] + bias
+        logits = sum over n-grams of tf * idf / norm * weight[n-gram] + bias
 
-    idf = log((1 + texts) / (1 + texts with the n-gram)) + 1, as scikit-learn's TfidfVectorizer has
-    it, and norm is the square root of the sum of all idf² of the text. Each token has a row of
-    `weight`; pairs share `num_buckets` rows by their hash (Weinberger et al., 2009).
+    idf = log((1 + texts) / (1 + texts with the n-gram)) + 1, as in scikit-learn's TfidfVectorizer.
+    Each token has a row of `weight`; pairs share `num_buckets` rows by their hash (Weinberger et
+    al., 2009).
 
     Args:
         num_embeddings: number of tokens.
         num_classes: number of classes.
         num_buckets: rows for pairs.
+        sublinear_tf: an n-gram that occurs c times has tf = 1 + log(c), and norm is the Euclidean
+            norm of all tf * idf of the text, as in TfidfVectorizer(sublinear_tf=True). Without it,
+            every occurrence is a term of its own, with tf = 1, in the sum and in the norm.
     """
 
     idf: Tensor
 
-    def __init__(self, num_embeddings: int, num_classes: int, num_buckets: int = 2**16) -> None:
+    def __init__(
+        self,
+        num_embeddings: int,
+        num_classes: int,
+        num_buckets: int = 2**16,
+        sublinear_tf: bool = True,
+    ) -> None:
         super().__init__()
         if num_buckets < 1:
             raise ValueError(f"num_buckets should be at least 1, got {num_buckets}")
         self.num_embeddings = num_embeddings
         self.num_buckets = num_buckets
+        self.sublinear_tf = sublinear_tf
         rows = num_embeddings + num_buckets
         self.weight = nn.Parameter(torch.zeros(rows, num_classes))
         self.bias = nn.Parameter(torch.zeros(num_classes))
@@ -70,7 +80,12 @@ class NgramClassifier(nn.Module):
         pairs = self._hash_pairs(ids[:, :-1], ids[:, 1:])
         rows = torch.cat([ids, pairs], dim=1)  # [batch, 2 * time - 1]
         is_real = torch.cat([is_real, is_real[:, 1:]], dim=1)
-        scores = self.idf[rows] * is_real
+        if self.sublinear_tf:
+            rows, counts = count_occurrences(rows, is_real)
+            counts = counts.to(self.idf.dtype)
+            scores = self.idf[rows] * torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0)
+        else:
+            scores = self.idf[rows] * is_real
         norm = scores.square().sum(dim=1, keepdim=True).sqrt()
         scores = scores / norm.clamp(min=torch.finfo(norm.dtype).eps)
         return F.embedding_bag(
@@ -83,4 +98,23 @@ class NgramClassifier(nn.Module):
         return mixed % self.num_buckets + self.num_embeddings
 
     def extra_repr(self) -> str:
-        return f"{self.num_embeddings}, {len(self.bias)}, num_buckets={self.num_buckets}"
+        return (
+            f"{self.num_embeddings}, {len(self.bias)}, num_buckets={self.num_buckets}, "
+            f"sublinear_tf={self.sublinear_tf}"
+        )
+
+
+def count_occurrences(rows: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
+    """Each text's numbers `[batch, place]` in ascending order, and how often each occurs.
+
+    The first of equal numbers has the count, the others and those that are not real have 0. The
+    second tensor is of float32.
+    """
+    ordered, order = rows.masked_fill(~is_real, torch.iinfo(rows.dtype).max).sort(dim=1)
+    is_first = torch.ones_like(is_real)
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    group = is_first.cumsum(dim=1) - 1
+    ones = is_real.gather(1, order).float()
+    sizes = torch.zeros_like(ones).scatter_add_(1, group, ones)
+    counts = sizes.gather(1, group) * is_first
+    return rows.gather(1, order), counts

@@ -89,7 +89,16 @@ def build_member(
     if model["skip_pooling"]:
         skip_pooling = build_pooling(model["skip_pooling"], lstm.input_size)
     return SequenceClassifier(
-        lstm, pooling, num_classes, model["dropout"], embedding, stem, skip_pooling, expert
+        lstm,
+        pooling,
+        num_classes,
+        model["dropout"],
+        embedding,
+        stem,
+        skip_pooling,
+        expert,
+        max_steps=model["max_steps"],
+        reads_end=isinstance(encoder, TextEncoder) and encoder.truncation == "tail",
     )
 
 

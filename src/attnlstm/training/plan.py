@@ -5,7 +5,7 @@ import math
 
 import lightning
 
-from attnlstm.config import BudgetConfig, TrainConfig
+from attnlstm.config import BudgetConfig, TrainConfig, Truncation
 from attnlstm.data import LabelledParts
 from attnlstm.data.encoding import is_text
 from attnlstm.training.budget import (
@@ -30,6 +30,8 @@ def plan(
     Of several processes, each takes its share of the batches.
     """
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
+    if (line := describe_reading(config, encoded)) is not None:
+        logger.info("%s", line)
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
     seconds = time_step(module, data, trainer.strategy.root_device)
@@ -52,6 +54,21 @@ def plan(
             describe_duration(min(limits) * seconds),
         )
     return config
+
+
+def describe_reading(config: TrainConfig, encoded: Encoded) -> str | None:
+    """How many training rows the LSTM reads a part of; None where it reads all in full."""
+    most, lengths = config.model.max_steps, encoded.splits["train"].lengths
+    longer = 0 if most is None else int((lengths > most).sum())
+    if not longer:
+        return None
+    is_texts = is_text(config.data)
+    end = "last" if is_texts and config.data.truncation is Truncation.tail else "first"
+    units, rows = ("tokens", "texts") if is_texts else ("steps", "series")
+    line = f"the LSTM reads the {end} {most:,} {units} of {longer:,} longer {rows}"
+    is_alone = config.model.ngrams is None and config.model.random_convolutions is None
+    expert = "n-grams" if is_texts else "fixed convolutions"
+    return line if is_alone else f"{line}; the {expert} read all"
 
 
 def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
