@@ -129,6 +129,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "temperature of nothing": (set_calibration(temperature=None), "its temperature is no number"),
     "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is no"),
+    "expert_weight above 1": (set_calibration(expert_weight=1.5), "its expert_weight is no number"),
+    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is no"),
     "scores in a list": (set_calibration(scores=[0.5]), "its scores are no plain tensor"),
     "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are no plain"),
     "many scores": (
@@ -281,8 +283,16 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 
 
+def as_version_3(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like while the LSTM and the second classifier counted the same."""
+    loaded[FORMAT_KEY] = 3
+    del loaded["calibration"]["expert_weight"]
+    del loaded["hyper_parameters"]["config"]["model"]["max_steps"]
+
+
 def as_version_2(loaded: dict[str, Any]) -> None:
     """What checkpoints looked like before there were calibrations."""
+    as_version_3(loaded)
     loaded[FORMAT_KEY] = 2
     del loaded["calibration"]
 
@@ -323,6 +333,14 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
         expected = new.classifier.eval()(inputs, lengths).logits
         torch.testing.assert_close(old.classifier.eval()(inputs, lengths).logits, expected)
     assert old.module.label_names == new.label_names
+
+
+def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, as_version_3))
+    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
+    assert (old.calibration.expert_weight, old.temperature) == (0.5, new.temperature)
+    assert old.config == new.config
 
 
 @pytest.mark.parametrize("as_before", [as_version_1, as_version_2])

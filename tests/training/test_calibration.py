@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.training.calibrate import calibrate, write_calibration
@@ -18,8 +19,10 @@ from attnlstm.training.calibration import (
     conformal_scores,
     conformal_threshold,
     fit_calibration,
+    fit_expert_weight,
     fit_temperature,
     in_prediction_set,
+    pool_members,
     scores_needed,
     thin,
 )
@@ -54,6 +57,55 @@ def test_the_temperature_is_the_likeliest(rows: int, classes: int, true: float) 
     assert math.log(temperature) == pytest.approx(found.x, abs=1e-5)
     if rows == 3000:
         assert temperature == pytest.approx(true, rel=0.1)
+
+
+def draw_experts(rows: int, good: int) -> tuple[Tensor, Tensor]:
+    """The logits of two experts, of which only the one numbered `good` knows the classes."""
+    logits, targets = sample(rows, 3, temperature=1.0, seed=rows)
+    experts = torch.stack([logits, logits.flip(0)] if good == 0 else [logits.flip(0), logits], 1)
+    return experts.unsqueeze(1), targets
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_the_expert_that_knows_more_gets_the_weight(good: int) -> None:
+    experts, targets = draw_experts(2000, good)
+    weight = fit_expert_weight(experts, targets)
+    assert weight == (0.05, 0.95)[good]
+    few_rows = fit_expert_weight(experts[:4], targets[:4])
+    assert abs(few_rows - 0.5) < abs(weight - 0.5)
+
+
+def test_the_weight_is_the_likeliest() -> None:
+    """Two experts that see the same classes through noise of their own, of different strength."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(4, (500,), generator=generator)
+    true = 2 * one_hot(targets, 4)
+    noise = [scale * torch.randn(500, 4, generator=generator) for scale in (0.7, 1.4)]
+    experts = torch.stack([true + part for part in noise], dim=1).unsqueeze(1)
+
+    def cost(weight: float) -> float:
+        mixed = (1 - weight) * experts[:, 0, 0] + weight * experts[:, 0, 1]
+        found = minimize_scalar(objective, bounds=(-3, 3), args=(mixed, targets), method="bounded")
+        log_p = log_softmax(mixed.double().numpy() / math.exp(found.x), axis=1)
+        prior = -math.log(weight) - math.log(1 - weight)
+        return prior - log_p[np.arange(500), targets.numpy()].sum()
+
+    found = minimize_scalar(cost, bounds=(0.01, 0.99), method="bounded")
+    assert fit_expert_weight(experts, targets) == pytest.approx(found.x, abs=0.03)
+    assert 0.1 < found.x < 0.4
+
+
+def test_experts_that_say_the_same_count_the_same() -> None:
+    logits, targets = sample(50, 3, temperature=1.0, seed=0)
+    experts = torch.stack([logits, logits], dim=1).unsqueeze(1)
+    assert fit_expert_weight(experts, targets) == 0.5
+
+
+def test_members_pool_their_experts_before_their_probabilities_are_averaged() -> None:
+    experts = torch.randn(5, 3, 2, 4, dtype=torch.float64)
+    mixed = 0.3 * experts[:, :, 0] + 0.7 * experts[:, :, 1]
+    expected = mixed.softmax(dim=2).mean(dim=1)
+    torch.testing.assert_close(pool_members(experts, 0.7).softmax(dim=1), expected)
 
 
 def test_no_rows_make_a_temperature_run_away() -> None:
@@ -149,7 +201,7 @@ def test_sets_cover_what_is_asked_for() -> None:
         logits, targets = sample(130, 5, temperature=4.0, seed=100 + draw)
         order = torch.randperm(130, generator=generator)
         logits, targets = logits[order], targets[order]
-        temperature, scores = fit_calibration(logits[:30], targets[:30])
+        temperature, _, scores = fit_calibration(logits[:30], targets[:30])
         probabilities = calibrated_probabilities(logits[30:], temperature)
         sets = in_prediction_set(probabilities, conformal_threshold(scores, 0.8))
         covered += sets.gather(1, targets[30:].unsqueeze(1)).squeeze(1).tolist()
@@ -165,12 +217,13 @@ def test_it_is_written_to_the_checkpoint_and_nothing_else_is(
     path = tmp_path / "best.ckpt"
     path.write_bytes(small_checkpoint.read_bytes())
     before = torch.load(path, weights_only=True)
-    wanted = Calibration(1.25, torch.tensor([0.25, 0.5], dtype=torch.float64))
+    wanted = Calibration(1.25, 0.75, torch.tensor([0.25, 0.5], dtype=torch.float64))
     write_calibration(path, wanted)
     after = torch.load(path, weights_only=True)
     trained = load_checkpoint(path)  # which checks the seal
     assert trained.calibration.temperature == trained.module.temperature == 1.25
     assert torch.equal(trained.calibration.scores, wanted.scores)
+    assert trained.classifier.expert_weight == trained.module.classifier.expert_weight == 0.75
     assert before.keys() == after.keys()
     for name, weight in before["state_dict"].items():
         assert torch.equal(after["state_dict"][name], weight)
@@ -189,5 +242,6 @@ def test_without_logits_there_is_no_calibration_and_it_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, logits: Tensor, reason: str
 ) -> None:
     targets = torch.zeros(len(logits), dtype=torch.int64)
-    assert calibrate(tmp_path / "untouched.ckpt", logits, targets) is None
+    experts = torch.empty(len(logits), 0, 2, 9)
+    assert calibrate(tmp_path / "untouched.ckpt", logits, experts, targets) is None
     assert f"not calibrated: {reason}" in caplog.text

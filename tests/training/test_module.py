@@ -42,6 +42,7 @@ MODEL = {
     "skip_pooling": [],
     "ngrams": None,
     "random_convolutions": None,
+    "max_steps": None,
     "dropout": 0.0,
     "ensemble_size": 1,
 }
@@ -68,10 +69,6 @@ def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: 
     weight = balanced_class_weights([24] * 9)
     torch.testing.assert_close(
         loss, F.cross_entropy(logits, batch.targets, weight=weight, label_smoothing=0.2)
-    )
-    torch.testing.assert_close(
-        module.eval().compute_loss(logits, batch.targets),
-        F.cross_entropy(logits, batch.targets, weight=weight),
     )
 
 

@@ -147,7 +147,7 @@ def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_pat
     predictions = probabilities.argmax(axis=1)
     assert evaluation.metrics == pytest.approx(
         {
-            "test/loss": log_loss(targets, probabilities),  # label smoothing is for training
+            "test/loss": log_loss(targets, probabilities),  # without label smoothing
             "test/accuracy": accuracy_score(targets, predictions),
             "test/macro_f1": f1_score(targets, predictions, average="macro"),
             "test/auroc": np.mean([roc_auc_score(targets == c, rounded[:, c]) for c in range(9)]),

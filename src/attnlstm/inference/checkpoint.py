@@ -63,6 +63,9 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
     model = content.arguments["config"]["model"]
     classifier = build_classifier(model, content.encoder, len(content.label_names))
     classifier.load_state_dict(content.weights)
+    if content.calibration is not None:
+        for member in members_of(classifier):
+            member.expert_weight = content.calibration.expert_weight
     if backend is not None:
         build_classifier(
             model | {"lstm": model["lstm"] | {"backend": backend}}, None, 2

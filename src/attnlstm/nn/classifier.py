@@ -20,8 +20,8 @@ class Classification(NamedTuple):
 
     logits: `[batch, class]`.
     attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
-    experts: the logits `[batch, class]` whose mean `logits` is, each of which is trained on its
-        own: those of the LSTM and those of the expert; none where the LSTM answers alone.
+    experts: the logits `[batch, class]` whose weighted mean `logits` is, each of which is trained
+        on its own: those of the LSTM and those of the expert; none where the LSTM answers alone.
     """
 
     logits: Tensor
@@ -37,7 +37,7 @@ class SequenceClassifier(nn.Module):
         context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
         context = [context, skip_pooling(steps)]         past the LSTM, where there is one
         logits = head(dropout(context))                  [batch, class]
-        logits = (logits + expert(inputs)) / 2           where there is a second classifier
+        logits = (1 - w) logits + w expert(inputs)       where there is a second classifier
 
     Args:
         lstm: with `batch_first=True`.
@@ -55,6 +55,10 @@ class SequenceClassifier(nn.Module):
             train is not asked in training.
         max_steps: how many steps of a sequence the LSTM reads; None: all. The expert reads all.
         reads_end: whether these are the last steps; otherwise they are the first.
+
+    Attributes:
+        expert_weight: w, the expert's share of the logits, in [0, 1]: 0.5 until validation rows
+            say another.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class SequenceClassifier(nn.Module):
             context_size += skip_pooling.context_size(lstm.input_size)
         self.head = nn.Linear(context_size, num_classes)
         self.expert = expert
+        self.expert_weight = 0.5
         self.max_steps = max_steps
         self.reads_end = reads_end
 
@@ -108,7 +113,8 @@ class SequenceClassifier(nn.Module):
             return Classification(logits, attention)
         of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
         of_expert = of_expert.to(logits.dtype)
-        return Classification((logits + of_expert) / 2, attention, (logits, of_expert))
+        experts = (logits, of_expert)
+        return Classification(pool_logits(*experts, self.expert_weight), attention, experts)
 
     def _read(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
@@ -145,3 +151,8 @@ class SequenceClassifier(nn.Module):
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
         return self.head(self.dropout(context)), attention
+
+
+def pool_logits(of_lstm: Tensor, of_expert: Tensor, expert_weight: float) -> Tensor:
+    """The weighted mean of two experts' logits, of which the second has the weight given."""
+    return (1 - expert_weight) * of_lstm + expert_weight * of_expert

@@ -66,8 +66,15 @@ class ClassifierEnsemble(nn.Module):
     @staticmethod
     def combine(answers: Sequence[Classification]) -> Classification:
         """The mean of the members' probabilities, as logits, and of their attention."""
-        log_probabilities = torch.stack([answer.logits.log_softmax(dim=1) for answer in answers])
-        logits = log_probabilities.logsumexp(dim=0) - math.log(len(answers))
+        logits = mean_probabilities([answer.logits for answer in answers])
         weights = [answer.attention for answer in answers if answer.attention is not None]
         attention = torch.stack(weights).mean(dim=0) if weights else None
         return Classification(logits, attention)
+
+
+def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    """The mean of the probabilities of several logits `[batch, class]`, as logits."""
+    if len(logits) == 1:
+        return logits[0]
+    log_probabilities = torch.stack([item.log_softmax(dim=1) for item in logits])
+    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))

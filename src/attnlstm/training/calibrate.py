@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -14,7 +14,14 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from attnlstm.config import TrainConfig
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.training.calibration import CALIBRATION_KEY, Calibration, fit_calibration
+from attnlstm.training.calibration import (
+    CALIBRATION_KEY,
+    EQUAL_WEIGHT,
+    Calibration,
+    fit_calibration,
+    fit_expert_weight,
+    pool_members,
+)
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
 from attnlstm.training.classifier import at_least_float32
 from attnlstm.training.module import ClassificationModule
@@ -25,17 +32,26 @@ from attnlstm.training.whole_files import WholeFileCheckpointIO
 logger = logging.getLogger(__name__)
 
 
+class Calibrated(NamedTuple):
+    """A calibration, and the accuracy on the validation rows that it was fitted to."""
+
+    calibration: Calibration
+    accuracy: float
+
+
 class ValidationLogits(Callback):
     """Keeps what `validation_step` says of every validation row.
 
-    After a validation, in each of several processes: logits `[row, class]`, at least float32, and
-    targets `[row]`, both on the CPU and in the order of the rows. No rows where there was none.
+    After a validation, in each of several processes: logits `[row, class]`, those of the experts
+    `[row, member, 2, class]`, both at least float32, and targets `[row]`, all on the CPU and in the
+    order of the rows. No rows where there was none; no members where each LSTM answers alone.
     """
 
     def __init__(self) -> None:
         self.logits = torch.empty(0, 0)
+        self.experts = torch.empty(0, 0, 2, 0)
         self.targets = torch.empty(0, dtype=torch.int64)
-        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._batches: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
@@ -45,8 +61,8 @@ class ValidationLogits(Callback):
         batch: SequenceBatch,
         *_: Any,
     ) -> None:
-        logits = at_least_float32(outputs["logits"])
-        self._batches.append((logits, batch.targets, batch.rows))
+        logits, experts = (at_least_float32(outputs[name]) for name in ("logits", "experts"))
+        self._batches.append((logits, experts, batch.targets, batch.rows))
 
     def on_validation_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -57,9 +73,9 @@ class ValidationLogits(Callback):
         self._batches = []
         if trainer.world_size > 1:
             parts = [torch.cat(gather_all_tensors(part.to(module.device))) for part in parts]
-        logits, targets, rows = (part.cpu() for part in parts)
+        logits, experts, targets, rows = (part.cpu() for part in parts)
         order = rows.argsort()
-        self.logits, self.targets = logits[order], targets[order]
+        self.logits, self.experts, self.targets = logits[order], experts[order], targets[order]
 
 
 def calibrate_validated(
@@ -68,15 +84,15 @@ def calibrate_validated(
     module: ClassificationModule,
     data: SequenceDataModule,
     best: Path | None,
-) -> Calibration | None:
+) -> Calibrated | None:
     """Validate the chosen checkpoint once more, fit a calibration, and write it to its file.
 
     That checkpoint is `best` or, in a run that goes on after its refit, validated.ckpt. `module`
     has its weights afterwards.
 
     Returns:
-        The calibration, in the first of several processes; None if no checkpoint was written, or
-        without validation rows.
+        What the first of several processes has found; None if no checkpoint was written, or without
+        validation rows.
     """
     if best is None:
         return None
@@ -88,11 +104,11 @@ def calibrate_validated(
     collector = ValidationLogits()
     trainer = build_calibration_trainer(config, run_dir, collector)
     trainer.validate(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
-    calibration = None
+    calibrated = None
     if trainer.is_global_zero:
-        calibration = calibrate(checkpoint, collector.logits, collector.targets)
+        calibrated = calibrate(checkpoint, collector.logits, collector.experts, collector.targets)
     trainer.strategy.barrier()
-    return calibration
+    return calibrated
 
 
 def hand_on_calibration(
@@ -109,29 +125,53 @@ def hand_on_calibration(
     trainer.strategy.barrier()
 
 
-def calibrate(checkpoint: Path, logits: Tensor, targets: Tensor) -> Calibration | None:
-    """Fit a calibration to logits `[row, class]` and targets `[row]`, and write it to a checkpoint.
+def calibrate(
+    checkpoint: Path, logits: Tensor, experts: Tensor, targets: Tensor
+) -> Calibrated | None:
+    """Fit a calibration to validation rows, and write it to a checkpoint.
 
-    It says in one line what it has found or, with None, why there is none.
+    It says what it has found or, with None, why there is none.
+
+    Args:
+        checkpoint: the file.
+        logits: `[row, class]`.
+        experts: `[row, member, 2, class]`, the logits of which these are made; no members where
+            each LSTM answers alone.
+        targets: `[row]`.
     """
     if not len(logits) or not torch.isfinite(logits).all():
         reason = "a validation row's logits are not finite" if len(logits) else "no validation rows"
         logger.warning("not calibrated: %s", reason)
         return None
-    calibration = fit_calibration(logits, targets)
-    before, after = (
-        multiclass_calibration_error(scaled.softmax(dim=1), targets, logits.size(1))
-        for scaled in (logits, logits / calibration.temperature)
-    )
+    weight, pooled = EQUAL_WEIGHT, logits
+    if experts.size(1):
+        weight = fit_expert_weight(experts, targets)
+        pooled = pool_members(experts, weight)
+        logger.info(
+            "weight %.2f of the second classifier fitted on %d validation rows: accuracy "
+            "%.4f -> %.4f",
+            weight,
+            len(targets),
+            measure_accuracy(logits, targets),
+            measure_accuracy(pooled, targets),
+        )
+    calibration = fit_calibration(pooled, targets, weight)
     logger.info(
         "temperature %.2f fitted on %d validation rows: calibration error %.3f -> %.3f",
         calibration.temperature,
         len(targets),
-        before,
-        after,
+        *(
+            multiclass_calibration_error(scaled.softmax(dim=1), targets, logits.size(1))
+            for scaled in (pooled, pooled / calibration.temperature)
+        ),
     )
     write_calibration(checkpoint, calibration)
-    return calibration
+    return Calibrated(calibration, measure_accuracy(pooled, targets))
+
+
+def measure_accuracy(logits: Tensor, targets: Tensor) -> float:
+    """The share of rows whose class has the largest logit."""
+    return float((logits.argmax(dim=1) == targets).float().mean())
 
 
 def write_calibration(checkpoint: Path, calibration: Calibration) -> None:

@@ -1,5 +1,6 @@
 """Calibrated probabilities and prediction sets, from rows that the model was not trained on.
 
+Where a second classifier answers together with the LSTM, these rows also say how much it counts.
 One number, the temperature, divides all logits so that the probabilities say how often the model is
 right (Guo et al., 2017). Prediction sets are those of split conformal prediction with the score
 1 - p(true class), which gives the smallest sets on average (Sadinle, Lei and Wasserman, 2019): for
@@ -15,7 +16,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
+from attnlstm.nn.classifier import pool_logits
+from attnlstm.nn.ensemble import mean_probabilities
 from attnlstm.training.classifier import at_least_float32
 
 CALIBRATION_KEY = "calibration"
@@ -26,6 +30,8 @@ PROBABILITY_DECIMALS = 6
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
+EQUAL_WEIGHT = 0.5
+
 MAX_SCORES = 10_000
 """Scores that a checkpoint keeps, which take 80 kB."""
 
@@ -34,17 +40,57 @@ class Calibration(NamedTuple):
     """What validation rows say about a model's logits.
 
     temperature: what to divide the logits by.
+    expert_weight: how much the second classifier counts, see `SequenceClassifier`.
     scores: `[score]`, float64, ascending; see `conformal_scores` and `thin`.
     """
 
     temperature: float
+    expert_weight: float
     scores: Tensor
 
 
-def fit_calibration(logits: Tensor, targets: Tensor) -> Calibration:
+def fit_calibration(
+    logits: Tensor, targets: Tensor, expert_weight: float = EQUAL_WEIGHT
+) -> Calibration:
     """The temperature and, with it, the scores of logits `[row, class]` and targets `[row]`."""
     temperature = fit_temperature(logits, targets)
-    return Calibration(temperature, thin(conformal_scores(logits, targets, temperature)))
+    scores = thin(conformal_scores(logits, targets, temperature))
+    return Calibration(temperature, expert_weight, scores)
+
+
+def fit_expert_weight(experts: Tensor, targets: Tensor) -> float:
+    """The weight of the second classifier under which the targets are most likely.
+
+    For each weight w the logits are pooled and get their own temperature, and n rows have the mean
+    negative log likelihood l(w). The weight is the one that minimizes
+
+        n l(w) - log w - log(1 - w)
+
+    among multiples of 0.05: the posterior mode under a Beta(2, 2) prior, which keeps the weight
+    near 0.5 where rows are few, or where the two say the same.
+
+    Args:
+        experts: logits `[row, member, 2, class]` of the LSTM and of the second classifier.
+        targets: `[row]`, the numbers of the true classes.
+    """
+    costs = {}
+    for weight in (step / 20 for step in range(1, 20)):
+        logits = pool_members(experts, weight)
+        scaled = logits.double() / fit_temperature(logits, targets)
+        cost = float(F.cross_entropy(scaled, targets, reduction="sum"))
+        costs[weight] = cost - math.log(weight) - math.log(1 - weight)
+    return min(costs, key=lambda weight: (costs[weight], abs(weight - EQUAL_WEIGHT)))
+
+
+def pool_members(experts: Tensor, expert_weight: float) -> Tensor:
+    """The logits `[row, class]` of an ensemble whose members pool their experts' logits.
+
+    Args:
+        experts: `[row, member, 2, class]`.
+        expert_weight: of the second one.
+    """
+    members = pool_logits(experts[:, :, 0], experts[:, :, 1], expert_weight)
+    return mean_probabilities(members.unbind(dim=1))
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:

@@ -25,6 +25,7 @@ from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.training.calibration import (
     CALIBRATION_KEY,
+    EQUAL_WEIGHT,
     MAX_SCORES,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -61,10 +62,17 @@ def _add_calibration(checkpoint: dict[str, Any]) -> None:
     checkpoint[CALIBRATION_KEY] = None
 
 
+def _add_expert_weight(checkpoint: dict[str, Any]) -> None:
+    """3 to 4: the files of before the LSTM and the second classifier could count differently."""
+    if checkpoint[CALIBRATION_KEY] is not None:
+        checkpoint[CALIBRATION_KEY]["expert_weight"] = EQUAL_WEIGHT
+
+
 MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _add_version,
     _list_poolings,
     _add_calibration,
+    _add_expert_weight,
 )
 """The function at place n changes a checkpoint of version n into one of version n + 1."""
 
@@ -158,11 +166,13 @@ def _check_calibration(fields: Any) -> Calibration | None:
     if fields is None:
         return None
     calibration = Calibration(**fields)
-    temperature, scores = calibration
+    temperature, expert_weight, scores = calibration
     if type(temperature) is not float or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise ValueError(
             f"its temperature is no number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
         )
+    if type(expert_weight) is not float or not 0 <= expert_weight <= 1:
+        raise ValueError("its expert_weight is no number from 0 to 1")
     is_plain = isinstance(scores, Tensor) and scores.dtype == torch.float64 and scores.dim() == 1
     if not is_plain or not 0 < len(scores) <= MAX_SCORES:
         raise ValueError("its scores are no plain tensor of torch.float64")

@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -22,7 +23,7 @@ from attnlstm.nn import (
     RandomConvolutionClassifier,
     SequenceClassifier,
 )
-from attnlstm.training.calibration import CALIBRATION_KEY
+from attnlstm.training.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
 from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
 from attnlstm.training.metrics import MacroAUROC, classification_metrics
@@ -156,7 +157,10 @@ class ClassificationModule(lightning.LightningModule):
         back = torch.cat(order).argsort()
         logits = torch.cat([answer.logits for answer in answers])[back]
         weights = [answer.attention for answer in answers if answer.attention is not None]
-        return Classification(logits, torch.cat(weights)[back] if weights else None)
+        attention = torch.cat(weights)[back] if weights else None
+        by_expert = zip(*(answer.experts for answer in answers), strict=True)
+        experts = tuple(torch.cat(logits)[back] for logits in by_expert)
+        return Classification(logits, attention, experts)
 
     def configure_gradient_clipping(
         self,
@@ -216,25 +220,37 @@ class ClassificationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
             self.double()  # which Lightning does too late: these weights would be rounded
-        calibration = checkpoint.get(CALIBRATION_KEY)  # not in those of version 0.1
-        self.temperature = 1.0 if calibration is None else calibration["temperature"]
+        self.calibrate(checkpoint.get(CALIBRATION_KEY))  # not in those of version 0.1
         if "train_loss" in checkpoint:  # not in those of version 0.1
             self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
             self.rows_seen = checkpoint["train_loss"]["rows_seen"]
 
+    def calibrate(self, calibration: Mapping[str, Any] | None) -> None:
+        """Answer as the fields of a `Calibration` say; None: uncalibrated."""
+        fields = calibration or {}
+        self.temperature = fields.get("temperature", 1.0)
+        for member in self.members:
+            member.expert_weight = fields.get("expert_weight", EQUAL_WEIGHT)
+
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
-        # uncalibrated: the temperature is fitted to these logits
+        # uncalibrated: the calibration is fitted to these logits
         if self.folds is not None:
-            classification = self._out_of_fold(batch)
+            answers = [self._out_of_fold(batch)]
         else:
             answers = [self._ask(number, batch) for number in range(len(self.members))]
-            is_one = len(answers) == 1
-            classification = answers[0] if is_one else ClassifierEnsemble.combine(answers)
-        return self._evaluation_step(batch, classification, self.val_metrics, "val/loss")
+        classification = ClassifierEnsemble.combine(answers)
+        loss = self.compute_loss(classification.logits, batch.targets)
+        outputs = self._evaluation_step(batch, classification, self.val_metrics, "val/loss", loss)
+        experts = [torch.stack(answer.experts, dim=1) for answer in answers if answer.experts]
+        # [batch, member, expert, class]; no members where each LSTM answers alone
+        none = classification.logits.new_empty(len(batch.targets), 0, 2, len(self.label_names))
+        return outputs | {"experts": torch.stack(experts, dim=1) if experts else none}
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         classification = self(batch.inputs, batch.lengths)
-        return self._evaluation_step(batch, classification, self.test_metrics, "test/loss")
+        # the plain log loss: label smoothing would say that sharper, better probabilities are worse
+        loss = F.cross_entropy(classification.logits, batch.targets)
+        return self._evaluation_step(batch, classification, self.test_metrics, "test/loss", loss)
 
     def _evaluation_step(
         self,
@@ -242,10 +258,10 @@ class ClassificationModule(lightning.LightningModule):
         classification: Classification,
         metrics: MetricCollection,
         loss_name: str,
+        loss: Tensor,
     ) -> dict[str, Any]:
         """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
         logits = at_least_float32(classification.logits)
-        loss = self.compute_loss(logits, batch.targets)
         metrics.update(logits.softmax(dim=1), batch.targets)
         self.log(
             loss_name,
@@ -255,7 +271,7 @@ class ClassificationModule(lightning.LightningModule):
             sync_dist=True,
             batch_size=len(batch.targets),
         )
-        return classification._asdict()
+        return {"logits": classification.logits, "attention": classification.attention}
 
     # At the end, and not with each batch: logging four metrics takes as long as a small batch.
 
@@ -273,7 +289,7 @@ class ClassificationModule(lightning.LightningModule):
             logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with the configured class weights and, in training mode, label smoothing.
+        """Cross-entropy with the configured label smoothing and class weights.
 
         With a gamma above 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
         (1 - p)^gamma, p the probability of its class, so that rows that are easy count less.
@@ -283,12 +299,11 @@ class ClassificationModule(lightning.LightningModule):
         if isinstance(self.class_weights, Tensor):
             weights = self.class_weights.to(logits.dtype)
         gamma = self.config["loss"]["focal_gamma"]
-        smoothing = self.config["loss"]["label_smoothing"] if self.training else 0.0
         loss = F.cross_entropy(
             logits,
             targets,
             weight=weights,
-            label_smoothing=smoothing,
+            label_smoothing=self.config["loss"]["label_smoothing"],
             reduction="none" if gamma else "mean",
         )
         if not gamma:

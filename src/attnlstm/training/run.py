@@ -126,10 +126,10 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         fit(trainer, module, data, stopped)
         logger.info("%d epochs in %.0f s", trainer.current_epoch, time.monotonic() - started)
         best = find_best_checkpoint(trainer)
-        calibration = calibrate_validated(config, run_dir, module, data, best)
+        calibrated = calibrate_validated(config, run_dir, module, data, best)
         if wants_refit(config, rows):
             module, data = refit(config, run_dir, rows, best, trainer, resumes)
-            hand_on_calibration(trainer, best, calibration)
+            hand_on_calibration(trainer, best, calibrated and calibrated.calibration)
 
         ckpt_path = None if best is None else str(best)
         predictions = TestPredictions(len(rows.parts["test"]))
@@ -142,7 +142,11 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     if trainer.is_global_zero:
         print_metrics(f"{config.data.name}, test split", metrics)
         if config.baseline is BaselineChoice.auto and not config.trainer.fast_dev_run:
-            validation = read_validation_accuracy(trainer, run_dir)
+            validation = (
+                read_validation_accuracy(trainer, run_dir)
+                if calibrated is None
+                else calibrated.accuracy
+            )
             scores = Scores("attnlstm", validation, metrics["test/accuracy"])
             classes, is_texts = predictions.classes.numpy(), is_text(config.data)
             with naming_what_is_left(run_dir):
