@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from attnlstm.config import PredictConfig
-from attnlstm.entry_point import entry_point
+from attnlstm.cli.entry_point import entry_point
+from attnlstm.config.schema import PredictConfig
 
 
 @entry_point("predict", PredictConfig)

@@ -24,12 +24,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
-from attnlstm.config import TrainConfig, Validation
+from attnlstm.checkpoint.content import read_checkpoint
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import TrainConfig, Validation
 from attnlstm.data import open_sources, split_sources
-from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.tables import print_table
-from attnlstm.training.checkpoint_content import read_checkpoint
 from benchmarks.machine import describe_commit, name_processor
 from benchmarks.measured_process import ROOT, run_measured
 from benchmarks.runs_file import Run, add_run, format_markdown, read_runs, unique

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from attnlstm.config import TrainConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import EncodedSplit, pad
 from attnlstm.nn import TokenEmbedding
 from attnlstm.training.module import ClassificationModule

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
-from attnlstm.data.bbc_news import BBCNews
+from attnlstm.data.sources.bbc_news import BBCNews
 from attnlstm.tables import print_table
 
 ROOT = Path(__file__).parents[1]

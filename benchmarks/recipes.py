@@ -36,11 +36,11 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from attnlstm.config import OnBadRow, TrainConfig
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import OnBadRow, TrainConfig
 from attnlstm.data import Row, RowSource
 from attnlstm.data.checks import survey
 from attnlstm.data.splits import deal_folds, handle_bad_rows
-from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.tables import print_table
 from attnlstm.training.run import train

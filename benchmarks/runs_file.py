@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock
 
 from attnlstm.errors import UserError
-from attnlstm.training.whole_files import replacing
+from attnlstm.training.checkpoint_io import replacing
 
 Run = dict[str, Any]
 """What one run was given and what it reached, as JSON has it."""

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attnlstm.config import DataConfig, DataSource
+from attnlstm.config.schema import DataConfig, DataSource
 from attnlstm.data import RowSource, open_sources
-from attnlstm.data.archive import ArchiveRows
-from attnlstm.data.bbc_news import BBCNews
+from attnlstm.data.sources.archive import ArchiveRows
+from attnlstm.data.sources.bbc_news import BBCNews
 from attnlstm.errors import UserError
 
 Kind = Literal["series", "text"]

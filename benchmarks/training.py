@@ -39,11 +39,11 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader
 
-from attnlstm.config import TrainConfig
-from attnlstm.config_checks import config_to_dict
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.entry_point import compose_config
 from attnlstm.tables import print_table
 from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule

@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from attnlstm.data.bbc_news import BBCNews
+from attnlstm.data.sources.bbc_news import BBCNews
 from benchmarks import accuracy, recipes
 from benchmarks.runs_file import add_run, read_runs
 from benchmarks.sets import BUNDLED, choose_sets, find_sets

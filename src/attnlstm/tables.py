@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, isnan, nan
 from statistics import mean, stdev
 
-from attnlstm.printing import printable, shorten
+from attnlstm.console import printable, shorten
 
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attnlstm.config import DataConfig, DataSource
+from attnlstm.config.schema import DataConfig, DataSource
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.summary import describe_rows, list_within
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnlstm.config import EvaluateConfig
-from attnlstm.entry_point import compose_config
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import Evaluation, evaluate
 from attnlstm.nn.backends import BACKENDS

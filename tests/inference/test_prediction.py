@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from attnlstm.config import EvaluateConfig, PredictConfig
-from attnlstm.entry_point import compose_config
+from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.errors import UserError
-from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
 from attnlstm.nn.backends import BACKENDS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnlstm.config import EvaluateConfig
+from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from attnlstm.config import EvaluateConfig, EvaluateDataConfig, Split
+from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, Split
 from attnlstm.data import LabelledParts
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.splits import Part

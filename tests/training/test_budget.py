@@ -8,11 +8,12 @@ import pytest
 import torch
 import yaml
 
-from attnlstm.config import TrainConfig, Validation
-from attnlstm.config_checks import config_to_dict
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import TrainConfig, Validation
 from attnlstm.data import open_sources, split_sources
-from attnlstm.entry_point import compose_config
 from attnlstm.nn import RandomConvolutionClassifier
+from attnlstm.nn.build import build_classifier, members_of
 from attnlstm.training.budget import (
     VALIDATIONS,
     Size,
@@ -24,7 +25,6 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
-from attnlstm.training.classifier import build_classifier, members_of
 from attnlstm.training.preparation import build_data, build_module, encode
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from attnlstm.config import EvaluateConfig, Split, TrainConfig
-from attnlstm.config_checks import config_to_dict
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import EvaluateConfig, Split, TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder
-from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.module import ClassificationModule

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from attnlstm.config import TrainConfig
-from attnlstm.config_checks import config_to_dict
+from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
-from attnlstm.entry_point import compose_config
 from attnlstm.errors import UserError
-from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (
     ClassificationModule,

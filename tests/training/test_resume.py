@@ -19,9 +19,9 @@ from torch import Tensor
 
 from attnlstm.errors import UserError
 from attnlstm.training.calibrate import write_calibration
+from attnlstm.training.checkpoint_io import replacing
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.preparation import build_data
-from attnlstm.training.whole_files import replacing
 from benchmarks.faults import differences
 
 ROOT = Path(__file__).parents[2]

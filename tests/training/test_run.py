@@ -12,11 +12,11 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attnlstm.config import MONITORED, EvaluateConfig, Split
+from attnlstm.checkpoint.calibration import fit_temperature
+from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.config.schema import MONITORED, EvaluateConfig, Split
 from attnlstm.errors import UserError
-from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.evaluation import evaluate
-from attnlstm.training.calibration import fit_temperature
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:

@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from attnlstm.console import printable, shorten
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.printing import printable, shorten
 
 SHOWN = 10  # rows, and channels of a row, that a message names; of the others it gives the count
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from attnlstm.data.tables import file_fingerprint
+from attnlstm.data.formats.tables import file_fingerprint
 from attnlstm.errors import UserError
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from attnlstm.printing import shorten
+from attnlstm.console import shorten
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnlstm.config import DataConfig, OnBadRow, Validation
+from attnlstm.config.schema import DataConfig, OnBadRow, Validation
+from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.printing import enumerate_names, shorten
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attnlstm.config import DataConfig
-from attnlstm.data.encoding import is_text
+from attnlstm.config.schema import DataConfig
+from attnlstm.console import shorten
+from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.splits import LabelledParts
-from attnlstm.printing import shorten
 
 WIDTH = 100  # of a line
 NAME_CHARACTERS = 24

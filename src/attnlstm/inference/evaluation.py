@@ -17,8 +17,9 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from attnlstm.config import DataConfig, EvaluateConfig, EvaluateDataConfig, Split, Validation
-from attnlstm.config_checks import check_data_options
+from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.config.checks import check_data_options
+from attnlstm.config.schema import DataConfig, EvaluateConfig, EvaluateDataConfig, Split, Validation
 from attnlstm.data import (
     SequenceBatch,
     SeriesEncoder,
@@ -26,11 +27,10 @@ from attnlstm.data import (
     open_sources,
     split_sources,
 )
-from attnlstm.data.encoding import encoder_folder, is_text
+from attnlstm.data.encoders.encoding import encoder_folder, is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
-from attnlstm.inference.checkpoint import load_checkpoint
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar, has_terminal

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from attnlstm.checkpoint.calibration import calibrated_probabilities, in_prediction_set
+from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.data import Row, SeriesEncoder, pad
 from attnlstm.data.checks import find_problem
-from attnlstm.data.encoding import Counts, encode_values
-from attnlstm.inference.checkpoint import TrainedModel
+from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.inference.device import Device
-from attnlstm.training.calibration import calibrated_probabilities, in_prediction_set
-from attnlstm.training.classifier import at_least_float32
+from attnlstm.nn.build import at_least_float32
 
 
 class Prediction(NamedTuple):
@@ -24,8 +24,8 @@ class Prediction(NamedTuple):
     probabilities: [class], calibrated and rounded.
     attention: [time], one weight for each step that the model has read; None too where the pooling
         has no attention.
-    prediction_set: labels from the most probable on, see `attnlstm.training.calibration`; None too
-        where no sets are asked for.
+    prediction_set: labels from the most probable on, see `attnlstm.checkpoint.calibration`; None
+        too where no sets are asked for.
     """
 
     row: Row

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from attnlstm.config import BudgetConfig, StemName, TrainConfig, Validation
+from attnlstm.config.schema import BudgetConfig, StemName, TrainConfig, Validation
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations

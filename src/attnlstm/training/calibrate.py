@@ -11,10 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from attnlstm.config import TrainConfig
-from attnlstm.data import SequenceBatch
-from attnlstm.data.module import SequenceDataModule
-from attnlstm.training.calibration import (
+from attnlstm.checkpoint.calibration import (
     CALIBRATION_KEY,
     EQUAL_WEIGHT,
     Calibration,
@@ -22,12 +19,15 @@ from attnlstm.training.calibration import (
     fit_expert_weight,
     pool_members,
 )
-from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
-from attnlstm.training.classifier import at_least_float32
+from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
+from attnlstm.config.schema import TrainConfig
+from attnlstm.data import SequenceBatch
+from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn.build import at_least_float32
+from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.trainer import build_calibration_trainer
-from attnlstm.training.whole_files import WholeFileCheckpointIO
 
 logger = logging.getLogger(__name__)
 

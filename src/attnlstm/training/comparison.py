@@ -20,7 +20,7 @@ from attnlstm.training.baseline import (
     measure_baseline,
     measure_majority,
 )
-from attnlstm.training.whole_files import replacing
+from attnlstm.training.checkpoint_io import replacing
 
 logger = logging.getLogger(__name__)
 

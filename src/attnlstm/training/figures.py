@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from attnlstm.printing import printable, shorten
+from attnlstm.console import printable, shorten
 
 NAME_CHARACTERS = 30
 

@@ -12,7 +12,7 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities.data import dim_zero_cat
 
-from attnlstm.printing import enumerate_names
+from attnlstm.console import enumerate_names
 
 
 class MacroAUROC(MulticlassAUROC):

@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from attnlstm.checkpoint.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
+from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.nn import (
@@ -23,9 +25,7 @@ from attnlstm.nn import (
     RandomConvolutionClassifier,
     SequenceClassifier,
 )
-from attnlstm.training.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
-from attnlstm.training.checkpoint_content import FORMAT_KEY, FORMAT_VERSION
-from attnlstm.training.classifier import at_least_float32, build_classifier, members_of
+from attnlstm.nn.build import at_least_float32, build_classifier, members_of
 from attnlstm.training.metrics import MacroAUROC, classification_metrics
 from attnlstm.training.optimization import configure
 
@@ -39,7 +39,8 @@ class ClassificationModule(lightning.LightningModule):
     """Trains a `SequenceClassifier`; its hyperparameters make a checkpoint complete.
 
     Args:
-        config: the run's configuration as plain containers, see `attnlstm.config.TrainConfig`.
+        config: the run's configuration as plain containers, see
+            `attnlstm.config.schema.TrainConfig`.
         label_names: the classes' names, in the order of their numbers.
         class_counts: the number of training rows of each class.
         encoder: what turned rows into inputs, as its `to_dict` gives it.

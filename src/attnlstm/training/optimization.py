@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from attnlstm.config import MONITORED
-from attnlstm.config_checks import describe, matches, nearest, show
+from attnlstm.config.checks import describe, matches, nearest, show
+from attnlstm.config.schema import MONITORED
 from attnlstm.errors import UserError
 
 if TYPE_CHECKING:  # importing lightning takes seconds, and this module checks command lines

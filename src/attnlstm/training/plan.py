@@ -5,9 +5,9 @@ import math
 
 import lightning
 
-from attnlstm.config import BudgetConfig, TrainConfig, Truncation
+from attnlstm.config.schema import BudgetConfig, TrainConfig, Truncation
 from attnlstm.data import LabelledParts
-from attnlstm.data.encoding import is_text
+from attnlstm.data.encoders.encoding import is_text
 from attnlstm.training.budget import (
     Size,
     choose_steps,

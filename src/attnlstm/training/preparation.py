@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnlstm.config import OnBadRow, SamplerName, TrainConfig, Validation
-from attnlstm.config_checks import config_to_dict
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import OnBadRow, SamplerName, TrainConfig, Validation
 from attnlstm.data import (
     EncodedSplit,
     Encoder,
@@ -21,9 +21,9 @@ from attnlstm.data import (
     fit_encoder,
     packaged_vectors,
 )
+from attnlstm.data.formats.tables import file_fingerprint
+from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.tables import file_fingerprint
-from attnlstm.data.vectors import load_vectors
 from attnlstm.errors import UserError
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
 from attnlstm.training.module import ClassificationModule

@@ -17,20 +17,21 @@ import lightning
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import BaselineChoice, TrainConfig, Validation
-from attnlstm.config_checks import config_to_dict
+from attnlstm.checkpoint.content import read_checkpoint
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import BaselineChoice, TrainConfig, Validation
 from attnlstm.data import LabelledParts, open_sources, split_sources
-from attnlstm.data.encoding import is_text
+from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
+from attnlstm.nn.build import build_classifier
 from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import choose_validation, count_steps, settle
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.callbacks import TestPredictions
-from attnlstm.training.checkpoint_content import read_checkpoint
-from attnlstm.training.classifier import build_classifier
+from attnlstm.training.checkpoint_io import replacing
 from attnlstm.training.comparison import compare_with_baseline, read_validation_accuracy
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
@@ -47,7 +48,6 @@ from attnlstm.training.trainer import (
     limit_threads,
     silence_known_warnings,
 )
-from attnlstm.training.whole_files import replacing
 
 logger = logging.getLogger(__name__)
 

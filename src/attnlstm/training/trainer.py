@@ -18,15 +18,15 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, TrainConfig
-from attnlstm.config_checks import config_to_dict
+from attnlstm.config.checks import config_to_dict
+from attnlstm.config.schema import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, TrainConfig
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
-from attnlstm.training.whole_files import WholeFileCheckpointIO
 
 
 class Progress(NamedTuple):

@@ -1,0 +1,215 @@
+"""What a checkpoint holds, its format version, and how older formats become the present one.
+
+Besides what Lightning needs to go on training, a checkpoint holds `state_dict` (the weights),
+`hyper_parameters` (the arguments of `ClassificationModule`: plain containers), under
+`CALIBRATION_KEY` the fields of a `Calibration` or None, and under `FORMAT_KEY` the version of its
+format.
+
+Reading one is the same for evaluate.py, predict.py and a training that is taken up again:
+`read_checkpoint`. To change the format, append a function to `MIGRATIONS` that turns the last
+version into the new one; a file of a newer version is refused. A new key of the configuration needs
+no migration as long as its default in `attnlstm.config.schema` is what was done before.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attnlstm.checkpoint.calibration import (
+    CALIBRATION_KEY,
+    EQUAL_WEIGHT,
+    MAX_SCORES,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    Calibration,
+)
+from attnlstm.checkpoint.file import read_file
+from attnlstm.config.checks import config_from_dict, config_to_dict
+from attnlstm.config.schema import TrainConfig
+from attnlstm.data import Encoder, encoder_from_dict
+from attnlstm.errors import UserError
+from attnlstm.nn.build import build_classifier
+
+FORMAT_KEY = "attnlstm_format"
+
+PREFIX = "classifier."
+"""Of the names of all weights: see `ClassificationModule`."""
+
+
+def _add_version(checkpoint: dict[str, Any]) -> None:
+    """0 to 1: the files of before there was a version, and before trainings on several parts."""
+    arguments = checkpoint["hyper_parameters"]
+    arguments.pop("input_size", None)  # follows from the encoder
+    arguments.setdefault("trained_on", ["train"])
+    if arguments["encoder"]["kind"] == "series":
+        arguments["encoder"].setdefault("channel_names", None)
+
+
+def _list_poolings(checkpoint: dict[str, Any]) -> None:
+    """1 to 2: the files of before there could be several poolings side by side."""
+    model = checkpoint["hyper_parameters"]["config"]["model"]
+    pooling = model["pooling"]
+    model["pooling"] = [pooling["name"]]
+    model["scaled_attention"] = bool(pooling.get("scaled"))
+
+
+def _add_calibration(checkpoint: dict[str, Any]) -> None:
+    """2 to 3: the files of before logits were divided by a temperature."""
+    checkpoint[CALIBRATION_KEY] = None
+
+
+def _add_expert_weight(checkpoint: dict[str, Any]) -> None:
+    """3 to 4: the files of before the LSTM and the second classifier could count differently."""
+    if checkpoint[CALIBRATION_KEY] is not None:
+        checkpoint[CALIBRATION_KEY]["expert_weight"] = EQUAL_WEIGHT
+
+
+MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _add_version,
+    _list_poolings,
+    _add_calibration,
+    _add_expert_weight,
+)
+"""The function at place n changes a checkpoint of version n into one of version n + 1."""
+
+FORMAT_VERSION = len(MIGRATIONS)
+
+
+class CheckpointContent(NamedTuple):
+    """What is common to all uses of a checkpoint; everything fits together.
+
+    arguments: those of `ClassificationModule`, the configuration in them complete.
+    weights: of the classifier, by their names in it.
+    calibration: None where no validation rows have been used for one.
+    loaded: the whole file as it is, with what Lightning needs to go on.
+    """
+
+    config: TrainConfig
+    encoder: Encoder
+    label_names: list[str]
+    arguments: dict[str, Any]
+    weights: dict[str, Tensor]
+    calibration: Calibration | None
+    loaded: dict[str, Any]
+
+
+def read_checkpoint(path: Path, key: str = "ckpt") -> CheckpointContent:
+    """Read, migrate and check a checkpoint; nothing in it is executed.
+
+    Args:
+        path: a file that `train.py` has written.
+        key: what messages call the choice of this file, such as "ckpt" or "resume".
+
+    Raises:
+        UserError: there is no such file; it is damaged, of another program or of a newer version of
+            this one, or its weights do not fit its own configuration.
+    """
+    loaded = read_file(path, key)
+    try:
+        _migrate(loaded)
+        return _check(loaded, path.stat().st_size)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{key}={path} is not a checkpoint that this program can use: {reason}; give a file "
+            "that train.py has written"
+        ) from error
+
+
+def _migrate(loaded: dict[str, Any]) -> None:
+    for name in ("state_dict", "hyper_parameters"):
+        if not isinstance(loaded[name], dict):
+            raise ValueError(f"its {name} is no dictionary")
+    version = loaded.get(FORMAT_KEY, 0)
+    if type(version) is not int or version < 0:
+        raise ValueError(f"its {FORMAT_KEY} is no version")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"it has the format {version} of a newer version of attnlstm, and this one knows the "
+            f"formats up to {FORMAT_VERSION}: update attnlstm"
+        )
+    for migrate in MIGRATIONS[version:]:
+        migrate(loaded)
+
+
+def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
+    arguments = dict(loaded["hyper_parameters"])
+    names, counts = arguments["label_names"], arguments["class_counts"]
+    if not _is_list_of(str, names) or not names or len(set(names)) < len(names):
+        raise ValueError("its label_names are not names that differ")
+    if not _is_list_of(int, counts) or len(counts) != len(names):
+        raise ValueError("its class_counts are not one number for each class")
+    if not _is_list_of(str, arguments["trained_on"]):
+        raise ValueError("its trained_on is no list of names")
+    config = config_from_dict(arguments["config"], TrainConfig)
+    arguments["config"] = config_to_dict(config)
+    encoder = encoder_from_dict(arguments["encoder"])
+    weights = {}
+    for name, weight in loaded["state_dict"].items():
+        if not isinstance(weight, Tensor) or not str(name).startswith(PREFIX):
+            raise ValueError("its state_dict holds something else than the weights of a classifier")
+        weights[name.removeprefix(PREFIX)] = weight
+    _check_weights(weights, arguments["config"]["model"], encoder, len(names), file_size)
+    calibration = _check_calibration(loaded[CALIBRATION_KEY])
+    return CheckpointContent(config, encoder, names, arguments, weights, calibration, loaded)
+
+
+def _is_list_of(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _check_calibration(fields: Any) -> Calibration | None:
+    if fields is None:
+        return None
+    calibration = Calibration(**fields)
+    temperature, expert_weight, scores = calibration
+    if type(temperature) is not float or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise ValueError(
+            f"its temperature is no number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
+        )
+    if type(expert_weight) is not float or not 0 <= expert_weight <= 1:
+        raise ValueError("its expert_weight is no number from 0 to 1")
+    is_plain = isinstance(scores, Tensor) and scores.dtype == torch.float64 and scores.dim() == 1
+    if not is_plain or not 0 < len(scores) <= MAX_SCORES:
+        raise ValueError("its scores are no plain tensor of torch.float64")
+    if not 0 <= float(scores[0]) <= float(scores[-1]) <= 1 or not (scores.diff() >= 0).all():
+        raise ValueError("its scores are not ascending numbers from 0 to 1")
+    return calibration
+
+
+def _check_weights(
+    weights: Mapping[str, Tensor],
+    model: dict[str, Any],
+    encoder: Encoder,
+    num_classes: int,
+    file_size: int,
+) -> None:
+    """Compare with the classifier of the configuration before any memory is taken for that."""
+    if max(model["ensemble_size"], model["lstm"]["num_layers"]) > len(weights):
+        raise ValueError("it has fewer weights than its configuration has layers")
+    with torch.device("meta"):
+        expected = build_classifier(model, encoder, num_classes).state_dict()
+    for name in expected.keys() ^ weights.keys():
+        has = "lacks" if name in expected else "has, beyond its own configuration,"
+        raise ValueError(f"it {has} the weight {name}")
+    for name, tensor in expected.items():
+        weight = weights[name]
+        if name.endswith("frozen_vectors"):  # how many there are, the data has decided
+            tensor = tensor.new_empty(len(weight) if weight.dim() else 0, *tensor.shape[1:])
+            rows = weights[name.removesuffix("vectors") + "rows"]
+            if rows.numel() and not -1 <= int(rows.min()) <= int(rows.max()) < len(tensor):
+                raise ValueError(f"{name} lacks vectors")
+        if weight.shape != tensor.shape:
+            raise ValueError(
+                f"the weight {name} is {list(weight.shape)}, and by its own configuration "
+                f"{list(tensor.shape)}"
+            )
+        same_kind = weight.is_floating_point() == tensor.is_floating_point()
+        if not same_kind or not weight.is_contiguous():
+            raise ValueError(f"the weight {name} is no plain tensor of {tensor.dtype}")
+    if math.fsum(weight.nbytes for weight in weights.values()) > file_size:
+        raise ValueError("its weights share their numbers")

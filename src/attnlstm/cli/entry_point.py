@@ -1,0 +1,391 @@
+"""What train.py and evaluate.py share: from a command line to a checked config to a job.
+
+Exit codes: 0 done; 2 a mistake of the user's, told in one line on standard error; 130 interrupted
+from the keyboard; 143 terminated; 1 anything else, with its traceback.
+"""
+
+import functools
+import inspect
+import itertools
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from attnlstm.cli.resume import resume_config
+from attnlstm.cli.run_folder import create_folder, explain_failed_write
+from attnlstm.config.archive_names import check_archive_name
+from attnlstm.config.checks import (
+    Config,
+    Setting,
+    config_from_dict,
+    describe,
+    list_settings,
+    nearest,
+    read_setting,
+    unknown_key,
+)
+from attnlstm.config.schema import DataSource, TrainConfig, register_schemas
+from attnlstm.console import printable, shorten
+from attnlstm.errors import UserError
+from attnlstm.tables import print_means
+
+VERSION_BASE = "1.3"
+"""The version of Hydra whose defaults are followed."""
+
+PATHS = (
+    *("ckpt", "runs_dir", "resume", "input", "output", "report"),
+    *("data.train", "data.validation", "data.test", "data.path", "data.tokenizer.file"),
+    *("data.text_column", "data.label_column", "data.id_column", "data.time_column"),
+    "model.embedding.vectors",
+)
+"""Keys of files and columns, whose names may hold characters that mean something to Hydra."""
+
+LONGEST_MESSAGE = 5_000  # characters
+
+Metrics = Mapping[str, float]
+
+logger = logging.getLogger(__name__)
+"""Writes to the run's log file only: see conf/hydra/job_logging/run_log.yaml."""
+
+
+def entry_point(
+    config_name: str, schema: type[Config]
+) -> Callable[[Callable[[Config, Path], Metrics]], Callable[[], None]]:
+    """Turn a function of a typed config and the run's folder into a command line program.
+
+    The function returns the run's metrics; of a sweep's runs, a table of their mean is printed.
+
+    Args:
+        config_name: the file to start from, in the folder conf/ beside the script.
+        schema: the dataclass that the composed config is checked against and converted to.
+    """
+
+    def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
+        config_dir = Path(inspect.getfile(function)).resolve().parent / "conf"
+
+        @functools.wraps(function)
+        def main() -> None:
+            register_schemas()
+            # A full disk is told once, and not again by every line that cannot be logged.
+            logging.raiseExceptions = False
+            # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
+            handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            try:
+                arguments = _check_arguments(sys.argv[1:], config_dir, config_name, schema)
+                sys.argv[1:], resumed = arguments
+                _run(function, config_dir, config_name, schema, resumed)
+            except UserError as error:
+                _report(error)
+                sys.exit(2)
+            except KeyboardInterrupt:
+                sys.exit(130)
+            except SystemExit as stop:
+                sys.exit(_exit_code(stop))
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+
+        return main
+
+    return decorate
+
+
+def _exit_code(stop: SystemExit) -> Any:
+    """What Lightning means: it ends in order after Ctrl-C, with 1, and after SIGTERM, with 0."""
+    if isinstance(stop.__context__, KeyboardInterrupt):
+        return 130
+    if type(stop).__name__ == "SIGTERMException":  # by name: importing Lightning takes seconds
+        print("terminated: the newest checkpoint is kept", file=sys.stderr)
+        return 143
+    return stop.code
+
+
+def compose_config(
+    config_dir: Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
+) -> Config:
+    """The typed config that a command line with these overrides would run with.
+
+    Raises:
+        UserError: something does not fit; the message names it and the nearest that does.
+    """
+    register_schemas()
+    with _initialized(config_dir):
+        jobs = [[_normalize(text) for text in overrides]]
+        config = _typed(_compose(config_name, schema, jobs)[0], schema)
+        return _resumed(config, config_name, jobs[0]) or config
+
+
+def _run(
+    function: Callable[[Config, Path], Metrics],
+    config_dir: Path,
+    config_name: str,
+    schema: type[Config],
+    resumed: Config | None,
+) -> None:
+    """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
+    failed = False
+    results: list[Metrics] = []
+    bugs: list[Exception] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
+
+    @functools.wraps(function)
+    def job(composed: DictConfig) -> Metrics | None:
+        nonlocal failed
+        try:
+            run_dir = Path(HydraConfig.get().runtime.output_dir)
+            results.append(function(resumed or _typed(composed, schema), run_dir))
+            return results[-1]
+        except UserError as error:
+            _report(error)
+            logger.error("%s", error)
+            failed = True
+            return None
+        except Exception as error:
+            logger.exception("the run failed")
+            bugs.append(error)
+            raise
+
+    start = hydra.main(str(config_dir), config_name, VERSION_BASE)(job)
+    try:
+        start()
+    except (OSError, ValueError) as error:
+        told = None if error in bugs else explain_failed_write(error)
+        if told is None:
+            raise
+        raise told from error
+    if len(results) > 1:
+        print_means(results)
+    if failed:
+        sys.exit(2)
+
+
+def _report(error: UserError) -> None:
+    message = shorten(" ".join(str(error).split()), LONGEST_MESSAGE)
+    print("error:", printable(message), file=sys.stderr)
+
+
+def _check_arguments(
+    arguments: list[str], config_dir: Path, config_name: str, schema: type[Config]
+) -> tuple[list[str], Config | None]:
+    """Check every job of a command line.
+
+    Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
+    """
+    arguments = [_normalize(argument) for argument in arguments]
+    options = get_args_parser().parse_args(arguments)
+    if options.experimental_rerun:
+        raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
+    if options.hydra_help or options.shell_completion:
+        return arguments, None
+    overrides, config_name = list(options.overrides), options.config_name or config_name
+    if options.config_dir:
+        overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
+    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
+    with _initialized(config_dir / (options.config_path or "")):
+        jobs = _sweep(overrides) if is_sweep else [overrides]
+        composed = _compose(config_name, schema, jobs)
+        if options.help or options.cfg or options.info:
+            return arguments, None
+        configs = [_typed(job, schema) for job in composed]
+        resumed = _resumed(configs[0], config_name, overrides)
+    for config in configs:
+        _check_beyond_types(config)
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    has_folder = any(text.startswith(f"{key}=") for text in overrides)
+    first = arguments.index(options.overrides[0]) if options.overrides else len(arguments)
+    if resumed is not None:
+        resume = str(resumed.resume)
+        is_own = not has_folder or Path(OmegaConf.select(composed[0], key)) == Path(resume)
+        if is_sweep or not is_own:
+            raise UserError("resume goes on with one run, in its own folder")
+        # Hydra's record of how the configuration was put together stays that of the run's start.
+        added = [f"{key}={_quote(resume)}", "hydra.output_subdir=null"]
+        # The other processes of ddp get this command line, and "last" may by then be another run.
+        named = f"resume={_quote(resume)}"
+        arguments = [named if text.startswith("resume=") else text for text in arguments]
+    else:
+        folder = "" if has_folder else create_folder(OmegaConf.select(composed[0], key))
+        added = [] if has_folder else [f"{key}={_quote(folder)}"]
+    return [*arguments[:first], *added, *arguments[first:]], resumed
+
+
+def _resumed(config: Any, config_name: str, overrides: list[str]) -> Any:
+    """The config of the run that is to be resumed; None without one."""
+    if not isinstance(config, TrainConfig) or config.resume is None:
+        return None
+    plain = _typed(_compose(config_name, TrainConfig, [[]])[0], TrainConfig)
+    return resume_config(config, plain, [override.key_or_group for override in _parse(overrides)])
+
+
+def _normalize(argument: str) -> str:
+    """Make + and ++ needless: every key exists, but for further arguments of torch's classes."""
+    key = argument.lstrip("+")
+    if re.match(r"(optimizer|scheduler)(\.|=\{)", key):
+        return f"++{key}"
+    name, _, value = key.partition("=")
+    if name == "text":
+        return f"{name}={_quote(value)}"
+    if name in PATHS and re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
+        value = value.replace("'", r"\'")
+        return f"{name}='{value}'"  # a path needs no quotes on top of the shell's
+    return argument if key.startswith("hydra") else key
+
+
+def _quote(text: str) -> str:
+    """A text to the letter, whatever Hydra and OmegaConf make of quotes, braces and backslashes."""
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
+    return f"'{text}'"
+
+
+def _initialized(config_dir: Path) -> Any:
+    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+
+
+def _parse(overrides: Iterable[str]) -> list[Override]:
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    try:
+        return parser.parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(
+            f"cannot read {error.override.lstrip('+')!r}: write key=value, or \"key='value'\" "
+            "where the value has special characters"
+        ) from error
+
+
+def _sweep(overrides: list[str]) -> Iterator[list[str]]:
+    """The overrides of every job of a sweep."""
+    choices = []
+    for override in _parse(overrides):
+        if not override.is_sweep_override():
+            choices.append([str(override.input_line)])
+        elif not override.is_discrete_sweep():
+            raise UserError(f"{override.input_line}: list the values, as in a,b,c or range(1,4)")
+        elif override.is_hydra_override():
+            raise UserError(f"{override.input_line}: Hydra's own settings cannot be swept")
+        else:
+            values = list(override.sweep_string_iterator())
+            if not values:
+                raise UserError(f"{override.input_line}: no value fits")
+            choices.append([f"{override.get_key_element()}={value}" for value in values])
+    yield from map(list, itertools.product(*choices))
+
+
+def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[DictConfig]:
+    """Each job's config as Hydra composes it, with the node `hydra`."""
+    settings = list_settings(schema) | list_settings(HydraConf, "hydra")
+    composed = []
+    try:
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
+        groups = defaults.overrides.known_choices
+        for overrides in jobs:
+            for override in _parse(overrides):
+                _check_override(override, settings, groups)
+            composed.append(hydra.compose(config_name, overrides, return_hydra_config=True))
+    except UserError:
+        raise
+    except AssertionError as error:  # OmegaConf's answer to a key below null
+        off = tuple(f"{key}." for key in settings if NoneType in get_args(settings[key].hint))
+        below = " ".join(text for text in overrides if text.startswith(off))
+        raise UserError(f"{below}: the section is null, that is off; turn it on first") from error
+    except AttributeError as error:  # and to a section that is given as a whole
+        given = " ".join(text for text in overrides if text.endswith("}"))
+        raise UserError(f"{given}: the section is null, that is off; leave the null out") from error
+    except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
+        raise UserError(_explain(error, settings)) from error
+    return composed
+
+
+def _check_override(
+    override: Override, settings: dict[str, Setting], groups: Iterable[str]
+) -> None:
+    key, value, text = override.key_or_group, override.value(), override.input_line
+    parents = itertools.accumulate(key.split(".")[:-1], "{}.{}".format)
+    is_open = any(parent in settings and _is_open(settings[parent].hint) for parent in parents)
+    if key not in (*settings, *groups) and not is_open:
+        raise _unknown_key(key, [*settings, *groups])
+    if override.is_sweep_override():
+        raise UserError(f"{text}: several values are a list, as in [a,b], or a sweep, with -m")
+    if override.is_delete():
+        if not is_open:
+            raise UserError(f"{text}: a setting cannot be removed, only changed")
+    elif key in groups and not isinstance(value, dict):
+        if not isinstance(value, str | list):
+            raise UserError(f"{text}: give the name of a choice, or leave {key} out")
+    elif key in settings and "${" not in str(value):
+        read_setting(key, value, settings)
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> UserError:
+    is_hydras = key.startswith("hydra")
+    return unknown_key(key, [name for name in known if name.startswith("hydra") == is_hydras])
+
+
+def _is_open(hint: Any) -> bool:
+    """Whether the keys below are not the schema's to know."""
+    return hint is Any or getattr(hint, "__origin__", None) is dict
+
+
+def _typed(composed: DictConfig, schema: type[Config]) -> Config:
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        values: Any = OmegaConf.to_container(
+            own, resolve=True, throw_on_missing=True, enum_to_str=True
+        )
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} must be given: add {error.full_key}=...") from error
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        raise UserError(_explain(error, list_settings(schema))) from error
+    return config_from_dict(values, schema)
+
+
+def _explain(error: Exception, settings: dict[str, Setting]) -> str:
+    """One line about an error while composing, which may lie in a yaml file of the user's."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        meant, listed = nearest(choice, error.options), ", ".join(error.options)
+        return f"{group}={choice}: did you mean {meant}? It must be one of {listed}"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or not cause.full_key:
+        return str(error).partition("Config search path")[0]
+    place = next(iter(re.findall(r"^In '.*?': ", str(error))), "")
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return f"{place}{_unknown_key(cause.full_key, settings)}"
+    expected = settings.get(cause.full_key)
+    hint = f"; expected {describe(expected.hint)}" if expected else ""
+    return f"{place}{cause.full_key}: {str(cause.msg).splitlines()[0]}{hint}"
+
+
+def _check_beyond_types(config: Any) -> None:
+    if isinstance(config, TrainConfig):
+        if config.data.source is DataSource.archive:
+            check_archive_name(config.data.name)
+        # Not at the top: torch takes two seconds to import, and --help should not wait for it.
+        from attnlstm.training.optimization import check_optimization
+
+        check_optimization(config.optimizer, config.scheduler)

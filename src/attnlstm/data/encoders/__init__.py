@@ -1,0 +1,1 @@
+"""How rows become numbers, and the cache of what was encoded."""

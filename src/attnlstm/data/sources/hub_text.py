@@ -1,0 +1,165 @@
+"""Texts of a data set on the Hugging Face Hub, or of a local folder laid out like one."""
+
+import os
+import re
+from collections.abc import Iterator
+
+import datasets
+from datasets import ClassLabel, Dataset
+from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
+
+from attnlstm.data.formats.arrow_tables import arrow_values
+from attnlstm.data.formats.tables import Record
+from attnlstm.data.rows import Row, RowSource, name_columns
+from attnlstm.data.sources.text_files import choose_columns, digest, to_row
+from attnlstm.errors import UserError
+
+PARTS = ("train", "validation", "test")
+HUB_NAME = re.compile(r"(?!buckets/)[\w.-]+(/[\w.-]+)?")
+PROBE_SECONDS = 5.0
+
+
+def open_hub(
+    path: str,
+    subset: str | None = None,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> dict[str, RowSource]:
+    """The rows of those splits that are called "train", "validation" and "test".
+
+    Raises:
+        UserError: as `load_hub` and `HubText`, or there is none of these splits.
+    """
+    splits = load_hub(path, subset)
+    parts: dict[str, RowSource] = {
+        part: HubText(
+            splits[part],
+            f"{path}, {part} split",
+            text_column=text_column,
+            label_column=label_column,
+        )
+        for part in PARTS
+        if part in splits
+    }
+    if not parts:
+        raise UserError(
+            f"data.path={path} has only the splits {', '.join(splits)}: "
+            f"choose a data set with one called {', '.join(PARTS[:-1])} or {PARTS[-1]}"
+        )
+    return parts
+
+
+def load_hub(path: str, subset: str | None = None) -> dict[str, Dataset]:
+    """The splits of a data set by its name on the Hub, such as "user/name", or by its folder.
+
+    It is downloaded once into the cache folder of `datasets`, and used from there when there is no
+    network. Nothing that comes with a data set is executed.
+
+    Raises:
+        UserError: there is no such data set or subset, it may not be read, or it cannot be reached.
+    """
+    is_folder = os.path.isdir(path)  # to a Path, an empty name is a folder too
+    if not is_folder and (path in BUILDERS or not HUB_NAME.fullmatch(path)):
+        # to datasets the name of a builder, such as "csv", means all files of this folder
+        raise UserError(
+            f"data.path={path} is neither a folder nor a name such as 'user/name': for files of "
+            "your own say data=text_files data.train=FILE"
+        )
+    is_offline = datasets.config.HF_HUB_OFFLINE
+    try:
+        # with the Hub out of reach, datasets would try for 24 s before it looks into its cache
+        datasets.config.HF_HUB_OFFLINE = is_offline or not (is_folder or _reaches_hub(path))
+        return dict(datasets.load_dataset(path, name=subset))
+    except Exception as error:  # each format's reader has its own kinds
+        raise _cannot_load(path, subset, error) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = is_offline
+
+
+def _reaches_hub(path: str) -> bool:
+    """Whether the Hub answers at all, be it that it has no such data set."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi().dataset_info(path, timeout=PROBE_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        return True
+    except Exception:  # of httpx or httpx2, as the version of huggingface_hub has it
+        return False
+    return True
+
+
+def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
+    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
+        error = error.__cause__  # it alone says which file, and what is wrong with it
+    reason = " ".join(str(error).split("Example of usage")[0].split()).rstrip(".:")
+    if isinstance(error, ConnectionError):
+        reason = "it is not in the cache, and the Hub cannot be reached"
+        mend = "connect to the network, or give the path of a local folder"
+    elif "gated" in reason:
+        mend = "ask for access on its page, then log in with `hf auth login`"
+    elif "BuilderConfig" in reason or "Config name" in reason:
+        mend = "choose one of these as data.subset"
+    elif "save_to_disk" in reason:
+        mend = f"say data=text_files data.train={path}"
+    else:
+        mend = "mend the name or the files, or choose another data set"
+    named = f"data.path={path}" + (f" with data.subset={subset}" if subset else "")
+    return UserError(f"{named} cannot be loaded ({reason}): {mend}")
+
+
+class HubText(RowSource):
+    """The rows of one split, in its order.
+
+    name: what messages call it, such as "imdb, train split".
+    text_column, label_column, needs_labels: as for `TextFiles`.
+
+    Raises:
+        UserError: the columns are not there or cannot be guessed.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        name: str,
+        *,
+        text_column: str | None = None,
+        label_column: str | None = None,
+        needs_labels: bool = True,
+    ) -> None:
+        self.name = name
+        columns = dataset.column_names
+        described = f"Its columns are {', '.join(map(repr, columns))}"
+        self.text_column, self.label_column = choose_columns(
+            columns, name, described, text_column, label_column, needs_labels
+        )
+        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
+        chosen = list(self.columns_used.values())
+        self._dataset = dataset.select_columns(chosen).with_format("arrow")
+        label = self._dataset.features.get(self.label_column)
+        self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
+
+    def __iter__(self) -> Iterator[Row]:
+        number = 0
+        for batch in self._dataset.iter(batch_size=1000):
+            problems: dict[int, str] = {}
+            values = {
+                column: arrow_values(
+                    batch[column],
+                    self.label_names if column == self.label_column else None,
+                    problems,
+                )
+                for column in batch.column_names
+            }
+            for place in range(batch.num_rows):
+                problem = problems.get(place)
+                cells = None if problem else {c: v[place] for c, v in values.items()}
+                record = Record(number, cells, problem)
+                yield to_row(self.name, record, self.text_column, self.label_column)
+                number += 1
+
+    def fingerprint(self) -> str:
+        return digest([self.name, *((row.value, row.label, row.problem) for row in self)])

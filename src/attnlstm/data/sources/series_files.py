@@ -1,0 +1,97 @@
+"""Time series in files: `.ts`, `.npz`, and long tables of all kinds that `open_table` reads."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from attnlstm.data.formats.long_table import LongTable
+from attnlstm.data.formats.npz_file import NpzFile
+from attnlstm.data.formats.ts_file import TsFile
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.errors import UserError
+
+
+class SeriesFiles(RowSource):
+    """All series of several files, one file after the other; see `TsFile`, `NpzFile`, `LongTable`.
+
+    The ending of a file says how it is read. Values are `[time, channel]` float64. Long tables must
+    have the same channels, in any order of their columns. An id in two files is two series.
+
+    Args:
+        files: at least one.
+        key: what messages call the choice of these files, such as "data.train".
+        id_column, time_column, label_column, channel_columns, delimiter: of long tables; with files
+            of other kinds they must be None.
+        needs_labels: whether a file without labels is refused.
+
+    Raises:
+        UserError: a file is not of its kind, broken, lacks what is needed, or does not go together
+            with the others or with the settings; on construction, except for damage further down.
+
+    Attributes:
+        channel_names: the channels of long tables in their order, otherwise None. For the same
+            model, other tables must be read with these as their `channel_columns`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        key: str,
+        id_column: str | None = None,
+        time_column: str | None = None,
+        label_column: str | None = None,
+        channel_columns: Sequence[str] | None = None,
+        delimiter: str | None = None,
+        needs_labels: bool = True,
+    ) -> None:
+        columns = {
+            "id_column": id_column,
+            "time_column": time_column,
+            "label_column": label_column,
+            "channel_columns": channel_columns,
+            "delimiter": delimiter,
+        }
+        unique = len({file.name for file in files}) == len(files)
+        self._sources = [
+            _open(file, file.name if unique else str(file), key, needs_labels, columns)
+            for file in files
+        ]
+        tables = [source for source in self._sources if isinstance(source, LongTable)]
+        for table in tables[1:]:
+            table.adopt_columns(tables[0])
+        self.channel_names = tables[0].columns.channels if tables else None
+        if tables:
+            self.columns_used = tables[0].columns_used
+        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
+        self.name = self._sources[0].name
+        if len(files) > 1:
+            self.name += f" and {len(files) - 1} more"
+        declared = [source.label_names for source in self._sources]
+        if None not in declared:
+            self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(self._sources)
+
+    def fingerprint(self) -> str:
+        parts = [source.fingerprint() for source in self._sources]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _open(
+    path: Path, name: str, key: str, needs_labels: bool, columns: dict[str, Any]
+) -> RowSource:
+    kinds: dict[str, type[TsFile | NpzFile]] = {".ts": TsFile, ".npz": NpzFile}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None or path.is_dir():
+        return LongTable(path, key=key, name=name, needs_labels=needs_labels, **columns)
+    for setting, value in columns.items():
+        if value is not None:
+            raise UserError(
+                f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
+                f"leave data.{setting} away"
+            )
+    return kind(path, key=key, name=name, needs_labels=needs_labels)

@@ -1,0 +1,412 @@
+"""Checkpoint files from elsewhere: each refused in one line that says why, and never executed."""
+
+import io
+import os
+import pickle
+import random
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
+from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import EvaluateConfig, PredictConfig
+from attnlstm.errors import UserError
+from attnlstm.inference.evaluation import evaluate
+from attnlstm.inference.prediction import predict
+from attnlstm.training.calibrate import write_calibration
+
+ROOT = Path(__file__).parents[2]
+
+
+class Bomb:
+    """What runs code as soon as it is unpickled."""
+
+    def __init__(self, function: Callable, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: bytes) -> bytes:
+    """The parts of an archive packed anew, some of them with another content."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for part in old.infolist():
+            name = part.filename.rpartition("/")[2].replace(".", "_")
+            new.writestr(part.filename, changes.get(name, old.read(part)), compression)
+    return buffer.getvalue()
+
+
+def changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The checkpoint with something in it changed."""
+    loaded = torch.load(checkpoint, weights_only=True)
+    change(loaded)
+    return saved(loaded)
+
+
+def set_weight(make: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], None]:
+    name = "classifier.head.weight"
+
+    def change(loaded: dict[str, Any]) -> None:
+        loaded["state_dict"][name] = make(loaded["state_dict"][name])
+
+    return change
+
+
+def set_argument(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(loaded: dict[str, Any]) -> None:
+        place = loaded["hyper_parameters"]
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+
+    return change
+
+
+def set_calibration(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda loaded: loaded["calibration"].update(fields)
+
+
+MODEL = ("config", "model")
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "newer": (
+        lambda loaded: loaded.update({FORMAT_KEY: FORMAT_VERSION + 1}),
+        f"has the format {FORMAT_VERSION + 1} of a newer version of attnlstm",
+    ),
+    "no version": (lambda loaded: loaded.update({FORMAT_KEY: "1"}), "is no version"),
+    "no weights": (lambda loaded: loaded.pop("state_dict"), "it has no 'state_dict'"),
+    "weights missing": (
+        lambda loaded: loaded["state_dict"].pop("classifier.head.bias"),
+        "it lacks the weight head.bias",
+    ),
+    "weights besides": (
+        lambda loaded: loaded["state_dict"].update({"classifier.more": torch.zeros(1)}),
+        "it has, beyond its own configuration, the weight more",
+    ),
+    "weights of another model": (
+        lambda loaded: loaded["state_dict"].update({"layer.weight": torch.zeros(1)}),
+        "something else than the weights of a classifier",
+    ),
+    "other shape": (
+        set_weight(lambda weight: weight[:, :3].clone()),
+        r"the weight head.weight is \[9, 3\], and by its own configuration \[9, 16\]",
+    ),
+    "no floats": (set_weight(lambda weight: weight.long()), "no plain tensor of torch.float32"),
+    "no tensor": (set_weight(lambda weight: weight.tolist()), "something else than the weights"),
+    "huge, from one number": (
+        set_weight(lambda weight: torch.zeros(1).expand(9, 16)),
+        "no plain tensor of torch.float32",
+    ),
+    "huge layers": (set_argument(*MODEL, "lstm", "hidden_size", value=10**6), "is .* and by its"),
+    "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "overflowed"),
+    "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=10**9), "fewer weights than"),
+    "many members": (set_argument(*MODEL, "ensemble_size", value=10**9), "fewer weights than its"),
+    "unknown key": (
+        set_argument(*MODEL, "lstm", "hiden_size", value=3),
+        "unknown key model.lstm.hiden_size: did you mean model.lstm.hidden_size",
+    ),
+    "no config": (lambda loaded: loaded["hyper_parameters"].pop("config"), "it has no 'config'"),
+    "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not names"),
+    "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not names"),
+    "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one number"),
+    "temperature of 0": (
+        set_calibration(temperature=0.0),
+        "its temperature is no number from",
+    ),
+    "temperature of nothing": (set_calibration(temperature=None), "its temperature is no number"),
+    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is no"),
+    "expert_weight above 1": (set_calibration(expert_weight=1.5), "its expert_weight is no number"),
+    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is no"),
+    "scores in a list": (set_calibration(scores=[0.5]), "its scores are no plain tensor"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are no plain"),
+    "many scores": (
+        set_calibration(scores=torch.zeros(1).double().expand(10**9)),
+        "its scores are no plain tensor of torch.float64",
+    ),
+    "scores of disorder": (
+        set_calibration(scores=torch.tensor([0.5, 0.2, 0.7]).double()),
+        "its scores are not ascending numbers from 0 to 1",
+    ),
+    "scores that are no numbers": (
+        set_calibration(scores=torch.tensor([0.1, float("nan"), 0.7]).double()),
+        "its scores are not ascending numbers from 0 to 1",
+    ),
+    "calibration of more": (set_calibration(bias=1.0), "unexpected keyword argument 'bias'"),
+    "calibration missing": (lambda loaded: loaded.pop("calibration"), "it has no 'calibration'"),
+    "encoder of nothing": (set_argument("encoder", "kind", value="sound"), "unknown encoder"),
+    "statistics": (set_argument("encoder", "std", value=[[1.0]]), "mean and std are not a number"),
+    "statistics that divide by 0": (
+        set_argument("encoder", "std", value=[0.0] * 12),
+        "mean and std are not a number",
+    ),
+}
+
+
+def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
+    """Files that are no checkpoints of this program, and what is said of them."""
+    content = checkpoint.read_bytes()
+    middle = bytearray(content)
+    middle[len(content) // 2] ^= 4
+    unsealed = saved(torch.load(checkpoint, weights_only=True))
+    weights = bytearray(unsealed)
+    weights[weights.index(b"/data/0FB") + 200] ^= 1
+    many = b"\x80\x02" + b"]" * 2_100_000 + b"."
+    other_zip = io.BytesIO()
+    with zipfile.ZipFile(other_zip, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    mkdir, code = Bomb(os.mkdir, str(exploded)), "could run code"
+    return {
+        "empty": (b"", "is empty"),
+        "text": (b"not a checkpoint", "is of another program"),
+        "truncated": (content[:5000], "is no whole checkpoint"),
+        "without its last byte": (content[:-1], "is no whole checkpoint"),
+        "with more behind": (content + b"\0", "is no whole checkpoint"),
+        "flipped": (bytes(middle), "is damaged: .* not what was written"),
+        "flipped without a seal": (bytes(weights), "is damaged: .*/data/0' does not have the che"),
+        "bare pickle": (pickle.dumps(mkdir), f"is a bare pickle .* {code}"),
+        "old torch format": (pickle.dumps(mkdir, 2), f"is a bare pickle .* {code}"),
+        "code": (saved({"state_dict": mkdir}), f"names '(posix|nt) mkdir', .* {code}"),
+        "a torch function": (saved({"a": Bomb(torch.zeros, 3)}), f"names .* {code}"),
+        "memory": (saved({"a": Bomb(bytearray, 10**12)}), f"names .*bytearray', .* {code}"),
+        "code by a newer opcode": (
+            repacked(unsealed, data_pkl=pickle.dumps(mkdir, 4)),
+            f"names code, .* {code}",
+        ),
+        "many values": (repacked(unsealed, data_pkl=many), "too many values besides its tensors"),
+        "broken pickle": (repacked(unsealed, data_pkl=b"\x80\x02}"), "parts cannot be read"),
+        "compressed": (
+            repacked(unsealed, zipfile.ZIP_DEFLATED),
+            "bytes would unpack to .* checkpoints are not compressed",
+        ),
+        "bomb": (
+            repacked(unsealed, zipfile.ZIP_DEFLATED, data_pkl=bytes(10**7)),
+            "bytes would unpack to 1\\d,\\d{3},\\d{3}",
+        ),
+        "zip": (other_zip.getvalue(), "is a zip archive, but no checkpoint"),
+        "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
+        "tensor": (saved(torch.zeros(3)), "only tensors"),
+        **{name: (changed(checkpoint, change), said) for name, (change, said) in CHANGES.items()},
+    }
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(UserError) as refusal:
+        load_checkpoint(path)
+    message = str(refusal.value)
+    assert message.startswith(f"ckpt={path} ")
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def test_what_is_no_checkpoint_is_refused_with_the_reason(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    path, exploded = tmp_path / "given.ckpt", tmp_path / "exploded"
+    for what, (content, said) in contents(small_checkpoint, exploded).items():
+        path.write_bytes(content)
+        message = refusal_of(path)
+        assert re.search(said, message), f"{what}: {message}"
+        assert not exploded.exists(), what
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    assert "does not exist" in refusal_of(tmp_path / "missing.ckpt")
+    assert "is a folder" in refusal_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe.ckpt")  # which would be waited for forever
+    assert "is not a regular file" in refusal_of(tmp_path / "pipe.ckpt")
+    assert "cannot be read" in refusal_of(tmp_path / ("long" * 100))
+
+
+def test_any_flipped_bit_and_any_missing_byte_is_noticed(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    content, path = small_checkpoint.read_bytes(), tmp_path / "damaged.ckpt"
+    generator = random.Random(0)
+    ends = [*range(8 * 80), *range(8 * (len(content) - 160), 8 * len(content), 7)]
+    for bit in [*generator.sample(range(8 * len(content)), 150), *ends[::5]]:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert "checkpoint" in refusal_of(path), bit
+    for size in generator.sample(range(len(content)), 50):
+        path.write_bytes(content[:size])
+        refusal_of(path)
+
+
+def test_without_a_seal_damage_is_noticed_or_does_none(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    content = saved(torch.load(small_checkpoint, weights_only=True))
+    path, generator = tmp_path / "damaged.ckpt", random.Random(0)
+    sound = load_checkpoint(small_checkpoint)
+    for bit in generator.sample(range(8 * len(content)), 150):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            trained = load_checkpoint(path)
+        except UserError:
+            continue
+        assert trained.config == sound.config
+        weights = trained.classifier.state_dict()
+        for name, weight in sound.classifier.state_dict().items():
+            assert torch.equal(weights[name], weight)
+
+
+def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(small_checkpoint.read_bytes()[:-5])
+    (tmp_path / "new.ts").write_text("@classLabel false\n@data\n1\n")
+    arguments = [f"ckpt={path}", "trainer.accelerator=cpu"]
+    config = compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments)
+    with pytest.raises(UserError, match="is no whole checkpoint"):
+        evaluate(config, tmp_path / "out")
+    arguments += [f"input={tmp_path / 'new.ts'}", f"output={tmp_path / 'out.csv'}"]
+    prediction = compose_config(ROOT / "conf", "predict", PredictConfig, arguments)
+    with pytest.raises(UserError, match="is no whole checkpoint"):
+        predict(prediction, tmp_path / "out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
+
+
+def as_version_3(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like while the LSTM and the second classifier counted the same."""
+    loaded[FORMAT_KEY] = 3
+    del loaded["calibration"]["expert_weight"]
+    del loaded["hyper_parameters"]["config"]["model"]["max_steps"]
+
+
+def as_version_2(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like before there were calibrations."""
+    as_version_3(loaded)
+    loaded[FORMAT_KEY] = 2
+    del loaded["calibration"]
+
+
+def as_version_1(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like before there were stems and several poolings."""
+    as_version_2(loaded)
+    loaded[FORMAT_KEY] = 1
+    config = loaded["hyper_parameters"]["config"]
+    (name,) = config["model"]["pooling"]
+    is_scaled = config["model"].pop("scaled_attention")
+    config["model"]["pooling"] = {"name": name, "scaled": is_scaled if name == "hn_query" else None}
+    for key in ("stem", "skip_pooling", "ngrams", "random_convolutions"):
+        del config["model"][key]
+    for key in ("budget", "validation", "num_folds"):
+        del config[key]
+
+
+def as_version_0(loaded: dict[str, Any]) -> None:
+    """What the first checkpoints of this program looked like."""
+    as_version_1(loaded)
+    del loaded[FORMAT_KEY]
+    arguments = loaded["hyper_parameters"]
+    arguments["input_size"] = 12
+    del arguments["trained_on"], arguments["encoder"]["channel_names"]
+    del arguments["config"]["model"]["ensemble_size"], arguments["config"]["loss"]["focal_gamma"]
+
+
+def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, as_version_0))
+    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
+    assert (old.config, old.trained_on) == (new.config, ["train"])
+    assert old.arguments == new.arguments
+    inputs = torch.randn(3, 7, 12)
+    lengths = torch.tensor([7, 2, 5])
+    with torch.inference_mode():
+        expected = new.classifier.eval()(inputs, lengths).logits
+        torch.testing.assert_close(old.classifier.eval()(inputs, lengths).logits, expected)
+    assert old.module.label_names == new.label_names
+
+
+def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, as_version_3))
+    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
+    assert (old.calibration.expert_weight, old.temperature) == (0.5, new.temperature)
+    assert old.config == new.config
+
+
+@pytest.mark.parametrize("as_before", [as_version_1, as_version_2])
+def test_checkpoints_of_before_calibrations_say_what_they_said(
+    small_checkpoint: Path, tmp_path: Path, as_before: Callable
+) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, as_before))
+    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
+    assert new.temperature != 1
+    assert (old.calibration, old.temperature, old.module.temperature) == (None, 1, 1)
+    inputs, lengths = torch.randn(3, 7, 12), torch.tensor([7, 2, 5])
+    with torch.inference_mode():
+        # the classifier's own logits, with which the probabilities were computed then
+        expected = new.classifier.eval()(inputs, lengths).logits
+        found = old.module.eval()(inputs, lengths).logits
+        calibrated = new.module.eval()(inputs, lengths).logits
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(calibrated, expected / new.temperature)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected", "is_scaled"),
+    [
+        ({"name": "hn_query", "scaled": True}, ["hn_query"], True),
+        ({"name": "hn_query", "scaled": False}, ["hn_query"], False),
+        ({"name": "hn_query"}, ["hn_query"], False),
+        ({"name": "mean", "scaled": None}, ["mean"], False),
+    ],
+)
+def test_the_one_pooling_of_older_files_becomes_a_list(
+    small_checkpoint: Path,
+    tmp_path: Path,
+    pooling: dict[str, Any],
+    expected: list[str],
+    is_scaled: bool,
+) -> None:
+    def with_pooling(loaded: dict[str, Any]) -> None:
+        as_version_1(loaded)
+        loaded["hyper_parameters"]["config"]["model"]["pooling"] = pooling
+
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(changed(small_checkpoint, with_pooling))
+    model = load_checkpoint(path).config.model
+    assert (model.pooling, model.scaled_attention) == (expected, is_scaled)
+    assert (model.stem.name, model.skip_pooling, model.ngrams) == ("none", [], None)
+
+
+def test_an_old_file_that_is_calibrated_gets_the_present_version(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    path, calibration = tmp_path / "old.ckpt", load_checkpoint(small_checkpoint).calibration
+    assert calibration is not None
+    path.write_bytes(changed(small_checkpoint, as_version_0))
+    write_calibration(path, calibration)
+    assert torch.load(path, weights_only=True)[FORMAT_KEY] == FORMAT_VERSION
+    assert load_checkpoint(path).temperature == calibration.temperature
+
+
+def test_what_is_written_has_the_present_version(small_checkpoint: Path) -> None:
+    best = read_checkpoint(small_checkpoint)
+    last = read_checkpoint(small_checkpoint.with_name("last.ckpt"))
+    assert best.loaded[FORMAT_KEY] == last.loaded[FORMAT_KEY] == FORMAT_VERSION
+    assert "optimizer_states" in last.loaded  # what a training needs to go on
+
+
+def test_messages_name_the_key_that_chose_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^resume=\S+ does not exist"):
+        read_checkpoint(tmp_path / "missing.ckpt", key="resume")

@@ -1,0 +1,266 @@
+"""The command lines of the scripts: what they print, how they end, what they leave behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import logging
+import sys
+
+from attnlstm.config.schema import EvaluateConfig
+from attnlstm.cli.entry_point import entry_point
+from attnlstm.errors import UserError
+
+
+@entry_point("evaluate", EvaluateConfig)
+def main(config, run_dir):
+    (run_dir / "result.txt").write_text(config.ckpt)
+    logging.getLogger("job").info("job %s", config.ckpt)
+    if config.ckpt == "missing":
+        raise UserError("there is no file\\nmissing: check ckpt")
+    if config.ckpt == "bug":
+        raise ZeroDivisionError("a bug")
+    if config.ckpt == "interrupt":
+        raise KeyboardInterrupt
+    if config.ckpt == "lightning":  # ends an interrupted fit in this way
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    if config.ckpt == "terminate":  # and a terminated one in this
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+        raise SIGTERMException
+    return {"test/accuracy": 0.5}
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Run:
+    """Runs a small script with conf/evaluate.yaml in an empty folder."""
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "job.py").write_text(SCRIPT)
+    return lambda *arguments: run(tmp_path / "job.py", tmp_path, *arguments)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Run:
+    """Runs train.py in an empty folder."""
+    return lambda *arguments: run(ROOT / "train.py", tmp_path, *arguments)
+
+
+def run(script: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def logs(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob("runs/**/*.log"))]
+
+
+def test_a_run_gets_a_folder_with_its_config_and_its_log(job: Run, tmp_path: Path) -> None:
+    result = job("ckpt=a", "data.split=train")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "job a\n", "")
+    (folder,) = (tmp_path / "runs" / "evaluate").iterdir()
+    assert "split: train" in (folder / ".hydra" / "config.yaml").read_text()
+    assert (folder / "result.txt").read_text() == "a"
+    assert "INFO job: job a" in (folder / "job.log").read_text()
+
+
+def test_a_user_error_is_one_line_on_stderr_and_in_the_log(job: Run, tmp_path: Path) -> None:
+    result = job("ckpt=missing")
+    assert result.returncode == 2
+    assert result.stderr == "error: there is no file missing: check ckpt\n"
+    assert "there is no file" in logs(tmp_path)[0]
+
+
+def test_another_error_keeps_its_traceback(job: Run, tmp_path: Path) -> None:
+    result = job("ckpt=bug")
+    assert result.returncode == 1
+    for text in (result.stderr, logs(tmp_path)[0]):
+        assert "Traceback" in text
+        assert "ZeroDivisionError: a bug" in text
+
+
+@pytest.mark.parametrize("ckpt", ["interrupt", "lightning"])
+def test_an_interrupt_from_the_keyboard(job: Run, ckpt: str) -> None:
+    result = job(f"ckpt={ckpt}")
+    assert (result.returncode, result.stderr) == (130, "")
+
+
+def test_a_sweep_runs_every_job_even_if_one_fails(job: Run, tmp_path: Path) -> None:
+    result = job("-m", "ckpt=missing,b", "model.lstm.backend=naive,fused")
+    assert result.returncode == 2
+    assert result.stderr == "error: there is no file missing: check ckpt\n" * 2
+    (folder,) = (tmp_path / "runs" / "evaluate").iterdir()
+    jobs = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert jobs == ["0", "1", "2", "3"]
+    assert [text.count("job b") for text in logs(tmp_path)] == [0, 0, 1, 1]
+
+
+def test_a_sweep_ends_with_the_means(job: Run) -> None:
+    result = job("-m", "ckpt=a,b")
+    assert "2 runs" in result.stdout
+    assert "0.5000" in result.stdout.partition("mean")[2]
+
+
+def test_termination_is_not_success(job: Run) -> None:
+    result = job("ckpt=terminate")
+    assert result.returncode == 143
+    assert "newest checkpoint" in result.stderr
+
+
+def test_paths_need_no_quotes_on_top_of_the_shells(job: Run, tmp_path: Path) -> None:
+    path = "runs of é/it's a=b (1).ckpt"
+    assert job(f"ckpt={path}").returncode == 0
+    (written,) = tmp_path.rglob("result.txt")
+    assert written.read_text() == path
+
+
+def test_a_sweep_with_a_bug_or_a_mistake(job: Run, tmp_path: Path) -> None:
+    assert job("-m", "ckpt=a,bug").returncode == 1
+    before = len(logs(tmp_path))
+    result = job("ckpt=a", "model.lstm.backend=fused,nave", "-m")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: model.lstm.backend=nave: expected one of auto")
+    assert len(logs(tmp_path)) == before  # not even the good jobs were started
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, job: Run) -> None:
+    (tmp_path / "conf").unlink()
+    (tmp_path / "conf").mkdir()
+    for path in (ROOT / "conf").iterdir():
+        (tmp_path / "conf" / path.name).symlink_to(path)
+    text = (ROOT / "conf" / "evaluate.yaml").read_text()
+    now = "${now:%Y-%m-%d_%H-%M-%S}"
+    assert now in text
+    (tmp_path / "conf" / "evaluate.yaml").unlink()
+    (tmp_path / "conf" / "evaluate.yaml").write_text(text.replace(now, "it's noon"))
+    for _ in range(2):
+        assert job("ckpt=a").returncode == 0
+    folders = sorted(path.name for path in (tmp_path / "runs" / "evaluate").iterdir())
+    assert folders == ["it's noon", "it's noon_2"]
+    assert [text.count("job a") for text in logs(tmp_path)] == [1, 1]
+
+
+def test_a_folder_of_the_users_own_is_taken_as_it_is(job: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert job("ckpt=a", "hydra.run.dir=mine").returncode == 0
+    assert (tmp_path / "mine" / "job.log").read_text().count("job a") == 2
+
+
+def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = job("ckpt=a", "runs_dir=file")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: cannot create file/evaluate/")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "mine" / "job.log").mkdir(parents=True)
+    for arguments, place in (
+        (["hydra.run.dir=file/run"], "file/run"),
+        (["hydra.run.dir=mine"], f"{tmp_path}/mine/job.log"),
+        (["hydra.sweep.dir=file/sweep", "-m"], "file/sweep"),
+    ):
+        result = job("ckpt=a", *arguments)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"error: cannot write to {place}: ")
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["data.name=JapaneseVowel"],
+            "data.name=JapaneseVowel is in no archive: did you mean Japa",
+        ),
+        (["hidden_size=3"], "unknown key hidden_size: did you mean model.lstm.hidden_size?"),
+        (["+trainer.max_epoch=3"], "unknown key trainer.max_epoch: did you mean trainer.max_ep"),
+        (["seed=abc", "--cfg", "job"], "seed=abc: expected int"),
+        (["-m", "seed=0,abc"], "seed=abc: expected int"),
+        (["-m", "model/pooling=mean,men"], "model/pooling=men: did you mean mean?"),
+        (["-m", "hydra.verbose=true,false"], "hydra.verbose=true,false: Hydra's own settings"),
+        (["--help", "model/poling=mean"], "unknown key model/poling: did you mean model/pooling?"),
+        (["--config-name", "trian"], "Cannot find primary config 'trian'"),
+        (["--experimental-rerun", "file"], "--experimental-rerun reads a pickle"),
+        (["optimizer.lr=-1"], "AdamW refuses optimizer.lr=-1"),
+        (
+            ["data.train=a.csv"],
+            "data.train=a.csv means nothing to data=archive: choose data=text_f",
+        ),
+        (["data=text_files", "data.noise=1"], "data.noise=1.0 means nothing to data=text_files"),
+        (["data=text_fils", "data.train=a.csv"], "data=text_fils: did you mean text_files?"),
+        (["-m", "optimizer.lr=1e-3,abc"], "optimizer.lr=abc: expected float"),
+    ],
+)
+def test_mistakes_end_train_in_one_line_before_anything_is_written(
+    train: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = train(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_in_the_data_end_train_in_one_line(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "it's mine.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
+    result = train("data=text_files", "data.train=it's mine.csv", "trainer=cpu")
+    assert result.returncode == 2
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("error: no text in it's mine.csv, 1 row: row 1 (line 3). ")
+    assert "Traceback" not in result.stderr
+
+
+def test_help_shows_commands_groups_and_keys(train: Run, tmp_path: Path) -> None:
+    result = train("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "python train.py -m seed=0,1,2,3,4" in result.stdout
+    assert "model/pooling: hn_query, last_state, learned_query, max, mean" in result.stdout
+    assert "hidden_size: 64" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hydras_own_views_of_the_config(train: Run, job: Run) -> None:
+    result = train("--cfg", "job", "--resolve", "scheduler=one_cycle", "optimizer.lr=0.5")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "max_lr: 0.5" in result.stdout
+    result = train("--info", "defaults", "experiment=plain_lstm")
+    assert result.returncode == 0
+    assert "experiment/plain_lstm" in result.stdout
+    assert "ckpt: ???" in job("--cfg", "job").stdout  # what a run would demand
+    assert job("--help").returncode == 0
+
+
+def test_a_config_folder_of_the_users_own_adds_choices(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "tiny.yaml").write_text(
+        "# @package _global_\nmodel: {lstm: {hidden_size: 4}}\n"
+    )
+    result = train("--config-dir", "mine", "experiment=tiny", "--cfg", "job")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "hidden_size: 4" in result.stdout

@@ -1,0 +1,464 @@
+"""Rows to numbers in the cache: the right ones, once, whatever happens in between."""
+
+import json
+import subprocess
+import sys
+from collections import Counter as Tally
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from attnlstm.config.schema import (
+    DataConfig,
+    DataSource,
+    TokenizerConfig,
+    TokenizerKind,
+    Truncation,
+)
+from attnlstm.data import (
+    Part,
+    SeriesEncoder,
+    TextEncoder,
+    encode_part,
+    encoder_from_dict,
+    fit_encoder,
+)
+from attnlstm.data.encoders.encoding import Counts, encoder_folder
+from attnlstm.errors import UserError
+
+TEXTS = DataConfig(source=DataSource.text_files)
+SERIES = DataConfig(source=DataSource.series_files)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    return folder / "attnlstm"
+
+
+@pytest.fixture(autouse=True)
+def work(monkeypatch):
+    """Counts how often rows are encoded and encoders fitted."""
+    done = Tally()
+    for cls in (TextEncoder, SeriesEncoder):
+        count_calls(monkeypatch, cls, done)
+    return done
+
+
+def count_calls(monkeypatch, cls, done):
+    fit, encode = cls.fit.__func__, cls.encode
+
+    def counting_fit(*arguments, **options):
+        done["fit"] += 1
+        return fit(*arguments, **options)
+
+    def counting_encode(self, values):
+        done["rows"] += len(values)
+        return encode(self, values)
+
+    monkeypatch.setattr(cls, "fit", classmethod(counting_fit))
+    monkeypatch.setattr(cls, "encode", counting_encode)
+
+
+def make_texts(count, seed=0):
+    generator = np.random.default_rng(seed)
+    words = [f"word{number}" for number in range(50)]
+    return [" ".join(generator.choice(words, generator.integers(1, 12))) for _ in range(count)]
+
+
+def make_series(count, channels=3):
+    generator = np.random.default_rng(0)
+    return [generator.normal(5, 3, (generator.integers(1, 9), channels)) for _ in range(count)]
+
+
+@pytest.fixture
+def part_of(make_rows):
+    """All of these values; their classes are 0, 1, 2, 0, ..."""
+
+    def make(values, **options):
+        targets = np.arange(len(values)) % 3
+        source = make_rows(values, [str(target) for target in targets], **options)
+        return Part(((source, np.arange(len(values)), targets),))
+
+    return make
+
+
+def encode(config, train, part=None):
+    """The encoder, and a part that it has encoded."""
+    encoder, folder = fit_encoder(config, train)
+    split, counts = encode_part(encoder, folder, train if part is None else part, "train")
+    return encoder, split, counts
+
+
+# ---------------------------------------------------------------------------------- what it holds
+
+
+@pytest.mark.parametrize("count", [1, 999, 1000, 2500])
+def test_texts_are_what_the_encoder_makes_of_them(part_of, count):
+    texts = make_texts(count)
+    encoder, split, counts = encode(replace(TEXTS, max_length=8), part_of(texts))
+    expected = encoder.encode(texts).ids
+    assert len(split) == count
+    assert split.lengths.tolist() == list(map(len, expected))
+    assert split.targets.tolist() == [row % 3 for row in range(count)]
+    for row, ids in enumerate(expected):
+        np.testing.assert_array_equal(split.steps(row), ids)
+    assert split.collate([0]).inputs.tolist() == [expected[0].tolist()]
+    assert (counts.rows, counts.steps) == (count, sum(map(len, expected)))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_series_are_what_the_encoder_makes_of_them(part_of, normalize):
+    series = make_series(2100)
+    train = part_of(series, channel_names=["x", "y", "z"])
+    encoder, split, counts = encode(replace(SERIES, normalize=normalize), train)
+    assert encoder.channel_names == ["x", "y", "z"]
+    values = np.concatenate(series)
+    mean, std = (values.mean(axis=0), values.std(axis=0)) if normalize else (0, 1)
+    for row, steps in enumerate(series):
+        assert split.steps(row).dtype == np.float32
+        np.testing.assert_allclose(split.steps(row), (steps - mean) / std, rtol=1e-4, atol=1e-5)
+    assert split.lengths.tolist() == list(map(len, series))
+    assert counts == Counts(rows=2100, steps=len(values))
+
+
+def test_values_are_read_from_the_file_and_not_held_in_memory(part_of, cache):
+    _, split, _ = encode(TEXTS, part_of(make_texts(2500)))
+    (file,) = cache.rglob("*.arrow")
+    assert str(file) in Path("/proc/self/maps").read_text()
+    assert all(not values.flags.owndata for values in split.values)
+    assert split.values[0].dtype == np.uint16  # half the room of int32
+    assert len(split.values) == 3  # written 1000 rows at a time
+
+
+@pytest.mark.parametrize("num_words", [2**16 - 1, 2**16])
+def test_large_vocabularies_keep_their_ids(part_of, num_words):
+    texts = [" ".join(f"w{word}" for word in range(first, num_words, 64)) for first in range(64)]
+    config = replace(TEXTS, tokenizer=TokenizerConfig(vocab_size=100_000))
+    encoder, split, _ = encode(config, part_of(texts))
+    assert encoder.vocab_size == num_words + 1  # and the unknown one
+    ids = np.concatenate([split.steps(row) for row in range(64)])
+    assert sorted(ids.tolist()) == list(range(1, num_words + 1))
+
+
+def test_rows_that_were_not_chosen_are_not_encoded(make_rows):
+    source = make_rows([f"word{row}" for row in range(9)], ["a"] * 9)
+    part = Part(((source, np.array([2, 3, 7]), np.array([1, 0, 1])),))
+    encoder, split, _ = encode(TEXTS, part)
+    assert encoder.vocabulary().keys() - {"[UNK]"} == {"word2", "word3", "word7"}
+    assert [encoder.vocabulary()[f"word{row}"] for row in (2, 3, 7)] == [
+        int(split.steps(row)[0]) for row in range(3)
+    ]
+    assert split.targets.tolist() == [1, 0, 1]
+
+
+# -------------------------------------------------------------------------------------- only once
+
+
+def test_the_same_rows_and_settings_are_encoded_once(part_of, cache, work):
+    texts = make_texts(50)
+    first, split, counts = encode(TEXTS, part_of(texts))
+    assert work == {"fit": 1, "rows": 50}
+    files = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.suffix}
+    again, split_again, counts_again = encode(TEXTS, part_of(texts))
+    assert work == {"fit": 1, "rows": 50}
+    assert files == {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.suffix}
+    assert first.to_dict() == again.to_dict()
+    assert counts == counts_again
+    assert all(split.steps(row).tolist() == split_again.steps(row).tolist() for row in range(50))
+
+
+@pytest.mark.parametrize("kind", list(TokenizerKind))
+def test_every_tokenizer_is_trained_once(part_of, work, kind):
+    config = replace(TEXTS, tokenizer=TokenizerConfig(kind=kind, vocab_size=300))
+    first, again = (encode(config, part_of(make_texts(50)))[0] for _ in range(2))
+    assert work == {"fit": 1, "rows": 50}
+    assert first.to_dict() == again.to_dict()
+
+
+def test_every_part_is_encoded_by_the_encoder_of_the_training_rows(part_of, work):
+    train, test = part_of(["one two", "two"]), part_of(["three two", "one"])
+    for _ in range(2):
+        encoder, split, counts = encode(TEXTS, train, test)
+        assert split.steps(0).tolist() == [encoder.unknown_id, encoder.vocabulary()["two"]]
+        assert counts.unknown == 1
+    assert work == {"fit": 1, "rows": 2}
+
+
+def test_an_encoder_from_a_checkpoint_has_a_folder_too(part_of, work):
+    trained = encode(TEXTS, part_of(["one two", "two"]))[0]
+    work.clear()
+    test = part_of(["two three"])
+    for _ in range(2):
+        encoder = encoder_from_dict(json.loads(json.dumps(trained.to_dict())))
+        split, _ = encode_part(encoder, encoder_folder(encoder), test, "test")
+        assert split.steps(0).tolist() == [encoder.vocabulary()["two"], encoder.unknown_id]
+    assert work == {"rows": 1}
+
+
+ORIGINAL = TEXTS
+TOKENIZER = TokenizerConfig()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(ORIGINAL, max_length=3),
+        replace(ORIGINAL, max_length=3, truncation=Truncation.tail),
+        *(
+            replace(ORIGINAL, tokenizer=tokenizer)
+            for tokenizer in (
+                replace(TOKENIZER, kind=TokenizerKind.character),
+                replace(TOKENIZER, vocab_size=20),
+                replace(TOKENIZER, min_frequency=3),
+                replace(TOKENIZER, lowercase=False),
+            )
+        ),
+    ],
+    ids=lambda config: f"{config.max_length} {config.truncation} {config.tokenizer}",
+)
+def test_other_settings_are_encoded_anew(part_of, work, config):
+    texts = ["Word word one two three four", *make_texts(20)]
+    encode(ORIGINAL, part_of(texts))
+    encode(replace(ORIGINAL, max_length=3), part_of(texts[1:]))
+    work.clear()
+    encoder, split, _ = encode(config, part_of(texts))
+    assert work == {"fit": 1, "rows": 21}
+    for row, ids in enumerate(encoder.encode(texts).ids):
+        np.testing.assert_array_equal(split.steps(row), ids)
+
+
+def test_other_rows_labels_and_splits_are_encoded_anew(part_of, make_rows, work):
+    texts = make_texts(20)
+    source = make_rows(texts, ["a"] * 20)
+    rows, targets = np.arange(10), np.arange(10) % 2
+    parts = [
+        Part(((source, rows, targets),)),
+        Part(((source, rows + 1, targets),)),  # another split
+        Part(((source, rows, 1 - targets),)),
+        Part(((make_rows([*texts[:9], "changed", *texts[10:]], ["a"] * 20), rows, targets),)),
+        Part(((source, rows, targets), (source, rows + 10, targets))),
+    ]
+    for number, part in enumerate(parts, start=1):
+        encoder, split, _ = encode(TEXTS, part)
+        assert work["fit"] == number
+        expected = encoder.encode([row.value for row in part]).ids
+        assert [split.steps(row).tolist() for row in range(len(part))] == [
+            ids.tolist() for ids in expected
+        ]
+        assert split.targets.tolist() == part.targets.tolist()
+
+
+def test_series_settings_are_encoded_anew(part_of, work):
+    series = make_series(10)
+    for number, (config, names) in enumerate(
+        [(SERIES, None), (replace(SERIES, normalize=False), None), (SERIES, ["x", "y", "z"])],
+        start=1,
+    ):
+        encoder, _, _ = encode(config, part_of(series, channel_names=names))
+        assert encoder.channel_names == names
+        assert work["fit"] == number
+    encode(replace(SERIES, batch_size=3, noise=0.5), part_of(series))  # change no number
+    assert work["fit"] == 3
+
+
+def test_a_changed_tokenizer_file_is_seen(part_of, tmp_path, work):
+    path = tmp_path / "tokenizer.json"
+    texts = part_of(["one two", "two"])
+    config = replace(TEXTS, tokenizer=TokenizerConfig(file=str(path)))
+    for trained_on, ids in (("one two", [1, 2]), ("two one two", [2, 1]), ("two", [0, 1])):
+        trained = encode(TEXTS, part_of([trained_on]))[0]
+        path.write_text(trained.to_dict()["tokenizer"])
+        work.clear()
+        _, split, _ = encode(config, texts)
+        assert split.steps(0).tolist() == ids
+        assert work == {"rows": 2}
+
+
+# -------------------------------------------------------------------------------- what goes wrong
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "truncated": truncate,
+    "empty": lambda path: path.write_bytes(b""),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe damaged"),
+    "null": lambda path: path.write_text("null"),
+    "list": lambda path: path.write_text("[1, 2]"),
+    "other keys": lambda path: path.write_text('{"kind": "text", "colour": "red"}'),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("pattern", ["encoder.json", "*.arrow", "[!e]*.json"])
+@pytest.mark.parametrize("config", [TEXTS, SERIES], ids=["texts", "series"])
+def test_damaged_files_are_made_anew(part_of, cache, damage, pattern, config):
+    values = make_texts(30) if config is TEXTS else make_series(30)
+    first, split, counts = encode(config, part_of(values))
+    steps = [split.steps(row).tolist() for row in range(30)]
+    del split
+    (path,) = cache.rglob(pattern)
+    DAMAGES[damage](path)
+    again, split, counts_again = encode(config, part_of(values))
+    assert again.to_dict() == first.to_dict()
+    assert counts_again == counts
+    assert [split.steps(row).tolist() for row in range(30)] == steps
+
+
+def test_a_file_of_fewer_rows_is_made_anew(part_of, cache):
+    encode(SERIES, part_of(make_series(5)))
+    (few,) = cache.rglob("*.arrow")
+    content = few.read_bytes()
+    values = make_series(9)
+    _, split, _ = encode(SERIES, part_of(values))
+    (path,) = set(cache.rglob("*.arrow")) - {few}
+    del split
+    path.write_bytes(content)
+    assert len(encode(SERIES, part_of(values))[1]) == 9
+
+
+def test_an_interruption_leaves_nothing_that_looks_whole(part_of, cache, monkeypatch):
+    texts = make_texts(1500)
+    encode_texts = TextEncoder.encode
+
+    def interrupted(self, values):
+        if len(values) < 1000:  # the second time
+            raise KeyboardInterrupt
+        return encode_texts(self, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextEncoder, "encode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode(TEXTS, part_of(texts))
+    assert {path.name for path in cache.rglob("*") if path.is_file()} <= {"encoder.json", "lock"}
+    assert len(encode(TEXTS, part_of(texts))[1]) == 1500
+
+
+def test_a_cache_that_is_a_file(part_of, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    with pytest.raises(UserError, match="set HF_DATASETS_CACHE to a folder that can be written"):
+        encode(TEXTS, part_of(["one", "two"]))
+
+
+@pytest.mark.parametrize("name", ["lock", "encoder.json", "part"])
+def test_a_folder_in_the_way(part_of, cache, name):
+    part = part_of(["one", "two"])
+    _, folder = fit_encoder(TEXTS, part)
+    place = folder / (f"{part.fingerprint()}.arrow" if name == "part" else name)
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    with pytest.raises(UserError, match="cannot be written to") as refusal:
+        encode(TEXTS, part)
+    assert str(folder) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    left = {path.name for path in folder.iterdir()}
+    assert left <= {"lock", "encoder.json", f"{part.fingerprint()}.arrow"}
+
+
+def test_series_of_other_channels_are_refused(part_of, cache):
+    encoder, folder = fit_encoder(SERIES, part_of(make_series(5, channels=3)))
+    with pytest.raises(UserError, match="2 channels, the model was trained on 3"):
+        encode_part(encoder, folder, part_of(make_series(5, channels=2)), "test")
+    assert not list(cache.rglob("*.arrow*"))
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import datasets
+
+from attnlstm.config.schema import DataConfig, DataSource
+from attnlstm.data import TextEncoder, encode_part, fit_encoder, open_sources, split_sources
+
+datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
+config = DataConfig(source=DataSource.text_files, train=sys.argv[2])
+part = split_sources(open_sources(config), config, 0).parts["train"]
+done = {"fit": 0, "encode": 0}
+fit, encode = TextEncoder.fit.__func__, TextEncoder.encode
+
+
+def counting_fit(*arguments, **options):
+    done["fit"] += 1
+    return fit(*arguments, **options)
+
+
+def counting_encode(self, values):
+    done["encode"] += len(values)
+    return encode(self, values)
+
+
+TextEncoder.fit, TextEncoder.encode = classmethod(counting_fit), counting_encode
+print("ready", flush=True)
+sys.stdin.readline()
+encoder, folder = fit_encoder(config, part)
+split, counts = encode_part(encoder, folder, part, "train")
+print(done["fit"], done["encode"], len(split), counts.steps, sum(map(len, split.values)))
+"""
+
+
+def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
+    path = tmp_path / "train.csv"
+    texts = make_texts(8000)
+    lines = [f"{row} {text},{row % 2}" for row, text in enumerate(texts)]
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "shared"), str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = [process.communicate()[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(row[:2] for row in found) == [["0", "0"], ["1", found[0][2]]]
+    assert found[0][2:] == found[1][2:]
+    assert found[0][3] == found[0][4]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix.strip(".").isdigit()]
+
+
+# ---------------------------------------------------------------------------- what the log says
+
+
+def test_tokens_are_counted_as_by_hand(part_of):
+    # 9 tokens of 4 words, of which the training texts have `one` and `two`
+    texts = ["one two three", "two", "four one two one two"]
+    encoder, folder = fit_encoder(replace(TEXTS, max_length=2), part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, folder, part_of(texts), "test")
+    assert counts == Counts(rows=3, steps=5, truncated=2, cut=4, unknown=1)
+    assert counts.describe("test", replace(TEXTS, max_length=2)) == (
+        "test: 5 tokens, 20.00% of them unknown; 2 of 3 texts cut to their head of 2 tokens, "
+        "44.4% of all tokens"
+    )
+
+
+def test_the_tail_is_counted_as_well(part_of):
+    config = replace(TEXTS, max_length=2, truncation=Truncation.tail)
+    encoder, folder = fit_encoder(config, part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, folder, part_of(["four one two", "one four"]), "test")
+    assert counts == Counts(rows=2, steps=4, truncated=1, cut=1, unknown=1)
+    assert "1 of 2 texts cut to their tail of 2 tokens, 20.0% of" in counts.describe("test", config)
+
+
+def test_nothing_is_said_of_what_there_is_not(part_of):
+    _, _, counts = encode(TEXTS, part_of(["one two"] * 1200))
+    assert counts.describe("train", TEXTS) == "train: 2,400 tokens, 0.00% of them unknown"
+    _, _, counts = encode(SERIES, part_of([np.zeros((3, 2))] * 500))
+    assert counts.describe("train", SERIES) == "train: 1,500 time steps"

@@ -1,0 +1,461 @@
+"""A corpus of broken files: each ends a training in one message that says what to mend, and where.
+
+The files are given to the training run as a user would, with data=text_files, data=series_files,
+word vectors or a tokenizer.json.
+"""
+
+import gzip
+import io
+import json
+import pickle
+import re
+import zipfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attnlstm.cli.entry_point import compose_config
+from attnlstm.config.schema import TrainConfig
+from attnlstm.data.sources.series_files import SeriesFiles
+from attnlstm.data.sources.text_files import TextFiles
+from attnlstm.errors import UserError
+from attnlstm.training.run import train
+
+ROOT = Path(__file__).parents[3]
+
+GOOD = "text,label\n" + "".join(f"a fine day {n},good\na dull day {n},bad\n" for n in range(6))
+WALKS = "id,t,x,label\n" + "".join(
+    f"{series},{step},{series * step / 7},{'ab'[series % 2]}\n"
+    for series in range(8)
+    for step in range(3)
+)
+HEADER = "@problemName walks\n@dimensions 2\n@classLabel true a b\n@data\n"
+SERIES = "1,2:3,4:a\n2,3:4,5:b\n" * 6
+
+
+def parquet(**columns: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+GOOD_PARQUET = parquet(text=["fine day", "dull day"] * 6, label=["good", "bad"] * 6)
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def archive(**parts: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in parts.items():
+            file.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(header: str, content: bytes = b"", version: bytes = b"\1\0") -> bytes:
+    text = header.encode() + b"\n"
+    size = len(text).to_bytes(2 if version == b"\1\0" else 4, "little")
+    return b"\x93NUMPY" + version + size + text + content
+
+
+def tokenizer(**changes: Any) -> str:
+    model = {"type": "WordLevel", "vocab": {"[UNK]": 0, "fine": 1}, "unk_token": "[UNK]"}
+    return json.dumps({"version": "1.0", "added_tokens": [], "model": model} | changes)
+
+
+X, Y = np.arange(48.0).reshape(12, 2, 2), np.array(["a", "b"] * 6)
+OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
+SPACES = " " * 100
+DEEP = "[" * 100_000
+
+# name of the file -> (content, what is said of it)
+TEXTS: dict[str, tuple[str | bytes, str]] = {
+    "empty.csv": ("", "is empty: its first line must name the columns"),
+    "blank.csv": ("\n\n\n", "is empty: its first line must name the columns"),
+    "header only.csv": ("text,label\n", "has only a header line: add records"),
+    "no header.csv": (GOOD.partition("\n")[2], "has no column with a name for the texts"),
+    "semicolons.csv": (GOOD.replace(",", ";"), "say data.delimiter=';'"),
+    "tabs.csv": (GOOD.replace(",", "\t"), r"say data.delimiter='\\t'"),
+    "commas.tsv": (GOOD, "say data.delimiter=','"),
+    "columns twice.csv": ("text,text,label\na,b,c\n", "several columns named 'text'"),
+    "two texts.csv": ("text,review,label\na,b,c\n", r"several columns \(text, review\)"),
+    "wide row.csv": (GOOD + "a,b,c\n", r"wrong number of columns .*: row 12 \(line 14\)"),
+    "narrow row.csv": (GOOD + "a\n", r"wrong number of columns in .*: row 12 \(line 14\)"),
+    "open quote.csv": (GOOD + '"never closed,good\nfine,good\n', r"a quote .*: row 12 \(line 14\)"),
+    "quote inside.csv": (GOOD + '"a" b,good\n', r"a quote \(\"\) that is not .* row 12"),
+    "swallowed rows.tsv": (
+        GOOD.replace(",", "\t") + '"Hello\tgood\nBye"\tbad\n',
+        r"a quote \(\"\) that is not .*: row 12 \(line 14\)",
+    ),
+    "endless row.csv": (GOOD + '"\n' + '","\n' * 10, "a quote .* row 12"),
+    "nul.csv": (GOOD + "a\0b,good\n", r"NUL character in .*: row 12 \(line 14\)"),
+    "all nul.csv": (bytes(10_000), "header line of .* is not UTF-8"),
+    "utf-16.csv": (GOOD.encode("utf-16"), "header line of .* is not UTF-8"),
+    "utf-16 without mark.csv": (GOOD.encode("utf-16-le"), "header line of .* is not UTF-8"),
+    "utf-32.csv": (GOOD.encode("utf-32"), "header line of .* is not UTF-8"),
+    "latin-1.csv": ((GOOD + "café,good\n").encode("latin-1"), r"not UTF-8 in .*: row 12 \(line 14"),
+    "old mac.csv": (GOOD.replace("\n", "\r") + ",good\r", r"no text in .*: row 12 \(line 14\)"),
+    "binary.csv": (bytes(range(256)) * 40, "header line of|no column"),
+    "excel.csv": (b"PK\x03\x04" + bytes(range(256)) * 9, "header line of|no column"),
+    "gzip.csv": (gzip.compress(GOOD.encode()), "header line of|no column"),
+    "html.csv": ("<!DOCTYPE html>\n<html>\n<body>\n", "no column with a name for the texts"),
+    "blank texts.csv": (GOOD + " ,good\n", r"no text in .*: row 12 \(line 14\)"),
+    "no labels.csv": ("text,label\na,\nb,\n", "no label in .*2 rows: row 0"),
+    "one class.csv": ("text,label\n" + "a b,x\nc d,x\n" * 4, "has only one class, 'x'"),
+    "every row a class.csv": (
+        "text,label\n" + "".join(f"text {n},{n}\n" for n in range(6_000)),
+        "more than 5,000 classes.* data.label_column",
+    ),
+    "long label.parquet": (
+        parquet(text=["fine"] * 3, label=["good", "bad", "x" * 20_000_000]),
+        r"label longer than 16,384 characters in .*, 1 row: row 2\.",
+    ),
+    "long text.parquet": (
+        parquet(text=["fine", "dull", "x" * 5_000_000], label=["good", "bad", "bad"]),
+        r"longer than 4 Mi characters in .*, 1 row: row 2\.",
+    ),
+    "one row of each.csv": ("text,label\na,x\nb,y\n", "no class has two different rows"),
+    "huge field.csv": (GOOD + "a" * (1 << 22) + ",good\n", "longer than 4 Mi char.* row 12"),
+    "many columns.csv": (
+        ",".join(f"c{n}" for n in range(300_000)) + "\n" + "1," * 299_999 + "1\n",
+        "has 300,000 columns: at most 65,536",
+    ),
+    "a million columns.csv": (
+        ",".join(f"c{n}" for n in range(1_000_000)) + "\n" + "1," * 999_999 + "1\n",
+        r"header line of .* cannot be read \(longer than 4 Mi characters\)",
+    ),
+    "long names.csv": ("a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n", "no column with a name"),
+    "empty.jsonl": ("", "is empty: it must have one JSON object a line"),
+    "array.json": ('[{"text": "a", "label": "x"}]', "is one JSON array: save it as UTF-8"),
+    "pretty.json": ('{\n  "text": "a",\n  "label": "x"\n}', "has no JSON objects with keys"),
+    "cut.jsonl": ('{"text": "a", "label": "x"}\n{"text": "b", "la', r"not a JSON .*row 1 \(line 2"),
+    "deep.jsonl": ('{"text": "a", "label": "x"}\n' + DEEP + "\n", "not a JSON object .*row 1"),
+    "key twice.jsonl": (
+        '{"text": "a", "label": "x"}\n{"text": "a", "text": "b", "label": "x"}\n',
+        "key twice in .*row 1",
+    ),
+    "long number.jsonl": (
+        '{"text": "a", "label": 1}\n{"text": "b", "label": ' + "9" * 10_000 + "}\n",
+        "not a JSON object .*row 1",
+    ),
+    "number as text.jsonl": ('{"text": 3, "label": "x"}\n' * 4, "text is not a string .*row 0"),
+    "list as label.jsonl": ('{"text": "a", "label": ["x"]}\n' * 4, "label is not a string.*row 0"),
+    "fraction as label.jsonl": ('{"text": "a", "label": 0.5}\n' * 4, "label is not a string"),
+    "half a pair.jsonl": ('{"text": "\\ud800", "label": "x"}\n' * 4, "invalid Unicode .*row 0"),
+    "latin-1.jsonl": ('{"text": "é", "label": "x"}\n'.encode("latin-1"), "no JSON objects|not UTF"),
+    "empty.parquet": ("", "cannot be read"),
+    "text.parquet": (GOOD, "cannot be read"),
+    "cut.parquet": (GOOD_PARQUET[:-20], "cannot be read"),
+    "broken footer.parquet": (
+        GOOD_PARQUET[:-300] + b"\xff" * 292 + GOOD_PARQUET[-8:],
+        "cannot be read",
+    ),
+    "broken page.parquet": (
+        GOOD_PARQUET[:4] + bytes(100) + GOOD_PARQUET[104:],
+        "cannot be read",
+    ),
+    "long footer.parquet": (
+        b"PAR1" + b"\xff" * 7 + b"\x7fPAR1",
+        "its list of columns has 2,048 MiB",
+    ),
+    "no rows.parquet": (
+        parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
+        "has no usable rows",
+    ),
+    "columns twice.parquet": (
+        (
+            lambda sink: (
+                pq.write_table(pa.table([["a"], ["b"], ["c"]], ["text", "text", "label"]), sink)
+                or sink.getvalue()
+            )
+        )(io.BytesIO()),
+        "several columns named 'text'",
+    ),
+    "numbers.parquet": (parquet(text=[1.5, 2.5], label=["a", "b"]), "text is not a string"),
+    "not utf-8.parquet": (
+        parquet(text=pa.array([b"\xff", b"a"]).cast(pa.binary()), label=["a", "b"]),
+        "text is not a string|not UTF-8",
+    ),
+    "unknown ending.xlsx": (GOOD, "is of no known kind: save it as .csv"),
+    "pickle.pkl": (pickle.dumps([1]), "is of no known kind: save it as .csv"),
+}
+
+SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
+    "empty.csv": ("", "is empty: its first line must name the columns"),
+    "header only.csv": ("id,t,x,label\n", "has only a header line"),
+    "no id.csv": ("x,label\n1,a\n2,b\n", "no column with a usual name of the id"),
+    "no label.csv": ("id,x\n1,2\n", "no column with a usual name of the label"),
+    "no channel.csv": ("id,t,label\n1,2,a\n", "has no channels: add columns of numbers"),
+    "texts.csv": ("id,t,x,label\n1,0,walk,a\n", "has a column 'x' without numbers"),
+    "mixed types.csv": (WALKS + "9,0,1.0,a\n9,1,walk,a\n", "not a number in .*line 27, id 9"),
+    "nan.csv": (WALKS + "9,0,NaN,a\n", r"missing values \(NaN\) in .*line 26, id 9"),
+    "empty cell.csv": (WALKS + "9,0,,a\n", r"missing values \(NaN\) in .*line 26, id 9"),
+    "infinite.csv": (WALKS + "9,0,1e999,a\n", "infinite values in .*line 26, id 9"),
+    "beyond float32.csv": (WALKS + "9,0,1e300,a\n", "infinite values in .*id 9"),
+    "time goes back.csv": (WALKS + "9,1,1,a\n9,0,1,a\n", "time that goes back in .*line 27, id 9"),
+    "time twice.csv": (WALKS + "9,1,1,a\n9,1,1,a\n", "time step twice in .*line 27, id 9"),
+    "no time.csv": (WALKS + "9,soon,1,a\n", "time that is not a number or date in .*id 9"),
+    "two labels.csv": (WALKS + "9,0,1,a\n9,1,1,b\n", "several labels in one series in .*id 9"),
+    "label on some.csv": (WALKS + "9,0,1,a\n9,1,1,\n", "label on some steps only in .*id 9"),
+    "no id in a row.csv": (WALKS + ",0,1,a\n", r"no id in .*\(line 26\)"),
+    "control characters.csv": (WALKS + "\x1b[31m9,0,NaN,a\n", "missing values"),
+    "many columns.csv": (
+        "id,label," + ",".join(f"c{n}" for n in range(500_000)) + "\n1,a" + ",1" * 500_000 + "\n",
+        "has 500,002 columns",
+    ),
+    "wrong delimiter.csv": (WALKS.replace(",", "|"), r"say data.delimiter='\|'"),
+    "deep.jsonl": ('{"id": 1, "x": 2, "label": "a"}\n' + DEEP, "not a JSON object .*line 2"),
+    "date.parquet": (
+        parquet(
+            id=[1, 1], t=pa.array([0, 1 << 62], pa.timestamp("us")), x=[1, 2], label=["a", "a"]
+        ),
+        "a value that cannot be read",
+    ),
+    "time zone.parquet": (
+        parquet(id=[1], t=pa.array([0], pa.timestamp("s", "No/Where")), x=[1], label=["a"]),
+        "a value that cannot be read",
+    ),
+    "empty.ts": ("", "has no @data line"),
+    "no data.ts": ("@classLabel true a b\n", "has no @data line"),
+    "no rows.ts": (HEADER, "has no usable rows"),
+    "endless header.ts": ("@tag\n" * 20_000 + HEADER + SERIES, "no @data line in its first 10,000"),
+    "not a ts.ts": (WALKS, "is not a .ts file: line 1 comes before @data"),
+    "no labels.ts": ("@classLabel false\n@data\n1,2\n", "has no labels"),
+    "no class names.ts": ("@classLabel true\n@data\n1:a\n", "@classLabel line without class names"),
+    "no @classLabel.ts": ("@dimensions 1\n@data\n1:a\n", "has no @classLabel line"),
+    "dimensions.ts": (HEADER.replace("ions 2", "ions two"), "@dimensions line without a count"),
+    "long number.ts": (HEADER.replace("ions 2", "ions " + "2" * 5000), "without a count"),
+    "undeclared.ts": (HEADER + SERIES + "1,2:3,4:c\n", "does not declare in .*row 12"),
+    "missing dimension.ts": (HEADER + SERIES + "1,2:a\n", "wrong number of channels in .*row 12"),
+    "unequal.ts": (HEADER + SERIES + "1,2:3:a\n", "channels of different lengths in .*row 12"),
+    "question mark.ts": (HEADER + SERIES + "1,?:3,4:a\n", r"missing values \(NaN\) in .*row 12"),
+    "no number.ts": (HEADER + SERIES + "1,x:3,4:a\n", "value that is not a number in .*row 12"),
+    "time stamps.ts": ("@timestamps true\n" + HEADER, "has time stamps"),
+    "regression.ts": ("@targetlabel true\n" + HEADER, "has numbers to predict"),
+    "long line.ts": (HEADER + SERIES + "1," * (1 << 22) + "1:1:a\n", "longer than 8 Mi .* row 12"),
+    "long header.ts": ("@classLabel true" + " a" * (1 << 20) + "\n@data\n", "line 1 is longer"),
+    "empty.npz": ("", "is broken or not an .npz file"),
+    "text.npz": (WALKS, "is broken or not an .npz file"),
+    "pickle.npz": (pickle.dumps([1, 2]), "is broken or not an .npz file"),
+    "cut.npz": (npz(X=X, y=Y)[:-30], "is broken or not an .npz file"),
+    "no X.npz": (npz(x=X, y=Y), "has no array X, only 'x', 'y'"),
+    "no y.npz": (npz(X=X), "has no labels: save them as the array y"),
+    "objects.npz": (npz(X=OBJECTS, y=Y), "array X of Python objects, which could run code"),
+    "object labels.npz": (npz(X=X, y=Y.astype(object)), "array y of Python objects"),
+    "negative lengths.npz": (npz(X=X, y=Y, lengths=np.full(12, -1)), "empty series in .*12 rows"),
+    "long lengths.npz": (npz(X=X, y=Y, lengths=np.full(12, 3)), "length beyond the padded length"),
+    "float lengths.npz": (npz(X=X, y=Y, lengths=np.ones(12)), "lengths of type float64"),
+    "nan.npz": (npz(X=np.where(X == 5, np.nan, X), y=Y), r"missing values \(NaN\) in .*row 1"),
+    "infinite.npz": (npz(X=np.where(X == 5, np.inf, X), y=Y), "infinite values in .*row 1"),
+    "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
+    "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 2, 2\]"),
+    "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
+    "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "labels y that are neither texts nor"),
+    "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
+    "nested header.npz": (archive(X=npy("(" * 5_000), y=npy("")), "that numpy cannot read"),
+    "long header.npz": (
+        archive(X=npy(SPACES * 10_000, version=b"\2\0"), y=npy("")),
+        "that numpy cannot read",
+    ),
+    "another size.npz": (
+        archive(X=npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 9)}"), y=npy("")),
+        "of another size than it says",
+    ),
+    "bomb.npz": (archive(X=npy("", bytes(10**8))), "would unpack to 100,000,"),
+    "many arrays.npz": (
+        archive(**{f"array {n}": b"" for n in range(5_000)}),
+        "has too many arrays",
+    ),
+    "unknown ending.mat": (b"MATLAB 5.0", "is of no known kind"),
+}
+
+VECTORS: dict[str, tuple[str | bytes, str]] = {
+    "empty.txt": ("", "holds no vectors"),
+    "short line.txt": ("fine 1 2 3\nday 1 2\ndull 1 2 3\n", r"line 2 \(2 values instead of 3\)"),
+    "word.txt": ("fine 1 2 3\nday 1 x 3\ndull 1 2 3\n", r"line 2 \(a value is not a number\)"),
+    "nan.txt": ("fine 1 2 3\nday 1 nan 3\ndull 1 2 3\n", r"line 2 \(a value is not finite\)"),
+    "thousands.txt": ("fine 1 2 3\nday 1 1_0 3\ndull 1 2 3\n", "line 2"),
+    "announced.txt": ("5 3\nfine 1 2 3\nday 1 2 3\n", r"5 vectors of 3 values announced"),
+    "no utf-8.txt": (b"fine 1 2\n\xff 1 2\ndull 1 2\n", r"line 2 \(not UTF-8\)"),
+    "binary.bin": (b"3 2\nfine " + bytes(8), "is a binary file"),
+    "packed.txt": (gzip.compress(b"fine 1 2\n"), r"is packed \(gzip\)"),
+    "other words.txt": ("le 1 2\nla 3 4\n", "has none of the .* tokens"),
+    "other size.txt": ("fine 1 2\nday 3 4\n", "set model.embedding.size=2"),
+    "wide.txt": ("fine" + " 1" * 40_000 + "\n", "vectors of 40,000 values"),
+}
+
+TOKENIZERS: dict[str, tuple[str | bytes, str]] = {
+    "empty.json": ("", "no usable tokenizer"),
+    "text.json": ("a b c", "no usable tokenizer"),
+    "list.json": ("[]", "no usable tokenizer"),
+    "null.json": ("null", "no usable tokenizer"),
+    "deep.json": (DEEP, "no usable tokenizer"),
+    "vocabulary.json": ('{"fine": 0, "day": 1}', "no usable tokenizer"),
+    "no model.json": (tokenizer(model=None), "no usable tokenizer"),
+    "no tokens.json": (
+        tokenizer(model={"type": "WordLevel", "vocab": {}, "unk_token": "[UNK]"}),
+        "it has no tokens",
+    ),
+    "unknown model.json": (tokenizer(model={"type": "Magic"}), "no usable tokenizer"),
+    "without unknown.json": (
+        tokenizer(model={"type": "WordLevel", "vocab": {"fine": 0}, "unk_token": "[UNK]"}),
+        "no token for what it does not know",
+    ),
+    "large ids.json": (
+        tokenizer(
+            model={"type": "WordLevel", "vocab": {"[UNK]": 2_000_000_000}, "unk_token": "[UNK]"}
+        ),
+        "it has 1 tokens, but ids up to 2000000000",
+    ),
+    "doubling.json": (
+        tokenizer(
+            normalizer={
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "Replace", "pattern": {"String": "t"}, "content": "tt"}
+                    for _ in range(40)
+                ],
+            }
+        ),
+        "makes texts many times longer",
+    ),
+    "utf-16.json": (tokenizer().encode("utf-16"), "utf-8"),
+    "many normalizers.json": (
+        tokenizer(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}] * 2000}),
+        "more than 1000 normalizers",
+    ),
+    "endless search.json": (
+        tokenizer(
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": r"(.|.|.|.|.)+[^\w\s.]$"},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        ),
+        r"no usable tokenizer .*retry-limit.*choose another tokenizer.json",
+    ),
+    "endless alternatives.json": (
+        tokenizer(
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": "(a|a)*b"},
+                "behavior": "Isolated",
+                "invert": False,
+            }
+        ),
+        r"no usable tokenizer .*retry-limit.*choose another tokenizer.json",
+    ),
+    "pickle.json": (pickle.dumps([1]), "utf-8"),
+}
+
+CORPUS = [
+    pytest.param(kind, name, content, said, id=f"{kind}: {name}")
+    for kind, files in (
+        ("texts", TEXTS),
+        ("series", SERIES_FILES),
+        ("vectors", VECTORS),
+        ("tokenizer", TOKENIZERS),
+    )
+    for name, (content, said) in files.items()
+]
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) >= 60
+
+
+@pytest.fixture(scope="module")
+def configs() -> dict[str, TrainConfig]:
+    """What is composed for each kind of file; composing takes longer than all else here."""
+    return {
+        kind: compose_config(ROOT / "conf", "train", TrainConfig, [f"data={source}"])
+        for kind, source in (
+            ("texts", "text_files"),
+            ("series", "series_files"),
+            ("vectors", "text_files"),
+            ("tokenizer", "text_files"),
+        )
+    }
+
+
+@pytest.mark.parametrize(("kind", "name", "content", "said"), CORPUS)
+def test_a_broken_file_ends_training_in_one_message(
+    configs: dict[str, TrainConfig],
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    content: str | bytes,
+    said: str,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    config = deepcopy(configs[kind])
+    config.data.train = str(path)
+    if kind in ("vectors", "tokenizer"):
+        config.data.train = str(tmp_path / "good.csv")
+        (tmp_path / "good.csv").write_text(GOOD)
+        config.model.embedding.size = 3
+    if kind == "vectors":
+        config.model.embedding.vectors = str(path)
+    if kind == "tokenizer":
+        config.data.tokenizer.file = str(path)
+    with pytest.raises(UserError) as refusal:
+        train(config, tmp_path / "run")
+    message = " ".join(str(refusal.value).split())  # as it is printed
+    assert re.search(said, message), message
+    assert name in message
+    assert len(message) < 2_000
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("text,label\n", "id,x,label\n", HEADER, SERIES, GOOD, '"', "\n", "\r", "\0", ",", "\t"),
+        *(
+            '{"text": "a", "label": 1}\n',
+            "{",
+            "[",
+            "1e999",
+            "nan",
+            "@dimensions 3\n",
+            "\ufeff",
+            "a b",
+        ),
+    ]
+)
+CONTENT = st.binary(max_size=60) | st.lists(FRAGMENTS, max_size=8).map("".join).map(str.encode)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "ts", "npz"])
+@given(content=CONTENT, data=st.data())
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_content_gives_rows_or_a_user_error(
+    tmp_path: Path, ending: str, content: bytes, data: st.DataObject
+) -> None:
+    whole = {"parquet": GOOD_PARQUET, "npz": npz(X=X, y=Y)}.get(ending)
+    if whole is not None:
+        place = data.draw(st.integers(0, len(whole) - 1))
+        content = whole[:place] + content + whole[place + len(content) :]
+    path = tmp_path / f"any.{ending}"
+    path.write_bytes(content)
+    for reader in (TextFiles, SeriesFiles):
+        try:
+            rows = list(reader([path], key="data.train"))
+        except UserError:
+            continue
+        assert [row.number for row in rows] == list(range(len(rows)))
+        for row in rows:
+            assert row.problem is not None or isinstance(row.value, str | np.ndarray)
+            assert row.label is None or row.label.strip()

@@ -1,0 +1,206 @@
+"""The report's page as a browser shows it: read back from headless Chromium."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from attnlstm.inference.report.report import Example, Report
+
+NAMES = ["first", "second", "third"]
+
+
+def write(path, examples, names=NAMES, title="Predictions"):
+    report = Report(names)
+    for row in examples:
+        report.add(row)
+    report.write(path, title=title)
+    return path.read_text(encoding="utf-8")
+
+
+def example(number=0, prediction=0, confidence=0.8, label=None, names=NAMES, **content):
+    rest = (1 - confidence) / (len(names) - 1)
+    probabilities = [rest] * len(names)
+    probabilities[prediction] = confidence
+    return Example(f"row {number}", names[prediction], probabilities, label, **content)
+
+
+def word_spans(text):
+    return [match.span() for match in re.finditer(r"\S+", text)]
+
+
+BROWSER = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+LOOK = """
+const frames = Array.from(document.querySelectorAll("iframe"));
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+function colour(...layers) {
+  for (const layer of layers) { canvas.fillStyle = layer; canvas.fillRect(0, 0, 1, 1); }
+  return Array.from(canvas.getImageData(0, 0, 1, 1).data).slice(0, 3);
+}
+function look(frame) {
+  const page = frame.contentDocument, style = (e) => frame.contentWindow.getComputedStyle(e);
+  const card = page.querySelector(".card"), behind = style(card).backgroundColor;
+  const shown = () => [...page.querySelectorAll(".card")]
+    .filter((c) => c.getBoundingClientRect().height > 0)
+    .map((c) => c.querySelector("h3").textContent);
+  const filtered = (values) => {
+    for (const [key, value] of Object.entries(values)) {
+      const select = page.getElementById("filter-" + key);
+      select.value = value;
+      select.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    return [shown(), page.getElementById("shown").textContent];
+  };
+  return {
+    width: page.documentElement.scrollWidth,
+    requests: frame.contentWindow.performance.getEntriesByType("resource").length,
+    card: colour(behind),
+    tokens: [...card.querySelectorAll(".token")].map((t) => ({
+      weight: Number(t.dataset.weight),
+      shade: colour(behind, style(t).backgroundColor),
+      text: colour(style(t).color),
+    })),
+    dimmed: [...card.querySelectorAll(".unread")].map((e) => colour(style(e).color)),
+    shades: [...card.querySelectorAll("rect")].map((r) => ({
+      weight: Number(r.dataset.weight), shade: colour(behind, style(r).fill),
+      left: r.getBoundingClientRect().left, right: r.getBoundingClientRect().right,
+    })),
+    lines: [...card.querySelectorAll("polyline")].map((l) => style(l).stroke),
+    plot: ["left", "right"].map((s) => card.querySelector(".lines")?.getBoundingClientRect()[s]),
+    filters: [{}, { predicted: "0" }, { true: "1" }, { predicted: "" }, { result: "right" }]
+      .map((values) => page.getElementById("filter-true") ? filtered(values) : null),
+    alerts: frame.contentWindow.alerted === true,
+  };
+}
+window.addEventListener("load", () => {
+  const found = document.createElement("pre");
+  found.id = "found";
+  found.textContent = JSON.stringify(frames.map(look));
+  frames.forEach((frame) => frame.remove());
+  document.body.append(found);
+});
+"""
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def looks(request, tmp_path_factory):
+    """What a browser makes of three pages, by name, at two widths: `[name, width]`."""
+    if BROWSER is None:
+        pytest.skip("there is no chromium or google-chrome here")
+    folder = tmp_path_factory.mktemp("browser")
+    text = "of all these words the last were not read, and " + "unread" * 50
+    names = ["<script>alerted = true</script>", "a" * 10_000, "third"]
+    pages = {
+        "texts": [
+            example(0, 0, 0.9, NAMES[1], text=text, spans=word_spans(text)[:6],
+                    attention=[0.02, 0.3, 0.06, 0.5, 0.0, 0.12]),
+            example(1, 0, 0.8, NAMES[0], text="b"),
+            example(2, 1, 0.7, NAMES[1], text="c"),
+            example(3, 1, 0.6, NAMES[2], text="d"),
+        ],
+        "series": [
+            example(0, series=np.arange(40.0).reshape(5, 8), attention=[0.1, 0.4, 0.2, 0.0, 0.3])
+        ],
+        "hostile": [
+            example(0, 0, 0.5, names[1], names=names, text='"><img src=x onerror=alerted=true>' * 9)
+        ],
+    }  # fmt: skip
+    keys, frames = [], []
+    for name, examples in pages.items():
+        options = {"names": names, "title": names[1]} if name == "hostile" else {}
+        source = write(folder / f"{name}.html", examples, **options)
+        for width in (360, 1200):
+            keys.append((name, width))
+            frames.append(
+                f'<iframe style="width:{width}px; height:800px; border:0" '
+                f'srcdoc="{html.escape(source)}"></iframe>'
+            )
+    (folder / "look.html").write_text(
+        "<!doctype html><meta charset=utf-8><style>:root { color-scheme: light dark }</style>"
+        f"<body>{''.join(frames)}<script>{LOOK}</script>",
+        encoding="utf-8",
+    )
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000"]
+    command += [f"--blink-settings=preferredColorScheme={int(request.param == 'light')}"]
+    command += ["--window-size=1400,1000", "--dump-dom", (folder / "look.html").as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search('<pre id="found">(.*)</pre>', result.stdout).group(1)
+    return request.param, dict(zip(keys, json.loads(html.unescape(found)), strict=True))
+
+
+def luminance(colour):
+    """Of sRGB from 0 to 255, as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+              for c in (part / 255 for part in colour)]  # fmt: skip
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def strength(shade, card):
+    return np.linalg.norm(np.subtract(shade, card))
+
+
+def test_shading_grows_with_the_weight(looks):
+    _, pages = looks
+    for name, kind, count in (("texts", "tokens", 5), ("series", "shades", 4)):
+        look = pages[name, 1200]
+        parts = sorted(look[kind], key=lambda part: part["weight"])
+        strengths = [strength(part["shade"], look["card"]) for part in parts]
+        assert len(parts) == count
+        assert strengths == sorted(strengths)
+        assert len(set(strengths)) == count
+        shares = np.array([part["weight"] for part in parts]) / parts[-1]["weight"]
+        assert np.allclose(np.divide(strengths, strengths[-1]), shares, atol=0.03)
+
+
+def test_everything_can_be_read_in_the_light_and_in_the_dark(looks):
+    scheme, pages = looks
+    look = pages["texts", 1200]
+    assert (luminance(look["card"]) > 0.5) == (scheme == "light")
+    for token in look["tokens"]:
+        assert contrast(token["text"], token["shade"]) >= 4.5
+    assert contrast(look["dimmed"][0], look["card"]) >= 4.5
+    strongest = max(look["tokens"], key=lambda token: token["weight"])
+    assert contrast(strongest["shade"], look["card"]) >= 1.5
+
+
+def test_filters_combine(looks):
+    _, pages = looks
+    assert pages["texts", 360]["filters"] == [
+        [["row 0", "row 3", "row 2", "row 1"], "4 of 4 shown"],
+        [["row 0", "row 1"], "2 of 4 shown"],  # predicted first
+        [["row 0"], "1 of 4 shown"],  # and second is true
+        [["row 0", "row 2"], "2 of 4 shown"],  # second is true
+        [["row 2"], "1 of 4 shown"],  # and right
+    ]
+
+
+def test_series_stand_above_their_attention(looks):
+    _, pages = looks
+    for width in (360, 1200):
+        look = pages["series", width]
+        assert len(set(look["lines"])) == 8
+        left, right = look["plot"]
+        step = (right - left) / 5
+        for shade, number in zip(look["shades"], (0, 1, 2, 4), strict=True):
+            assert shade["left"] == pytest.approx(left + number * step, abs=2)
+            assert shade["right"] == pytest.approx(left + (number + 1) * step, abs=2)
+
+
+def test_no_page_scrolls_sideways_runs_what_it_shows_or_asks_for_anything(looks):
+    _, pages = looks
+    for (_, width), look in pages.items():
+        assert look["width"] <= width
+        assert look["requests"] == 0
+        assert not look["alerts"]
