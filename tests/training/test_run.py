@@ -17,6 +17,7 @@ from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.schema import MONITORED, EvaluateConfig, Split
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
+from attnlstm.nn.build import members_of
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
@@ -320,6 +321,38 @@ def test_of_longer_texts_the_lstm_reads_one_end(
         [False, False, True, True, False],
         [True, True] + 3 * [False],
     ]
+
+
+def test_validation_texts_say_how_much_the_ngrams_count(
+    run_train: Callable, text_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    overrides = ["trainer.max_epochs=2", "model.ensemble_size=2", "data.val_fraction=0.4"]
+    result = run_train(tmp_path / "run", *text_files, *overrides)
+    line = r"weight (\S+) of the n-grams fitted on 24 validation rows: accuracy \S+ -> (\S+)"
+    weight, accuracy = map(float, re.search(line, caplog.text).groups())
+    members = members_of(load_checkpoint(result.checkpoint).classifier)
+    assert [member.expert_weight for member in members] == [weight, weight]
+    config = EvaluateConfig(ckpt=str(result.checkpoint))
+    config.data.split = Split.validation
+    evaluation = evaluate(config, tmp_path / "evaluated")
+    assert evaluation.metrics["val/accuracy"] == pytest.approx(accuracy, abs=1e-4)
+
+
+def test_fixed_convolutions_count_half(
+    compose_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from attnlstm.training.run import train
+
+    caplog.set_level("INFO")
+    small = ["model.lstm.hidden_size=8", "model/stem=none", "trainer.max_epochs=1"]
+    quick = ["validation=holdout", "refit=false", "baseline=none", "callbacks.figures=null"]
+    result = train(compose_train(*small, *quick), tmp_path)
+    classifier = load_checkpoint(result.checkpoint).classifier
+    assert classifier.expert is not None
+    assert classifier.expert_weight == 0.5
+    assert "temperature" in caplog.text
+    assert "weight" not in caplog.text
 
 
 def test_rows_are_encoded_once_for_all_runs(

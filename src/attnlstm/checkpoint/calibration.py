@@ -1,6 +1,6 @@
 """Calibrated probabilities and prediction sets, from rows that the model was not trained on.
 
-Where a second classifier answers together with the LSTM, these rows also say how much it counts.
+Where n-grams answer together with the LSTM, these rows also say how much they count.
 One number, the temperature, divides all logits so that the probabilities say how often the model is
 right (Guo et al., 2017). Prediction sets are those of split conformal prediction with the score
 1 - p(true class), which gives the smallest sets on average (Sadinle, Lei and Wasserman, 2019): for
@@ -59,7 +59,7 @@ def fit_calibration(
 
 
 def fit_expert_weight(experts: Tensor, targets: Tensor) -> float:
-    """The weight of the second classifier under which the targets are most likely.
+    """The weight of the n-grams under which the targets are most likely.
 
     For each weight w the logits are pooled and get their own temperature, and n rows have the mean
     negative log likelihood l(w). The weight is the one that minimizes
@@ -70,7 +70,7 @@ def fit_expert_weight(experts: Tensor, targets: Tensor) -> float:
     near 0.5 where rows are few, or where the two say the same.
 
     Args:
-        experts: logits `[row, member, 2, class]` of the LSTM and of the second classifier.
+        experts: logits `[row, member, 2, class]` of the LSTM and of the n-grams.
         targets: `[row]`, the numbers of the true classes.
     """
     costs = {}

@@ -42,9 +42,9 @@ class Calibrated(NamedTuple):
 class ValidationLogits(Callback):
     """Keeps what `validation_step` says of every validation row.
 
-    After a validation, in each of several processes: logits `[row, class]`, those of the experts
-    `[row, member, 2, class]`, both at least float32, and targets `[row]`, all on the CPU and in the
-    order of the rows. No rows where there was none; no members where each LSTM answers alone.
+    After a validation, in each of several processes: logits `[row, class]`, those of the LSTM
+    and of the n-grams `[row, member, 2, class]`, both at least float32, and targets `[row]`, all on
+    the CPU and in the order of the rows. No rows where there was none; no members without n-grams.
     """
 
     def __init__(self) -> None:
@@ -135,8 +135,8 @@ def calibrate(
     Args:
         checkpoint: the file.
         logits: `[row, class]`.
-        experts: `[row, member, 2, class]`, the logits of which these are made; no members where
-            each LSTM answers alone.
+        experts: `[row, member, 2, class]`, the logits of the LSTM and of the n-grams of which
+            these are made; no members without n-grams.
         targets: `[row]`.
     """
     if not len(logits) or not torch.isfinite(logits).all():
@@ -148,8 +148,7 @@ def calibrate(
         weight = fit_expert_weight(experts, targets)
         pooled = pool_members(experts, weight)
         logger.info(
-            "weight %.2f of the second classifier fitted on %d validation rows: accuracy "
-            "%.4f -> %.4f",
+            "weight %.2f of the n-grams fitted on %d validation rows: accuracy %.4f -> %.4f",
             weight,
             len(targets),
             measure_accuracy(logits, targets),

@@ -22,6 +22,7 @@ from attnlstm.errors import UserError
 from attnlstm.nn import (
     Classification,
     ClassifierEnsemble,
+    NgramClassifier,
     RandomConvolutionClassifier,
     SequenceClassifier,
 )
@@ -242,10 +243,13 @@ class ClassificationModule(lightning.LightningModule):
         classification = ClassifierEnsemble.combine(answers)
         loss = self.compute_loss(classification.logits, batch.targets)
         outputs = self._evaluation_step(batch, classification, self.val_metrics, "val/loss", loss)
-        experts = [torch.stack(answer.experts, dim=1) for answer in answers if answer.experts]
-        # [batch, member, expert, class]; no members where each LSTM answers alone
+        # The scale of the fixed convolutions' logits is already fitted, by leaving rows out. That
+        # of the n-grams depends on how long they are trained: validation rows have to say it.
+        of_experts = [torch.stack(answer.experts, dim=1) for answer in answers if answer.experts]
+        if not isinstance(self.members[0].expert, NgramClassifier):
+            of_experts = []
         none = classification.logits.new_empty(len(batch.targets), 0, 2, len(self.label_names))
-        return outputs | {"experts": torch.stack(experts, dim=1) if experts else none}
+        return outputs | {"experts": torch.stack(of_experts, dim=1) if of_experts else none}
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         classification = self(batch.inputs, batch.lengths)
