@@ -17,13 +17,10 @@ from typing import Any, BinaryIO
 import torch
 
 from attnlstm.errors import UserError
+from attnlstm.files import read_zip_directory_size
 
 SEAL_MARK = b"attnlstm sha256:"
 SEAL_SIZE = len(SEAL_MARK) + hashlib.sha256().digest_size
-
-END = b"PK\x05\x06"
-END_SIZE = 22
-"""Of the record that ends a zip archive, whose last two bytes are the length of a comment."""
 
 LARGEST_DIRECTORY = 1 << 24  # bytes: zipfile needs ten times as much memory
 LARGEST_PICKLE = 1 << 27  # bytes; it holds everything but the tensors
@@ -118,13 +115,12 @@ def _check_bytes(file: BinaryIO) -> None:
             raise _RefusalError(
                 "is damaged: this checkpoint's content is not what was written; take another copy"
             )
-    file.seek(max(0, size - END_SIZE))
-    end = file.read(END_SIZE)
-    if len(end) < END_SIZE or not end.startswith(END) or end[-2:] != b"\0\0":
+    directory_size = read_zip_directory_size(file, size)
+    if directory_size is None:
         raise _RefusalError(
             "is no whole checkpoint: its end is missing or damaged; take another copy"
         )
-    if int.from_bytes(end[12:16], "little") > LARGEST_DIRECTORY:
+    if directory_size > LARGEST_DIRECTORY:
         raise _RefusalError("is no checkpoint: it has too many parts for one")
 
 

@@ -31,6 +31,7 @@ from attnlstm.data.encoders.encoding import encoder_folder, is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
+from attnlstm.files import replacing
 from attnlstm.inference.writers import name_probability
 from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar, has_terminal
@@ -138,7 +139,8 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     confusion = MulticlassConfusionMatrix(len(trained.label_names))
     confusion.update(collector.probabilities, targets)
     figure = draw_confusion_matrix(confusion, trained.label_names, split.value)
-    figure.savefig(run_dir / "confusion_matrix.png", dpi=120)
+    with replacing(run_dir / "confusion_matrix.png") as partial:
+        figure.savefig(partial, dpi=120, format="png")
     logger.info(
         "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
     )
@@ -221,7 +223,7 @@ def _write_predictions(
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[list[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)

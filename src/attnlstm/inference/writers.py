@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnlstm.errors import UserError
+from attnlstm.files import replacing
 
 
 class Writer(Protocol):
@@ -52,23 +53,18 @@ def open_writer(output: str, columns: dict[str, pa.DataType]) -> Iterator[Writer
     kind = WRITERS.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"output={output}: end it in {', '.join(WRITERS)}, or give -")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with _mended(output):
-            file = unfinished.open("wb")
-        with file:
-            writer = kind(file, columns)
-            yield writer
-            with _mended(output):
-                writer.close()
-                file.close()
-                os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        with _naming(output):
+            file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
+        writer = kind(file, columns)
+        yield writer
+        with _naming(output):
+            writer.close()
+            stack.close()  # which moves the file to its place
 
 
 @contextmanager
-def _mended(output: str) -> Iterator[None]:
+def _naming(output: str) -> Iterator[None]:
     """Errors of the operating system become the user's, who can choose another file."""
     try:
         yield

@@ -1,9 +1,6 @@
-"""Files that are there in full or not at all, whenever a run is killed."""
+"""How Lightning writes and reads checkpoints here."""
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +8,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from attnlstm.checkpoint.file import seal
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place once it is on the disk.
-
-    After an error, or where the folder is gone, `path` is as it was before.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+from attnlstm.files import replacing
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

@@ -11,6 +11,7 @@ import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attnlstm.data import LabelledParts
+from attnlstm.files import replacing
 from attnlstm.tables import print_table
 from attnlstm.training.baseline import (
     NOT_PREDICTED,
@@ -20,7 +21,6 @@ from attnlstm.training.baseline import (
     measure_baseline,
     measure_majority,
 )
-from attnlstm.training.checkpoint_io import replacing
 
 logger = logging.getLogger(__name__)
 

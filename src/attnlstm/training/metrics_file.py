@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from attnlstm.training.checkpoint_io import replacing
+from attnlstm.files import replacing
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:

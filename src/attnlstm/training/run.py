@@ -25,13 +25,13 @@ from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
+from attnlstm.files import replacing
 from attnlstm.nn.build import build_classifier
 from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import choose_validation, count_steps, settle
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration
 from attnlstm.training.callbacks import TestPredictions
-from attnlstm.training.checkpoint_io import replacing
 from attnlstm.training.comparison import compare_with_baseline, read_validation_accuracy
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule

@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats import line_tables
+from attnlstm.data.sources import text_files
 from attnlstm.data.sources.text_files import LABEL_COLUMNS, TEXT_COLUMNS, TextFiles, TextLines
 from attnlstm.errors import UserError
 
@@ -327,7 +327,7 @@ class TestTextLines:
             list(TextLines(tmp_path / "gone.txt"))
 
     def test_a_line_beyond_the_limit(self, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 10)
+        monkeypatch.setattr(text_files, "LONGEST_LINE", 10)
         rows = list(TextLines(io.BytesIO(b"a\n" + b"b" * 35 + b"\nc\n")))
         assert [row.value for row in rows] == ["a", None, "c"]
         assert rows[1].problem == "longer than 4 Mi characters"

@@ -5,9 +5,7 @@ encoded an Arrow file of the rows and a JSON file of what was counted on the way
 written beside their place and then moved there, so that none is ever half there.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.rows import Row
 from attnlstm.data.splits import Part
 from attnlstm.errors import UserError
+from attnlstm.files import fingerprint_of, replacing
 
 Encoder = TextEncoder | SeriesEncoder
 
@@ -107,7 +106,7 @@ def fit_encoder(config: DataConfig, train: Part) -> tuple[Encoder, Path]:
             "min_frequency": tokenizer.min_frequency,
             "lowercase": tokenizer.lowercase,
         }
-    folder = _cache() / _digest([LAYOUT, settings, train.fingerprint()])
+    folder = _cache() / fingerprint_of([LAYOUT, settings, train.fingerprint()])[:32]
     with _locked(folder):
         try:
             return encoder_from_dict(json.loads((folder / "encoder.json").read_text())), folder
@@ -125,7 +124,7 @@ def fit_encoder(config: DataConfig, train: Part) -> tuple[Encoder, Path]:
 
 def encoder_folder(encoder: Encoder) -> Path:
     """The cache folder of an encoder that came from a file."""
-    return _cache() / _digest([LAYOUT, encoder.to_dict()])
+    return _cache() / fingerprint_of([LAYOUT, encoder.to_dict()])[:32]
 
 
 def encode_part(
@@ -220,10 +219,6 @@ def _cache() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "attnlstm"
 
 
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """For the processes of one run and for runs at the same time: one writes, the others wait."""
@@ -240,14 +235,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _write(path: Path, write: Any) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        write(unfinished)
-        os.replace(unfinished, path)
+        with replacing(path) as partial:
+            write(partial)
     except OSError as error:
         raise _not_written(path.parent, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _not_written(folder: Path, error: OSError) -> UserError:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from attnlstm.console import shorten
 from attnlstm.data.formats.tables import NOT_UTF8, Record, Table, cannot_read, check_names
 from attnlstm.errors import UserError
+from attnlstm.files import is_cut, read_line
 
 LONGEST_LINE = 1 << 22  # characters; more than that are never held at a time
 SCANNED_LINES = 1000  # lines of JSON in which the names of the columns are looked for
@@ -34,20 +35,6 @@ def open_lines(path: Path, newline: str) -> TextIO:
         return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
     except OSError as error:
         raise cannot_read(path, error) from error
-
-
-def read_line(file: TextIO) -> str:
-    """The next line with its end, "" after the last; of a line that is too long, the beginning."""
-    line = file.readline(LONGEST_LINE)
-    if len(line) == LONGEST_LINE:
-        rest = line
-        while is_too_long(rest):
-            rest = file.readline(LONGEST_LINE)
-    return line
-
-
-def is_too_long(line: str) -> bool:
-    return len(line) == LONGEST_LINE and line[-1] not in "\r\n"
 
 
 def is_unicode(text: str) -> bool:
@@ -143,7 +130,7 @@ class CSVTable(Table):
             except StopIteration:
                 return
             except csv.Error:
-                yield line, TOO_LONG if is_too_long(lines.row[0]) else BAD_QUOTE
+                yield line, TOO_LONG if is_cut(lines.row[0], LONGEST_LINE) else BAD_QUOTE
                 lines.go_back()
             else:
                 if self._swallows(fields):
@@ -173,13 +160,13 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else read_line(self._file)
+        line = self._again.popleft() if self._again else read_line(self._file, LONGEST_LINE)
         if not line:
             raise StopIteration
         self.number += 1
         self._size = self._size + len(line) if self.row else len(line)
         self.row.append(line)
-        if is_too_long(line) or self._size > LONGEST_LINE:
+        if is_cut(line, LONGEST_LINE) or self._size > LONGEST_LINE:
             raise csv.Error(TOO_LONG)
         return line
 
@@ -233,9 +220,9 @@ class JSONTable(Table):
     def _objects(self, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
         """The line of each object, and the object, or what is wrong with the line."""
         number = 0
-        while line := read_line(file):
+        while line := read_line(file, LONGEST_LINE):
             number += 1
-            if is_too_long(line):
+            if is_cut(line, LONGEST_LINE):
                 yield number, TOO_LONG
             elif not is_unicode(line):
                 yield number, NOT_UTF8

@@ -24,6 +24,7 @@ from attnlstm.data.formats.series_values import (
 from attnlstm.data.formats.tables import file_fingerprint
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
+from attnlstm.files import read_zip_directory_size
 
 BAD_LENGTH = "length beyond the padded length"
 BROKEN = (
@@ -32,11 +33,8 @@ BROKEN = (
 )
 """What zipfile raises for a broken file, or one that no numpy has written."""
 
-END, END_SIZE = b"PK\x05\x06", 22
-"""The record that ends a zip archive; in it stands the size of the list of all parts."""
-
 LARGEST_DIRECTORY = 2**18
-"""Bytes of that list: zipfile takes ten times as much memory for it, and its time."""
+"""Bytes of the list of all parts: zipfile takes ten times as much memory for it, and its time."""
 
 MAX_BYTES = 2**28
 """Of what is read at once, such as one series, as float64."""
@@ -224,9 +222,7 @@ class NpzFile(RowSource):
         """The opened file; what is wrong with it becomes a UserError."""
         problem = "is broken or not an .npz file: save it again with numpy.savez"
         with open_binary(self.path) as file:
-            file.seek(max(0, file.seek(0, 2) - END_SIZE))
-            end = file.read(END_SIZE)
-            if end.startswith(END) and int.from_bytes(end[12:16], "little") > LARGEST_DIRECTORY:
+            if (read_zip_directory_size(file, file.seek(0, 2)) or 0) > LARGEST_DIRECTORY:
                 raise self._error("has too many arrays: save it with X, y and lengths only")
             try:
                 archive = zipfile.ZipFile(file)

@@ -26,6 +26,7 @@ from attnlstm.data.formats.series_values import (
 from attnlstm.data.formats.tables import NOT_UTF8, file_fingerprint
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
+from attnlstm.files import read_line
 
 LONGEST_LINE = 1 << 23  # bytes; more than that are never held at a time
 LONGEST_HEADER_LINE = 1 << 20
@@ -185,10 +186,7 @@ class TsFile(RowSource):
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Each line with its end; of one that is too long, the beginning."""
-    while line := file.readline(LONGEST_LINE):
-        rest = line
-        while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-            rest = file.readline(LONGEST_LINE)
+    while line := read_line(file, LONGEST_LINE):
         yield line
 
 

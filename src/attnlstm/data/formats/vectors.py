@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attnlstm.errors import UserError
+from attnlstm.files import read_line
 
 SHOWN = 10  # malformed lines that a message names; of the others it gives the count
 SNIFFED_LINES = 100  # in which the size of the vectors is looked for
@@ -127,11 +128,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers; of a very long line the beginning."""
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(LONGEST_LINE):
+        while line := read_line(file, LONGEST_LINE):
             number += 1
-            rest = line
-            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-                rest = file.readline(LONGEST_LINE)
             if number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             line = line.replace(b"\t", b" ").rstrip(b" \r\n")

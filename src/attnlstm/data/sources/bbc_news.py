@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.sources.text_files import digest
 from attnlstm.errors import UserError
+from attnlstm.files import fingerprint_of
 
 TEST_SHARE = 0.2
 
@@ -45,7 +46,7 @@ class BBCNews(RowSource):
                 yield Row(f"{topic}/{file.name}", number=0, value=text, label=topic)
 
     def fingerprint(self) -> str:
-        return digest([self._split, *((row.file, row.value) for row in self)])
+        return fingerprint_of(chain([self._split], ((row.file, row.value) for row in self)))
 
 
 def _find_folder() -> Path:

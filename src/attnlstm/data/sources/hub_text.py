@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 import datasets
 from datasets import ClassLabel, Dataset
@@ -12,8 +13,9 @@ from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 from attnlstm.data.formats.arrow_tables import arrow_values
 from attnlstm.data.formats.tables import Record
 from attnlstm.data.rows import Row, RowSource, name_columns
-from attnlstm.data.sources.text_files import choose_columns, digest, to_row
+from attnlstm.data.sources.text_files import choose_columns, to_row
 from attnlstm.errors import UserError
+from attnlstm.files import fingerprint_of
 
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"(?!buckets/)[\w.-]+(/[\w.-]+)?")
@@ -162,4 +164,5 @@ class HubText(RowSource):
                 number += 1
 
     def fingerprint(self) -> str:
-        return digest([self.name, *((row.value, row.label, row.problem) for row in self)])
+        rows = ((row.value, row.label, row.problem) for row in self)
+        return fingerprint_of(chain([self.name], rows))

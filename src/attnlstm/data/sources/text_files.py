@@ -1,9 +1,7 @@
 """Texts in files: a column of a table with a column of labels, or plain lines."""
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -14,14 +12,13 @@ from attnlstm.data.formats.line_tables import (
     LONGEST_LINE,
     NUL,
     TOO_LONG,
-    is_too_long,
     is_unicode,
     open_lines,
-    read_line,
 )
 from attnlstm.data.formats.tables import NOT_UTF8, Record, file_fingerprint, open_table
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
+from attnlstm.files import fingerprint_of, is_cut, read_line
 
 TEXT_COLUMNS = (
     "text",
@@ -114,7 +111,7 @@ class TextFiles(RowSource):
     def fingerprint(self) -> str:
         files = [file_fingerprint(table.path) for table in self._tables]
         delimiters = [getattr(table, "delimiter", None) for table in self._tables]
-        return digest([*files, delimiters, self.text_column, self.label_column])
+        return fingerprint_of([*files, delimiters, self.text_column, self.label_column])
 
     def _label_column_of(self, columns: Sequence[str]) -> str | None:
         return self.label_column if self.label_column in columns else None
@@ -161,10 +158,10 @@ class TextLines(RowSource):
 
     def _rows(self, file: TextIO) -> Iterator[Row]:
         number = 0
-        while line := read_line(file):
+        while line := read_line(file, LONGEST_LINE):
             text: str | None = line.removesuffix("\n").removesuffix("\r")
             problem = None
-            if is_too_long(line):
+            if is_cut(line, LONGEST_LINE):
                 problem = TOO_LONG
             elif not is_unicode(line):
                 problem = NOT_UTF8
@@ -264,8 +261,3 @@ def read_label(value: Any) -> tuple[str | None, str | None]:
         if value.is_integer():
             return str(int(value)), None
     return None, NO_LABEL_TYPE
-
-
-def digest(parts: Iterable[Any]) -> str:
-    """The SHA-256 of plain lists, strings, numbers and None."""
-    return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()

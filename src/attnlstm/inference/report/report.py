@@ -3,9 +3,7 @@
 The page needs nothing else: no other file and no network, and JavaScript for its filters only.
 """
 
-import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from heapq import heappop, heappush, nlargest
@@ -17,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from attnlstm.errors import UserError
+from attnlstm.files import replacing
 from attnlstm.inference.report.drawings import (
     CHANNELS,
     HEIGHT,
@@ -132,18 +131,14 @@ class Report:
             attention_is_missing=self._attention_is_missing,
             **self._summarize(),
         )
-        partial = path.parent / f".report-{os.getpid()}.partial"
         try:
-            partial.write_text(html, encoding="utf-8")
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                partial.write_text(html, encoding="utf-8")
         except OSError as error:
             raise UserError(
                 f"report={path} cannot be written ({error.strerror}): give a file, in a folder "
                 "that exists and that you may write to"
             ) from error
-        finally:
-            with suppress(OSError):  # it is gone already where all went well
-                partial.unlink()
 
     def _selection(self, prediction: str, label: str | None) -> "_Selection":
         return self._others if label is None or label == prediction else self._errors
