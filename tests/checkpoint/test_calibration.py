@@ -26,6 +26,7 @@ from attnlstm.checkpoint.calibration import (
 )
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.training.calibrate import calibrate, write_calibration
+from attnlstm.training.module import restore_module
 
 
 def sample(rows: int, classes: int, temperature: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -221,9 +222,10 @@ def test_it_is_written_to_the_checkpoint_and_nothing_else_is(
     write_calibration(path, wanted)
     after = torch.load(path, weights_only=True)
     trained = load_checkpoint(path)  # which checks the seal
-    assert trained.calibration.temperature == trained.module.temperature == 1.25
+    module = restore_module(trained)
+    assert trained.calibration.temperature == module.temperature == 1.25
     assert torch.equal(trained.calibration.scores, wanted.scores)
-    assert trained.classifier.expert_weight == trained.module.classifier.expert_weight == 0.75
+    assert trained.classifier.expert_weight == module.classifier.expert_weight == 0.75
     assert before.keys() == after.keys()
     for name, weight in before["state_dict"].items():
         assert torch.equal(after["state_dict"][name], weight)

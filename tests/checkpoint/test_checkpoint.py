@@ -21,6 +21,7 @@ from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
 from attnlstm.training.calibrate import write_calibration
+from attnlstm.training.module import restore_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -332,7 +333,7 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
     with torch.inference_mode():
         expected = new.classifier.eval()(inputs, lengths).logits
         torch.testing.assert_close(old.classifier.eval()(inputs, lengths).logits, expected)
-    assert old.module.label_names == new.label_names
+    assert restore_module(old).label_names == new.label_names
 
 
 def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -351,13 +352,13 @@ def test_checkpoints_of_before_calibrations_say_what_they_said(
     path.write_bytes(changed(small_checkpoint, as_before))
     old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
     assert new.temperature != 1
-    assert (old.calibration, old.temperature, old.module.temperature) == (None, 1, 1)
+    assert (old.calibration, old.temperature, restore_module(old).temperature) == (None, 1, 1)
     inputs, lengths = torch.randn(3, 7, 12), torch.tensor([7, 2, 5])
     with torch.inference_mode():
         # the classifier's own logits, with which the probabilities were computed then
         expected = new.classifier.eval()(inputs, lengths).logits
-        found = old.module.eval()(inputs, lengths).logits
-        calibrated = new.module.eval()(inputs, lengths).logits
+        found = restore_module(old).eval()(inputs, lengths).logits
+        calibrated = restore_module(new).eval()(inputs, lengths).logits
     assert torch.equal(found, expected)
     torch.testing.assert_close(calibrated, expected / new.temperature)
 

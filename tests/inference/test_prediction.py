@@ -23,6 +23,7 @@ from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
 from attnlstm.nn.backends import BACKENDS
+from attnlstm.training.module import restore_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,7 +212,7 @@ def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
     path = write_csv(tmp_path / "new.csv", ["text"], [[text] for text, _ in rows])
     run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.csv")
     trained = load_checkpoint(text_checkpoint)
-    module = trained.module.eval()
+    module = restore_module(trained).eval()
     for row, (text, _) in zip(read_csv(tmp_path / "out.csv"), rows, strict=True):
         ids = torch.from_numpy(trained.encoder.encode([text]).ids[0]).long().unsqueeze(0)
         probabilities = module(ids, [ids.size(1)]).logits.softmax(dim=1)[0]

@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import TrainConfig, Validation
 from attnlstm.data import open_sources, split_sources
 from attnlstm.nn import RandomConvolutionClassifier
-from attnlstm.nn.build import build_classifier, members_of
+from attnlstm.nn.ensemble import members_of
 from attnlstm.training.budget import (
     VALIDATIONS,
     Size,
@@ -50,9 +51,9 @@ def test_what_is_null_becomes_a_number() -> None:
 @pytest.mark.parametrize("given", ["num_thresholds=3", "dilations=[1,5]"])
 def test_one_option_of_the_fixed_convolutions_is_given(given: str) -> None:
     config = compose([f"model.random_convolutions.{given}"])
-    build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)  # as a run does
+    build_configured(config_to_dict(config)["model"], encoder=None, num_classes=2)  # as a run does
     settled = settle(config, replace_size(num_folds=0))
-    built = build_classifier(config_to_dict(settled)["model"], encoder=None, num_classes=2)
+    built = build_configured(config_to_dict(settled)["model"], encoder=None, num_classes=2)
     expert = members_of(built)[0].expert
     assert isinstance(expert, RandomConvolutionClassifier)
     shown = str(expert.dilations).replace(" ", "")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.checks import config_to_dict
@@ -20,7 +21,7 @@ from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (
     ClassificationModule,
     balanced_class_weights,
-    build_classifier,
+    restore_module,
 )
 from attnlstm.training.optimization import build_optimizer
 
@@ -59,7 +60,7 @@ def test_balanced_class_weights_are_scikit_learns() -> None:
 def test_the_loss_is_cross_entropy_as_configured(run_train: Callable, tmp_path: Path) -> None:
     overrides = ("loss.label_smoothing=0.2", "loss.class_weights=balanced", "model.dropout=0")
     result = run_train(tmp_path, *overrides)
-    module = load_checkpoint(result.checkpoint).module.train()
+    module = restore_module(load_checkpoint(result.checkpoint)).train()
     batch = SequenceBatch(
         torch.randn(3, 5, 12), torch.tensor([5, 2, 3]), torch.tensor([0, 4, 8]), torch.arange(3)
     )
@@ -149,17 +150,17 @@ def text_encoder() -> TextEncoder:
 def test_an_lstm_that_cannot_be_is_the_users_error() -> None:
     model = MODEL | {"lstm": {"hidden_size": 4, "backend": "torch", "layer_norm": True}}
     with pytest.raises(UserError, match=r"model\.lstm: backend='torch' cannot run"):
-        build_classifier(model, series_encoder(3), num_classes=2)
+        build_configured(model, series_encoder(3), num_classes=2)
 
 
 def test_pooling_options_reach_the_pooling() -> None:
     model = MODEL | {"scaled_attention": True}
-    classifier = build_classifier(model, series_encoder(3), num_classes=2)
+    classifier = build_configured(model, series_encoder(3), num_classes=2)
     assert repr(classifier.pooling) == "HnQueryAttention(scaled=True)"
     assert classifier.skip_pooling is None
     assert isinstance(classifier.head, nn.Linear)
     model |= {"pooling": ["max", "hn_query"], "skip_pooling": ["mean"]}
-    classifier = build_classifier(model, series_encoder(3), num_classes=2)
+    classifier = build_configured(model, series_encoder(3), num_classes=2)
     assert [type(pooling) for pooling in classifier.pooling.poolings] == [
         MaxPooling,
         HnQueryAttention,
@@ -170,7 +171,7 @@ def test_pooling_options_reach_the_pooling() -> None:
 
 def test_stem_options_reach_the_stem() -> None:
     stem = {"name": "conv", "stride": 4, "num_filters": 5, "bottleneck": None, "kernel_sizes": None}
-    classifier = build_classifier(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
+    classifier = build_configured(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
     assert isinstance(classifier.stem, ConvStem)
     assert (classifier.stem.stride, classifier.stem.feature_size) == (4, 5)
     assert classifier.lstm.input_size == 5
@@ -187,12 +188,12 @@ def test_stem_options_reach_the_stem() -> None:
 )
 def test_a_stem_that_cannot_be_is_the_users_error(stem: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build_classifier(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
+        build_configured(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
 
 
 def test_the_inputs_are_what_the_encoder_gives() -> None:
     for encoder, input_size in ((series_encoder(3), 3), (None, 1), (text_encoder(), 6)):
-        classifier = build_classifier(MODEL, encoder, num_classes=2)
+        classifier = build_configured(MODEL, encoder, num_classes=2)
         assert classifier.lstm.input_size == input_size
         assert (classifier.embedding is None) == (input_size != 6)
     embedding = classifier.embedding

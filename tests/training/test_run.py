@@ -17,7 +17,8 @@ from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.schema import MONITORED, EvaluateConfig, Split
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
-from attnlstm.nn.build import members_of
+from attnlstm.nn.ensemble import members_of
+from attnlstm.training.module import restore_module
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
@@ -474,7 +475,7 @@ def test_an_ensemble_trains_each_member_and_is_loaded_with_any_backend(
     first, second = result.module.members
     assert not torch.equal(first.head.weight, second.head.weight)
     assert result.checkpoint is not None
-    loaded = load_checkpoint(result.checkpoint, "naive").module
+    loaded = restore_module(load_checkpoint(result.checkpoint, "naive"))
     assert [member.lstm.backend for member in loaded.members] == ["naive", "naive"]
     inputs, lengths = torch.randn(3, 5, 1), torch.tensor([5, 2, 4])
     with torch.no_grad():

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from attnlstm.nn.build import at_least_float32
-from attnlstm.nn.classifier import pool_logits
+from attnlstm.nn.classifier import at_least_float32, pool_logits
 from attnlstm.nn.ensemble import mean_probabilities
 
 CALIBRATION_KEY = "calibration"

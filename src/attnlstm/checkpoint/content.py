@@ -27,12 +27,12 @@ from attnlstm.checkpoint.calibration import (
     MIN_TEMPERATURE,
     Calibration,
 )
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.file import read_file
 from attnlstm.config.checks import config_from_dict, config_to_dict
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.nn.build import build_classifier
 
 FORMAT_KEY = "attnlstm_format"
 
@@ -192,7 +192,7 @@ def _check_weights(
     if max(model["ensemble_size"], model["lstm"]["num_layers"]) > len(weights):
         raise ValueError("it has fewer weights than its configuration has layers")
     with torch.device("meta"):
-        expected = build_classifier(model, encoder, num_classes).state_dict()
+        expected = build_configured(model, encoder, num_classes).state_dict()
     for name in expected.keys() ^ weights.keys():
         has = "lacks" if name in expected else "has, beyond its own configuration,"
         raise ValueError(f"it {has} the weight {name}")

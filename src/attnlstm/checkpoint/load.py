@@ -1,25 +1,22 @@
 """A checkpoint file back into the model that it was written from."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attnlstm.checkpoint.calibration import Calibration
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import Encoder
-from attnlstm.nn.build import Classifier, build_classifier, members_of
-
-if TYPE_CHECKING:
-    from attnlstm.training.module import ClassificationModule
+from attnlstm.nn.ensemble import Classifier, members_of
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """Everything that a checkpoint holds.
 
-    classifier: its logits are not calibrated; those of `module` are.
+    classifier: its logits are not calibrated, see `temperature`.
     calibration: None where no validation rows have been used for one.
     arguments: those that the training module was created with.
     """
@@ -37,17 +34,6 @@ class TrainedModel:
         """What the classifier's logits are to be divided by."""
         return 1.0 if self.calibration is None else self.calibration.temperature
 
-    @cached_property
-    def module(self) -> "ClassificationModule":
-        """The training module around this classifier, for Lightning to test or train."""
-        # not at the top: importing Lightning takes three seconds, and predictions do without
-        from attnlstm.training.module import ClassificationModule
-
-        module = ClassificationModule(**self.arguments)
-        module.classifier = self.classifier
-        module.temperature = self.temperature
-        return module
-
 
 def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
     """Rebuild model, encoder and labels; nothing in the file is executed.
@@ -61,13 +47,13 @@ def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
     """
     content = read_checkpoint(path)
     model = content.arguments["config"]["model"]
-    classifier = build_classifier(model, content.encoder, len(content.label_names))
+    classifier = build_configured(model, content.encoder, len(content.label_names))
     classifier.load_state_dict(content.weights)
     if content.calibration is not None:
         for member in members_of(classifier):
             member.expert_weight = content.calibration.expert_weight
     if backend is not None:
-        build_classifier(
+        build_configured(
             model | {"lstm": model["lstm"] | {"backend": backend}}, None, 2
         )  # or refuse
         for member in members_of(classifier):

@@ -37,6 +37,7 @@ from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
+from attnlstm.training.module import restore_module
 from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         enable_progress_bar=has_terminal(),
         use_distributed_sampler=False,
     )
-    trainer.test(trained.module, data, verbose=False)
+    trainer.test(restore_module(trained), data, verbose=False)
     metrics = {
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()

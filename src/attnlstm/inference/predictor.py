@@ -13,7 +13,7 @@ from attnlstm.data import Row, SeriesEncoder, pad
 from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.inference.device import Device
-from attnlstm.nn.build import at_least_float32
+from attnlstm.nn.classifier import at_least_float32
 
 
 class Prediction(NamedTuple):

@@ -153,6 +153,11 @@ class SequenceClassifier(nn.Module):
         return self.head(self.dropout(context)), attention
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values of half precision in float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def pool_logits(of_lstm: Tensor, of_expert: Tensor, expert_weight: float) -> Tensor:
     """The weighted mean of two experts' logits, of which the second has the weight given."""
     return (1 - expert_weight) * of_lstm + expert_weight * of_expert

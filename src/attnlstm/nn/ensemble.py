@@ -72,6 +72,16 @@ class ClassifierEnsemble(nn.Module):
         return Classification(logits, attention)
 
 
+Classifier = SequenceClassifier | ClassifierEnsemble
+
+
+def members_of(classifier: Classifier) -> list[SequenceClassifier]:
+    """The classifiers of an ensemble; without one, the classifier alone."""
+    if isinstance(classifier, ClassifierEnsemble):
+        return cast("list[SequenceClassifier]", list(classifier.members))
+    return [classifier]
+
+
 def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
     """The mean of the probabilities of several logits `[batch, class]`, as logits."""
     if len(logits) == 1:

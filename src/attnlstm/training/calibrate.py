@@ -23,7 +23,7 @@ from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpo
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.nn.build import at_least_float32
+from attnlstm.nn.classifier import at_least_float32
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path

@@ -16,7 +16,9 @@ from torchmetrics import MetricCollection
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.checkpoint.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION
+from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.data import SequenceBatch, encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.nn import (
@@ -26,7 +28,8 @@ from attnlstm.nn import (
     RandomConvolutionClassifier,
     SequenceClassifier,
 )
-from attnlstm.nn.build import at_least_float32, build_classifier, members_of
+from attnlstm.nn.classifier import at_least_float32
+from attnlstm.nn.ensemble import members_of
 from attnlstm.training.metrics import MacroAUROC, classification_metrics
 from attnlstm.training.optimization import configure
 
@@ -70,7 +73,7 @@ class ClassificationModule(lightning.LightningModule):
         self.config = config
         self.label_names = label_names
         self.encoder = encoder_from_dict(encoder)
-        self.classifier = build_classifier(config["model"], self.encoder, len(label_names))
+        self.classifier = build_configured(config["model"], self.encoder, len(label_names))
         self.temperature = 1.0  # until validation rows say another, see training.calibration
         is_balanced = config["loss"]["class_weights"] == "balanced"
         class_weights = balanced_class_weights(class_counts) if is_balanced else None
@@ -338,6 +341,14 @@ class ClassificationModule(lightning.LightningModule):
             epochs=self.trainer.max_epochs,
             validated_every=self.trainer.check_val_every_n_epoch or 1,
         )
+
+
+def restore_module(trained: TrainedModel) -> ClassificationModule:
+    """The training module around the classifier of a checkpoint, for Lightning to test or train."""
+    module = ClassificationModule(**trained.arguments)
+    module.classifier = trained.classifier
+    module.temperature = trained.temperature
+    return module
 
 
 def is_of_ngrams(name: str) -> bool:

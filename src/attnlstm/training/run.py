@@ -17,6 +17,7 @@ import lightning
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import BaselineChoice, TrainConfig, Validation
@@ -26,7 +27,6 @@ from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
-from attnlstm.nn.build import build_classifier
 from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import choose_validation, count_steps, settle
@@ -98,7 +98,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     # Before any data is loaded, a trainer or an LSTM that cannot be is refused.
     trainer = build_trainer(config, run_dir, stopped.progress)
-    build_classifier(config_to_dict(config)["model"], encoder=None, num_classes=2)
+    build_configured(config_to_dict(config)["model"], encoder=None, num_classes=2)
 
     rows = split_sources(
         open_sources(config.data),
