@@ -27,9 +27,9 @@ from tempfile import TemporaryDirectory
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.schema import TrainConfig, Validation
+from attnlstm.console import print_table
 from attnlstm.data import open_sources, split_sources
 from attnlstm.errors import UserError
-from attnlstm.tables import print_table
 from benchmarks.machine import describe_commit, name_processor
 from benchmarks.measured_process import ROOT, run_measured
 from benchmarks.runs_file import Run, add_run, format_markdown, read_runs, unique

@@ -27,7 +27,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from attnlstm.tables import print_table
+from attnlstm.console import print_table
 
 ROOT = Path(__file__).parents[1]
 

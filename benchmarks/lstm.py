@@ -38,11 +38,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from attnlstm.console import print_table
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
 from attnlstm.nn import LSTM
 from attnlstm.nn.backends import native
-from attnlstm.tables import print_table
 from benchmarks.machine import describe_machine
 from benchmarks.peers import PEERS
 

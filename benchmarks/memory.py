@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from attnlstm.tables import print_table
+from attnlstm.console import print_table
 from benchmarks.measured_process import run_measured
 
 GIGABYTE = 10**9

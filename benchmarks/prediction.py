@@ -19,8 +19,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
+from attnlstm.console import print_table
 from attnlstm.data.sources.bbc_news import BBCNews
-from attnlstm.tables import print_table
 
 ROOT = Path(__file__).parents[1]
 TOKENS = 64

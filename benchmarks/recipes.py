@@ -38,11 +38,11 @@ import pyarrow.parquet
 
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.schema import OnBadRow, TrainConfig
+from attnlstm.console import print_table
 from attnlstm.data import Row, RowSource
 from attnlstm.data.checks import survey
 from attnlstm.data.splits import deal_folds, handle_bad_rows
 from attnlstm.errors import UserError
-from attnlstm.tables import print_table
 from attnlstm.training.run import train
 from benchmarks.machine import describe_commit
 from benchmarks.runs_file import Run, add_run, format_markdown, read_runs, unique

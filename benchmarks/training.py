@@ -42,9 +42,9 @@ from torch.utils.data import DataLoader
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import TrainConfig
+from attnlstm.console import print_table
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.tables import print_table
 from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler

@@ -1,12 +1,16 @@
-"""Files: written as a whole, read line by line within bounds, told apart by their content."""
+"""Files: found by name, written as a whole, read within bounds, told apart by their content."""
 
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, AnyStr, BinaryIO
+
+from attnlstm.errors import UserError
 
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 """The record that ends a zip archive; its last two bytes are the length of a comment."""
@@ -74,3 +78,61 @@ def fingerprint_of(values: Iterable[Any]) -> str:
         digest.update(f"{separator}{json.dumps(value, sort_keys=True)}".encode())
     digest.update(b"]")
     return digest.hexdigest()
+
+
+def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
+    """The files of a path, of a glob such as `data/*.csv` (sorted), or of several of these.
+
+    key: what messages call the patterns, such as "data.train".
+
+    Raises:
+        UserError: a path does not exist, a glob matches nothing, or a file is named twice.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not patterns:
+        raise UserError(f"{key} names no file: give a path")
+    files: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if os.path.exists(path) and pattern.strip():
+            if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+                raise UserError(f"{key}={pattern} is neither a file nor a folder: give one of them")
+            files.append(path)
+            continue
+        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matches = [match for match in matches if match.is_file() or is_saved(match)]
+        if not matches:
+            what = "matches no file" if glob.has_magic(pattern) else "does not exist"
+            raise UserError(f"{key}={pattern} {what} (seen from {Path.cwd()}): mend the path")
+        files += matches
+    for file, count in Counter(file.resolve() for file in files).items():
+        if count > 1:
+            raise UserError(f"{key} names {file} {count} times: name it once")
+    return files
+
+
+def file_fingerprint(path: Path) -> str:
+    """The SHA-256 of a file's content; for a folder, of the names and contents of its files."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path)}\0{file_fingerprint(file)}\n".encode())
+        return digest.hexdigest()
+    try:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
+def cannot_read(path: Path, error: Exception) -> UserError:
+    """The complaint about a file that cannot be opened or is broken."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return UserError(
+        f"{path} cannot be read ({reason}): mend the path, the file or its permissions"
+    )
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder was written by `Dataset.save_to_disk`."""
+    return (path / "state.json").is_file()

@@ -121,7 +121,7 @@ def test_early_stopping_is_patient_where_few_validation_batches_have_one_class(
 
 
 def test_means_over_runs_of_which_one_has_no_auroc(capsys: pytest.CaptureFixture[str]) -> None:
-    from attnlstm.tables import print_means
+    from attnlstm.console import print_means
 
     print_means([{"loss": 1.0, "auroc": float("nan")}, {"loss": 2.0, "auroc": 0.5}])
     rows = {line.split()[1]: line.split() for line in capsys.readouterr().out.splitlines()[5:7]}

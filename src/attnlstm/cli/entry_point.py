@@ -48,9 +48,8 @@ from attnlstm.config.checks import (
     unknown_key,
 )
 from attnlstm.config.schema import DataSource, TrainConfig, register_schemas
-from attnlstm.console import printable, shorten
+from attnlstm.console import print_means, printable, shorten
 from attnlstm.errors import UserError
-from attnlstm.tables import print_means
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from attnlstm.data.formats.tables import file_fingerprint
 from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint
 
 
 class VectorPackage(NamedTuple):

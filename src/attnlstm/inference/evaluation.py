@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.checks import check_data_options
 from attnlstm.config.schema import DataConfig, EvaluateConfig, EvaluateDataConfig, Split, Validation
+from attnlstm.console import print_metrics, print_table
 from attnlstm.data import (
     SequenceBatch,
     SeriesEncoder,
@@ -33,7 +34,6 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
 from attnlstm.inference.writers import name_probability
-from attnlstm.tables import print_metrics, print_table
 from attnlstm.training.callbacks import ProgressBar, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics

@@ -24,19 +24,18 @@ from attnlstm.checkpoint.calibration import (
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import DATA_OPTIONS, DataConfig, PredictConfig
-from attnlstm.console import printable
+from attnlstm.console import print_table, printable
 from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
-from attnlstm.data.formats.tables import find_files
 from attnlstm.data.sources.registry import open_series
 from attnlstm.data.sources.text_files import TextFiles, TextLines
 from attnlstm.errors import UserError
+from attnlstm.files import find_files
 from attnlstm.inference.device import choose_device
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.report import Example, Report
 from attnlstm.inference.writers import name_probability, open_writer
-from attnlstm.tables import print_table
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from attnlstm.console import print_table
 from attnlstm.data import LabelledParts
 from attnlstm.files import replacing
-from attnlstm.tables import print_table
 from attnlstm.training.baseline import (
     NOT_PREDICTED,
     Baseline,

@@ -21,10 +21,10 @@ from attnlstm.data import (
     fit_encoder,
     packaged_vectors,
 )
-from attnlstm.data.formats.tables import file_fingerprint
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
 from attnlstm.training.module import ClassificationModule
 

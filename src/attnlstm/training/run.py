@@ -21,13 +21,13 @@ from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import BaselineChoice, TrainConfig, Validation
+from attnlstm.console import print_metrics
 from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
-from attnlstm.tables import print_metrics
 from attnlstm.training.baseline import Scores
 from attnlstm.training.budget import choose_validation, count_steps, settle
 from attnlstm.training.calibrate import calibrate_validated, hand_on_calibration

@@ -187,8 +187,8 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         parquet(text=pa.array([b"\xff", b"a"]).cast(pa.binary()), label=["a", "b"]),
         "text is not a string|not UTF-8",
     ),
-    "unknown ending.xlsx": (GOOD, "is of no known kind: save it as .csv"),
-    "pickle.pkl": (pickle.dumps([1]), "is of no known kind: save it as .csv"),
+    "unknown ending.xlsx": (GOOD, "is of no known kind: save it as one of .csv"),
+    "pickle.pkl": (pickle.dumps([1]), "is of no known kind: save it as one of .csv"),
 }
 
 SERIES_FILES: dict[str, tuple[str | bytes, str]] = {

@@ -14,8 +14,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from attnlstm.data.formats import arrow_tables, line_tables
-from attnlstm.data.formats.tables import Table, file_fingerprint, find_files, open_table
+from attnlstm.data.formats.table import Table
+from attnlstm.data.formats.tables import open_table
 from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint, find_files
 
 ROWS = [
     ("good film", "pos"),

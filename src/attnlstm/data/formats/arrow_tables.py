@@ -10,8 +10,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from attnlstm.data.formats.tables import NOT_UTF8, Record, Table, cannot_read, check_names, is_saved
+from attnlstm.data.formats.table import NOT_UTF8, Record, Table, check_names, register_table
 from attnlstm.errors import UserError
+from attnlstm.files import cannot_read, is_saved
 
 ROWS_AT_ONCE = 16  # few, as a small file can say that a long text is in each row
 LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
@@ -97,6 +98,11 @@ def arrow_values(column: Any, names: list[str] | None, problems: dict[int, str])
             problems[place] = UNDECLARED
             values[place] = None
     return [None if value is None or value == -1 else names[value] for value in values]
+
+
+@register_table(".parquet")
+def open_parquet(path: Path, _: str | None) -> "ParquetTable":
+    return ParquetTable(path)
 
 
 class ParquetTable(_ArrowTable):

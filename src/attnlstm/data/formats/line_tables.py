@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from attnlstm.console import shorten
-from attnlstm.data.formats.tables import NOT_UTF8, Record, Table, cannot_read, check_names
+from attnlstm.data.formats.table import NOT_UTF8, Record, Table, check_names, register_table
 from attnlstm.errors import UserError
-from attnlstm.files import is_cut, read_line
+from attnlstm.files import cannot_read, is_cut, read_line
 
 LONGEST_LINE = 1 << 22  # characters; more than that are never held at a time
 SCANNED_LINES = 1000  # lines of JSON in which the names of the columns are looked for
@@ -46,6 +46,21 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+@register_table(".csv")
+def open_csv(path: Path, delimiter: str | None) -> "CSVTable":
+    return CSVTable(path, delimiter or ",")
+
+
+@register_table(".tsv", ".tab")
+def open_tsv(path: Path, delimiter: str | None) -> "CSVTable":
+    return CSVTable(path, delimiter or "\t")
+
+
+@register_table(".jsonl", ".ndjson", ".json")
+def open_json(path: Path, _: str | None) -> "JSONTable":
+    return JSONTable(path)
 
 
 class CSVTable(Table):

@@ -32,9 +32,11 @@ from attnlstm.data.formats.series_values import (
     label_text,
     to_numbers,
 )
-from attnlstm.data.formats.tables import Record, Table, file_fingerprint, open_table
+from attnlstm.data.formats.table import Record, Table
+from attnlstm.data.formats.tables import open_table
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint
 
 NO_ID = "no id"
 NOT_A_TIME = "time that is not a number or date"

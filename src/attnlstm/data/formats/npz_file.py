@@ -21,10 +21,9 @@ from attnlstm.data.formats.series_values import (
     label_text,
     open_binary,
 )
-from attnlstm.data.formats.tables import file_fingerprint
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.files import read_zip_directory_size
+from attnlstm.files import file_fingerprint, read_zip_directory_size
 
 BAD_LENGTH = "length beyond the padded length"
 BROKEN = (

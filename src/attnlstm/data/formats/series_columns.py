@@ -9,7 +9,7 @@ from typing import Any
 from attnlstm.config.checks import nearest
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.series_values import RowProblemError, to_numbers
-from attnlstm.data.formats.tables import Table
+from attnlstm.data.formats.table import Table
 from attnlstm.errors import UserError
 
 USUAL_NAMES = {

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from attnlstm.data.formats.tables import cannot_read
+from attnlstm.files import cannot_read
 
 EMPTY = "empty series"
 MISSING = "missing values (NaN)"

@@ -23,10 +23,10 @@ from attnlstm.data.formats.series_values import (
     open_binary,
     to_numbers,
 )
-from attnlstm.data.formats.tables import NOT_UTF8, file_fingerprint
+from attnlstm.data.formats.table import NOT_UTF8
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.files import read_line
+from attnlstm.files import file_fingerprint, read_line
 
 LONGEST_LINE = 1 << 23  # bytes; more than that are never held at a time
 LONGEST_HEADER_LINE = 1 << 20

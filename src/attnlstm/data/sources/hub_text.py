@@ -11,7 +11,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
 from attnlstm.data.formats.arrow_tables import arrow_values
-from attnlstm.data.formats.tables import Record
+from attnlstm.data.formats.table import Record
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.sources.text_files import choose_columns, to_row
 from attnlstm.errors import UserError

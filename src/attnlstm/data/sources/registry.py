@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from attnlstm.config.schema import DataConfig
-from attnlstm.data.formats.tables import find_files
 from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
 from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
+from attnlstm.files import find_files
 
 
 def open_sources(config: DataConfig, only: str | None = None) -> Mapping[str, RowSource]:

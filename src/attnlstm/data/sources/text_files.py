@@ -15,10 +15,11 @@ from attnlstm.data.formats.line_tables import (
     is_unicode,
     open_lines,
 )
-from attnlstm.data.formats.tables import NOT_UTF8, Record, file_fingerprint, open_table
+from attnlstm.data.formats.table import NOT_UTF8, Record
+from attnlstm.data.formats.tables import open_table
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
-from attnlstm.files import fingerprint_of, is_cut, read_line
+from attnlstm.files import file_fingerprint, fingerprint_of, is_cut, read_line
 
 TEXT_COLUMNS = (
     "text",
