@@ -19,8 +19,9 @@ def open_table(path: Path, delimiter: str | None = None) -> Table:
         return arrow_tables.SavedTable(path)
     opener = TABLES.get(path.suffix.lower())
     if opener is None:
+        endings = ", ".join(sorted(TABLES))
         raise UserError(
-            f"{path} is of no known kind: save it as one of {', '.join(sorted(TABLES))} (JSON with one "
-            "object a line), or as a folder with save_to_disk of the datasets package"
+            f"{path} is of no known kind: save it as one of {endings} (JSON with one object "
+            "a line), or as a folder with save_to_disk of the datasets package"
         )
     return opener(path, delimiter)
