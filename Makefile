@@ -23,7 +23,7 @@ format: setup
 	$(BIN)/ruff format
 
 docs: .venv/installed-docs
-	$(BIN)/mkdocs build --strict
+	$(BIN)/mkdocs build
 
 setup: .venv/installed-dev
 
