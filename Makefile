@@ -1,12 +1,13 @@
 # make train    set up and run the main job      make train ARGS="seed=1 trainer.max_epochs=3"
 # make test     set up and run every check
 # make format   let ruff format and mend the code
+# make docs     build the documentation into site/; open site/index.html
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 
-.PHONY: train test format setup
+.PHONY: train test format docs setup
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
@@ -21,6 +22,9 @@ format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build
+
 setup: .venv/installed-dev
 
 # Stamps are made last, so that an installation that was interrupted is taken up again. Modules are
@@ -32,4 +36,8 @@ setup: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) --editable ".[dev]"
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(INSTALL) --editable ".[docs]"
 	touch $@

@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README runs."""
+"""Every command and every line of Python in the README and on the pages of docs/ runs."""
 
 import io
 import os
@@ -14,10 +14,21 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+DOCS = ROOT / "docs"
 
-COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
-PYTHON = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+FIRST = (ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md")
+"""The pages in which the runs are trained that the commands of other pages go on with."""
+
+PAGES = list(dict.fromkeys([*FIRST, *sorted(DOCS.rglob("*.md"))]))
+
+STEP = re.compile(r"^ *\$ (?P<command>.+)$|^```python\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
+
+STEPS: dict[str, str] = {}
+"""Commands, which begin with "$ ", and blocks of Python, each once, and the page it is on."""
+for page in PAGES:
+    for step in STEP.finditer(page.read_text()):
+        text = step["code"] or f"$ {step['command']}"
+        STEPS.setdefault(text, str(page.relative_to(ROOT)))
 
 QUICK = [
     *("model.lstm.hidden_size=8", "trainer.max_epochs=1"),
@@ -58,42 +69,53 @@ def make_files(folder: Path) -> None:
     walks.to_parquet(folder / "walks.parquet")
 
 
-def test_the_readme_has_commands_and_python() -> None:
-    assert len(COMMANDS) > 8
-    assert len(PYTHON) >= 2
+def test_the_pages_have_commands_and_python() -> None:
+    commands = [step for step in STEPS if step.startswith("$ ")]
+    assert len(commands) > 30
+    assert len(STEPS) - len(commands) >= 5
+    assert {"README.md", "docs/tutorial.md", "docs/how-to/sweep.md"} <= set(STEPS.values())
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+@pytest.mark.parametrize("command", [step[2:] for step in STEPS if step.startswith("$ make ")])
 def test_make_commands_are_targets(command: str) -> None:
     subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_commands_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_and_python_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one process, from a folder of their own; `runs/` carries over from one to the next."""
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path)
     before = os.listdir(tmp_path)
-    for command in COMMANDS:
-        if command.startswith("cat "):
-            file, command = command.removeprefix("cat ").split(" | ")
-            stream = io.TextIOWrapper(io.BytesIO((tmp_path / file).read_bytes()))
-            monkeypatch.setattr(sys, "stdin", stream)
-        program, *arguments = shlex.split(command.partition("  #")[0])
-        if program == "make":
-            continue
-        assert program == "python", command
-        script, *overrides = arguments
-        if script == "train.py":
-            overrides += QUICK
-            if "hydra.run.dir" not in command:
-                overrides += ["callbacks.figures=null"]  # they take most of the time
-        monkeypatch.setattr(sys, "argv", [script, *overrides])
-        runpy.run_path(str(ROOT / script), run_name="__main__")  # a mistake raises SystemExit
+    for step, page in STEPS.items():
+        try:
+            if step.startswith("$ "):
+                run_command(step.removeprefix("$ "), monkeypatch)
+            else:
+                exec(compile(step, page, "exec"), {})
+        except BaseException as error:  # a mistake in a command raises SystemExit
+            error.add_note(f"{page}:\n{step}")
+            raise
     made = {"runs", "predictions.csv", "sets.csv", "report.html", "weights.jsonl"}
     assert set(os.listdir(tmp_path)) == {*before, *made}
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.splitlines()[0])
-def test_python_runs(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {})
+def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command in this process; one of training is made quick."""
+    if command.startswith("cat "):
+        file, command = command.removeprefix("cat ").split(" | ")
+        stream = io.TextIOWrapper(io.BytesIO(Path(file).read_bytes()))
+        monkeypatch.setattr(sys, "stdin", stream)
+    program, *arguments = shlex.split(command.partition("  #")[0])
+    if program == "make":
+        return
+    assert program == "python", command
+    script, *overrides = arguments
+    if script == "train.py":
+        overrides += QUICK
+        if "hydra.run.dir" not in command:
+            overrides += ["callbacks.figures=null"]  # they take most of the time
+    monkeypatch.setattr(sys, "argv", [script, *overrides])
+    runpy.run_path(str(ROOT / script), run_name="__main__")

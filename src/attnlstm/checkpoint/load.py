@@ -16,9 +16,14 @@ from attnlstm.nn.ensemble import Classifier, members_of
 class TrainedModel:
     """Everything that a checkpoint holds.
 
-    classifier: its logits are not calibrated, see `temperature`.
-    calibration: None where no validation rows have been used for one.
-    arguments: those that the training module was created with.
+    Attributes:
+        classifier: its logits are not calibrated, see `temperature`.
+        encoder: turns texts or series into what the classifier reads.
+        config: the configuration of the run.
+        label_names: the classes, in the order of the logits.
+        trained_on: the parts of the data that it was trained on, such as "train".
+        calibration: None where no validation rows have been used for one.
+        arguments: those that the training module was created with.
     """
 
     classifier: Classifier

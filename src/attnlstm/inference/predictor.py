@@ -19,13 +19,15 @@ from attnlstm.nn.classifier import at_least_float32
 class Prediction(NamedTuple):
     """What the model says of a row.
 
-    error: why it says nothing: what is wrong with the row; None if nothing is.
-    label: the most probable class; None for a bad row, as are the next three.
-    probabilities: [class], calibrated and rounded.
-    attention: [time], one weight for each step that the model has read; None too where the pooling
-        has no attention.
-    prediction_set: labels from the most probable on, see `attnlstm.checkpoint.calibration`; None
-        too where no sets are asked for.
+    Attributes:
+        row: the row.
+        error: why it says nothing: what is wrong with the row; None if nothing is.
+        label: the most probable class; None for a bad row, as are the next three.
+        probabilities: `[class]`, calibrated and rounded.
+        attention: `[time]`, one weight for each step that the model has read; None too where the
+            pooling has no attention.
+        prediction_set: labels from the most probable on, see `attnlstm.checkpoint.calibration`;
+            None too where no sets are asked for.
     """
 
     row: Row

@@ -18,10 +18,12 @@ from attnlstm.nn.stem import Stem
 class Classification(NamedTuple):
     """What the classifier says of a batch.
 
-    logits: `[batch, class]`.
-    attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
-    experts: the logits `[batch, class]` whose weighted mean `logits` is, each of which is trained
-        on its own: those of the LSTM and those of the expert; none where the LSTM answers alone.
+    Attributes:
+        logits: `[batch, class]`.
+        attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
+        experts: the logits `[batch, class]` whose weighted mean `logits` is, each of which is
+            trained on its own: those of the LSTM and those of the expert; none where the LSTM
+            answers alone.
     """
 
     logits: Tensor
