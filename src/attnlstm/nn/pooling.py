@@ -7,12 +7,25 @@ A sequence of length 0 gives a context of zeros.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from attnlstm.nn.arguments import check_lengths
+
+POOLINGS: dict[str, type["Pooling"]] = {}
+"""The names by which the configuration chooses; see `register_pooling`."""
+
+
+def register_pooling(name: str) -> Callable[[type["Pooling"]], type["Pooling"]]:
+    """Have `build_pooling` find a class by `name`."""
+
+    def register(cls: type["Pooling"]) -> type["Pooling"]:
+        POOLINGS[name] = cls
+        return cls
+
+    return register
 
 
 class Pooling(nn.Module, ABC):
@@ -46,7 +59,13 @@ class Pooling(nn.Module, ABC):
         """The size of the context of outputs of `feature_size`."""
         return feature_size
 
+    @classmethod
+    def build(cls, feature_size: int, scaled_attention: bool) -> "Pooling":
+        """A pooling of outputs of `feature_size`; a subclass passes on what it needs."""
+        return cls()
 
+
+@register_pooling("hn_query")
 class HnQueryAttention(Pooling):
     """Dot-product attention with the final hidden state as the query (Luong et al., 2015).
 
@@ -61,6 +80,10 @@ class HnQueryAttention(Pooling):
         super().__init__()
         self.scaled = scaled
 
+    @classmethod
+    def build(cls, feature_size: int, scaled_attention: bool) -> "HnQueryAttention":
+        return cls(scaled_attention)
+
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
@@ -74,6 +97,7 @@ class HnQueryAttention(Pooling):
         return f"scaled={self.scaled}"
 
 
+@register_pooling("learned_query")
 class LearnedQueryAttention(Pooling):
     """Attention with one learned query for all sequences (Zhou et al., 2016).
 
@@ -87,12 +111,17 @@ class LearnedQueryAttention(Pooling):
         super().__init__()
         self.w = nn.Parameter(torch.zeros(feature_size))
 
+    @classmethod
+    def build(cls, feature_size: int, scaled_attention: bool) -> "LearnedQueryAttention":
+        return cls(feature_size)
+
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         return attend(outputs, dot(outputs.tanh(), self.w), is_real)
 
 
+@register_pooling("last_state")
 class LastState(Pooling):
     """The final hidden state of the last layer, both directions concatenated when there are two."""
 
@@ -103,6 +132,7 @@ class LastState(Pooling):
         return state.masked_fill((lengths == 0).unsqueeze(1), 0), None
 
 
+@register_pooling("mean")
 class MeanPooling(Pooling):
     """The mean over the real steps."""
 
@@ -112,6 +142,7 @@ class MeanPooling(Pooling):
         return outputs.sum(1) / lengths.clamp(min=1).unsqueeze(1).to(outputs.dtype), None
 
 
+@register_pooling("max")
 class MaxPooling(Pooling):
     """The maximum of each feature over the real steps."""
 
@@ -194,24 +225,8 @@ def build_pooling(
     names = [names] if isinstance(names, str) else list(names)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"pooling should be one or more different names, got: {names}")
-    poolings: list[Pooling] = []
     for name in names:
         if name not in POOLINGS:
             raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got: {name!r}")
-        if name == "learned_query":
-            poolings.append(LearnedQueryAttention(feature_size))
-        elif name == "hn_query":
-            poolings.append(HnQueryAttention(scaled_attention))
-        else:
-            poolings.append(POOLINGS[name]())
+    poolings = [POOLINGS[name].build(feature_size, scaled_attention) for name in names]
     return poolings[0] if len(poolings) == 1 else SideBySide(poolings)
-
-
-POOLINGS: dict[str, type[Pooling]] = {
-    "hn_query": HnQueryAttention,
-    "learned_query": LearnedQueryAttention,
-    "last_state": LastState,
-    "mean": MeanPooling,
-    "max": MaxPooling,
-}
-"""The names by which conf/ chooses."""
