@@ -16,6 +16,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from attnlstm.training.lightning_internals import (
+    begin_epoch_as_any_other,
+    count_logged_steps,
+    end_epoch_as_any_other,
+    get_cluster_environment,
+    is_within_epoch,
+)
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.optimization import RUN_LENGTH
 from attnlstm.training.random_state import random_states, set_random_state
@@ -92,9 +99,7 @@ class NewestCheckpoint(Callback):
             self.is_due = True
         if self.every_n_minutes and time.monotonic() - self.saved_time >= 60 * self.every_n_minutes:
             self.is_due = True
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        assert fetcher is not None
-        if not loop._is_training_done and not loop._should_check_val_fx(fetcher):
+        if is_within_epoch(trainer):
             self._save_if_wanted(trainer, Moment.after_batch)
 
     def on_validation_start(self, trainer: lightning.Trainer, *_: Any) -> None:
@@ -110,8 +115,7 @@ class NewestCheckpoint(Callback):
         self.random_states = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        # The restored epoch ends as any other: Lightning would leave out ReduceLROnPlateau's step.
-        trainer.fit_loop._restarting = False
+        end_epoch_as_any_other(trainer)
 
     def on_train_end(self, *_: Any) -> None:
         self._give_signals_back()
@@ -177,7 +181,7 @@ class NewestCheckpoint(Callback):
             "gradients": gradients,
             "metrics": dict(trainer.callback_metrics),
             "metric_rows": _count_metric_rows(trainer),
-            "log_step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "log_step": count_logged_steps(trainer),
             "validated": validated,  # batches, by earlier validations in the epoch
             "should_stop": trainer.should_stop,
         }
@@ -221,11 +225,7 @@ class NewestCheckpoint(Callback):
                 restored["validated"]
             )
         if moment is Moment.between_epochs:
-            # With max_steps Lightning takes every restored run for one that stopped in an epoch.
-            loop = trainer.fit_loop
-            loop._restarting = loop.epoch_loop._restarting = False
-            loop.epoch_loop.val_loop._restarting = False
-            loop.epoch_loop.reset_restart_stage()
+            begin_epoch_as_any_other(trainer)
         self.saved = (trainer.fit_loop.total_batch_idx, moment)
 
     def _take_signals(self, trainer: lightning.Trainer) -> None:
@@ -233,7 +233,7 @@ class NewestCheckpoint(Callback):
         if threading.current_thread() is not threading.main_thread():
             return  # Python calls handlers in the main thread only
         signals: list[int] = [signal.SIGINT, signal.SIGTERM]
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = get_cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             signals.append(environment.requeue_signal or signal.SIGUSR1)
         for number in signals:
