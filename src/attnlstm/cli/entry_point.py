@@ -1,11 +1,10 @@
-"""What train.py and evaluate.py share: from a command line to a checked config to a job.
+"""What all verbs share: from a command line to a checked config to a job.
 
 Exit codes: 0 done; 2 a mistake of the user's, told in one line on standard error; 130 interrupted
 from the keyboard; 143 terminated; 1 anything else, with its traceback.
 """
 
 import functools
-import inspect
 import itertools
 import logging
 import os
@@ -34,6 +33,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from attnlstm.cli.conf_folder import CONF
 from attnlstm.cli.resume import resume_config
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
@@ -79,13 +79,11 @@ def entry_point(
     The function returns the run's metrics; of a sweep's runs, a table of their mean is printed.
 
     Args:
-        config_name: the file to start from, in the folder conf/ beside the script.
+        config_name: the file of conf/ to start from.
         schema: the dataclass that the composed config is checked against and converted to.
     """
 
     def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
-        config_dir = Path(inspect.getfile(function)).resolve().parent / "conf"
-
         @functools.wraps(function)
         def main() -> None:
             register_schemas()
@@ -94,9 +92,9 @@ def entry_point(
             # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
             handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
-                arguments = _check_arguments(sys.argv[1:], config_dir, config_name, schema)
+                arguments = _check_arguments(sys.argv[1:], config_name, schema)
                 sys.argv[1:], resumed = arguments
-                _run(function, config_dir, config_name, schema, resumed)
+                _run(function, config_name, schema, resumed)
             except UserError as error:
                 _report(error)
                 sys.exit(2)
@@ -139,7 +137,6 @@ def compose_config(
 
 def _run(
     function: Callable[[Config, Path], Metrics],
-    config_dir: Path,
     config_name: str,
     schema: type[Config],
     resumed: Config | None,
@@ -167,7 +164,7 @@ def _run(
             bugs.append(error)
             raise
 
-    start = hydra.main(str(config_dir), config_name, VERSION_BASE)(job)
+    start = hydra.main(str(CONF), config_name, VERSION_BASE)(job)
     try:
         start()
     except (OSError, ValueError) as error:
@@ -187,7 +184,7 @@ def _report(error: UserError) -> None:
 
 
 def _check_arguments(
-    arguments: list[str], config_dir: Path, config_name: str, schema: type[Config]
+    arguments: list[str], config_name: str, schema: type[Config]
 ) -> tuple[list[str], Config | None]:
     """Check every job of a command line.
 
@@ -203,7 +200,7 @@ def _check_arguments(
     if options.config_dir:
         overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    with _initialized(config_dir / (options.config_path or "")):
+    with _initialized(CONF / (options.config_path or "")):
         jobs = _sweep(overrides) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
         if options.help or options.cfg or options.info:
