@@ -49,7 +49,7 @@ class TrainedModel:
         return module
 
 
-def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
+def load_checkpoint(path: str | Path, backend: str | None = None) -> TrainedModel:
     """Rebuild model, encoder and labels; nothing in the file is executed.
 
     Args:

@@ -34,6 +34,7 @@ from omegaconf.errors import (
 )
 
 from attnlstm.cli.conf_folder import CONF
+from attnlstm.cli.help import render_help
 from attnlstm.cli.resume import resume_config
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
@@ -121,7 +122,7 @@ def _exit_code(stop: SystemExit) -> Any:
 
 
 def compose_config(
-    config_dir: Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
+    config_dir: str | Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
 ) -> Config:
     """The typed config that a command line with these overrides would run with.
 
@@ -190,7 +191,8 @@ def _check_arguments(
 
     Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
     """
-    arguments = [_normalize(argument) for argument in arguments]
+    show_all = "--help=all" in arguments  # all keys
+    arguments = [_normalize(argument.replace("--help=all", "--help")) for argument in arguments]
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
@@ -200,10 +202,15 @@ def _check_arguments(
     if options.config_dir:
         overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    with _initialized(CONF / (options.config_path or "")):
+    folders = [CONF / (options.config_path or ""), *map(Path, filter(None, [options.config_dir]))]
+    with _initialized(folders[0]):
         jobs = _sweep(overrides) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
-        if options.help or options.cfg or options.info:
+        if options.help:
+            chosen = _chosen_files(config_name, overrides)
+            print(render_help(composed[0], list_settings(schema), folders, chosen, show_all))
+            sys.exit()
+        if options.cfg or options.info:
             return arguments, None
         configs = [_typed(job, schema) for job in composed]
         resumed = _resumed(configs[0], config_name, overrides)
@@ -257,8 +264,8 @@ def _quote(text: str) -> str:
     return f"'{text}'"
 
 
-def _initialized(config_dir: Path) -> Any:
-    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+def _initialized(config_dir: str | Path) -> Any:
+    return hydra.initialize_config_dir(str(Path(config_dir).absolute()), version_base=VERSION_BASE)
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
@@ -314,6 +321,13 @@ def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[
     except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
         raise UserError(_explain(error, settings)) from error
     return composed
+
+
+def _chosen_files(config_name: str, overrides: list[str]) -> list[str]:
+    """The files that a config is composed of, such as "data/archive"."""
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
+    return [default.config_path for default in defaults if default.config_path]
 
 
 def _check_override(

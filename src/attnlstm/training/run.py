@@ -75,7 +75,7 @@ class TrainingResult(NamedTuple):
     trainer: lightning.Trainer
 
 
-def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
+def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     """Fit, watched on validation rows, calibrate, refit where that is wanted, and test once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
@@ -90,6 +90,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             `run_dir` cannot be written to; it names the newest checkpoint.
     """
     silence_known_warnings()
+    run_dir = Path(run_dir)
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)

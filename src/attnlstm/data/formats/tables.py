@@ -88,7 +88,7 @@ class Table(ABC):
     def _records(self, columns: Sequence[str]) -> Iterator[Record]: ...
 
 
-def open_table(path: Path, delimiter: str | None = None) -> Table:
+def open_table(path: str | Path, delimiter: str | None = None) -> Table:
     """The table in a file, by the ending of its name, or in a folder saved by `datasets`.
 
     delimiter: between the columns of a CSV or TSV file, one character or `\\t`; None is the usual.
@@ -100,6 +100,7 @@ def open_table(path: Path, delimiter: str | None = None) -> Table:
     from attnlstm.data.formats.arrow_tables import ParquetTable, SavedTable
     from attnlstm.data.formats.line_tables import CSVTable, JSONTable
 
+    path = Path(path)
     if path.is_dir():
         return SavedTable(path)
     match path.suffix.lower():
