@@ -191,8 +191,8 @@ def _check_arguments(
 
     Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
     """
-    show_all = "--help=all" in arguments  # all keys
-    arguments = [_normalize(argument.replace("--help=all", "--help")) for argument in arguments]
+    shows_all = "--help=all" in arguments
+    arguments = ["--help" if text == "--help=all" else _normalize(text) for text in arguments]
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
@@ -200,15 +200,17 @@ def _check_arguments(
         return arguments, None
     overrides, config_name = list(options.overrides), options.config_name or config_name
     if options.config_dir:
+        if not Path(options.config_dir).is_dir():
+            raise UserError(f"--config-dir={options.config_dir} is not a folder: check the path")
         overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
     folders = [CONF / (options.config_path or ""), *map(Path, filter(None, [options.config_dir]))]
     with _initialized(folders[0]):
-        jobs = _sweep(overrides) if is_sweep else [overrides]
+        jobs = list(_sweep(overrides)) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
         if options.help:
-            chosen = _chosen_files(config_name, overrides)
-            print(render_help(composed[0], list_settings(schema), folders, chosen, show_all))
+            chosen = _chosen_files(config_name, jobs[0])
+            print(render_help(composed[0], list_settings(schema), folders, chosen, shows_all))
             sys.exit()
         if options.cfg or options.info:
             return arguments, None

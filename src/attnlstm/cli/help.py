@@ -24,7 +24,7 @@ def render_help(
     settings: Mapping[str, Setting],
     folders: Sequence[Path],
     chosen: Sequence[str],
-    show_all: bool,
+    shows_all: bool,
 ) -> str:
     """The help for a command line, with the values that it would run with.
 
@@ -33,7 +33,7 @@ def render_help(
         settings: every key of its schema.
         folders: those with configuration files.
         chosen: the files that it is composed of, in order, as in "data/archive".
-        show_all: also keys that these files do not set.
+        shows_all: also keys that these files do not set.
     """
     files = dict(_files(folders))
     comments: dict[str, str] = {}
@@ -42,7 +42,7 @@ def render_help(
         comments |= {key: found[key] or comments.get(key, "") for key in found}
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     values = dict(_leaves(OmegaConf.to_container(own)))
-    if show_all:
+    if shows_all:
         sections = {key.rpartition(".")[0] for key in settings}
         keys = [*values, *(key for key in settings if key not in {*values, *sections})]
     else:
