@@ -1,21 +1,27 @@
-# make train    set up and run the main job      make train ARGS="seed=1 trainer.max_epochs=3"
-# make test     set up and run every check
-# make format   let ruff format and mend the code
+# make train      set up and run the main job    make train ARGS="seed=1 trainer.max_epochs=3"
+# make test       set up and run every check
+# make test-fast  the checks that take under a minute together
+# make format     let ruff format and fix the code
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 
-.PHONY: train test format setup
+.PHONY: train test test-fast format setup
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
+CHECK = $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+PYTEST = $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+
 test: setup
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
+	$(CHECK)
+	$(PYTEST) $(ARGS)
+
+test-fast: setup
+	$(CHECK)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -14,6 +14,8 @@ import pytest
 
 import attnlstm
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -27,6 +27,8 @@ from attnlstm.checkpoint.calibration import (
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.training.calibrate import calibrate, write_calibration
 
+pytestmark = pytest.mark.slow
+
 
 def sample(rows: int, classes: int, temperature: float, seed: int) -> tuple[Tensor, Tensor]:
     """Logits, and targets that are drawn with this temperature."""

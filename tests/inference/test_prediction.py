@@ -24,6 +24,8 @@ from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
 from attnlstm.nn.backends import BACKENDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 TOPICS = {

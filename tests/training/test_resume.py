@@ -24,6 +24,8 @@ from attnlstm.training.module import ClassificationModule
 from attnlstm.training.preparation import build_data
 from benchmarks.faults import differences
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 FEW_ROWS = ["data.batch_size=4", "trainer.limit_train_batches=14"]

@@ -18,6 +18,8 @@ from attnlstm.config.schema import MONITORED, EvaluateConfig, Split
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
     with (run_dir / "metrics.csv").open() as file:
