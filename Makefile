@@ -1,22 +1,28 @@
-# make train    set up and run the main job      make train ARGS="seed=1 trainer.max_epochs=3"
-# make test     set up and run every check
-# make format   let ruff format and mend the code
-# make docs     build the documentation into site/; open site/index.html
+# make train      set up and run the main job    make train ARGS="seed=1 trainer.max_epochs=3"
+# make test       set up and run every check
+# make test-fast  the checks that take under a minute together
+# make format     let ruff format and fix the code
+# make docs       build the documentation into site/; open site/index.html
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 
-.PHONY: train test format docs setup
+.PHONY: train test test-fast format docs setup
 
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
+CHECK = $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+PYTEST = $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+
 test: setup
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
+	$(CHECK)
+	$(PYTEST) $(ARGS)
+
+test-fast: setup
+	$(CHECK)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix

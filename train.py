@@ -1,18 +1,6 @@
-"""Train a classifier and test it: `python train.py --help`."""
+"""`python train.py ...` is `attnlstm train ...`."""
 
-from pathlib import Path
-
-from attnlstm.cli.entry_point import entry_point
-from attnlstm.config.schema import TrainConfig
-
-
-@entry_point("train", TrainConfig)
-def main(config: TrainConfig, run_dir: Path) -> dict[str, float]:
-    """Train and test; imports late, so that a mistyped command line is answered at once."""
-    from attnlstm.training.run import train
-
-    return train(config, run_dir).metrics
-
+from attnlstm.cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -19,6 +19,8 @@ from benchmarks import accuracy, recipes
 from benchmarks.runs_file import add_run, read_runs
 from benchmarks.sets import BUNDLED, choose_sets, find_sets
 
+pytestmark = pytest.mark.slow
+
 SHORT = "trainer.max_epochs=1 model.lstm.hidden_size=4"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"nn.LSTM padded", "nn.LSTM packed", "fused"}
 LSTM = ["--shapes", "5,3,2,4", "--lengths", "full", "uniform", "--backends", "fused"]

@@ -17,6 +17,8 @@ from nbclient import NotebookClient
 import attnlstm
 from attnlstm.nn.backends import BACKENDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FORMULAS = "01_lstm_from_the_formulas.ipynb"
 TRAINING = "02_train_and_look.ipynb"

@@ -28,6 +28,8 @@ from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.training.calibrate import calibrate, write_calibration
 from attnlstm.training.module import restore_module
 
+pytestmark = pytest.mark.slow
+
 
 def sample(rows: int, classes: int, temperature: float, seed: int) -> tuple[Tensor, Tensor]:
     """Logits, and targets that are drawn with this temperature."""

@@ -23,6 +23,8 @@ from attnlstm.inference.prediction import predict
 from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.module import restore_module
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

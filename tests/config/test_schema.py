@@ -94,6 +94,7 @@ def test_every_file_opens_with_the_command_that_uses_it(path: Path) -> None:
         assert f"{group}={choice}" in command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", choices())
 def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
     config = compose(choice, *NEEDS.get(choice, ()))
@@ -401,6 +402,7 @@ def test_every_key_refuses_what_is_not_its_type(key: str) -> None:
         config_from_dict(nested(key, wrong), TrainConfig)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["seed=3", *choices()])
 def test_a_config_survives_the_way_to_plain_values_and_back(choice: str) -> None:
     config = compose(choice, *NEEDS.get(choice, ()))

@@ -15,6 +15,8 @@ from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import Evaluation, evaluate
 from attnlstm.nn.backends import BACKENDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -25,6 +25,8 @@ from attnlstm.inference.prediction import predict
 from attnlstm.nn.backends import BACKENDS
 from attnlstm.training.module import restore_module
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 TOPICS = {

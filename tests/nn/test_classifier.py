@@ -214,6 +214,7 @@ def test_batch_first_is_needed() -> None:
         SequenceClassifier(LSTM(3, 4), build_pooling("mean", 4), num_classes=2)
 
 
+@pytest.mark.slow
 def test_importing_the_modules_imports_neither_lightning_nor_hydra_nor_datasets() -> None:
     import subprocess
     import sys

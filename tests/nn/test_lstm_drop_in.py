@@ -14,6 +14,8 @@ from torch.nn.utils.rnn import pack_sequence
 from attnlstm.nn import LSTM
 from attnlstm.nn.backends import BACKENDS
 
+pytestmark = pytest.mark.slow
+
 CONSTRUCTIONS = [
     ((3, 4), {}),
     ((3, 4, 2), {"bidirectional": True, "dropout": 0.5}),

@@ -15,7 +15,10 @@ TIME, BATCH, INPUT, HIDDEN = 6, 4, 3, 5
 LENGTHS = torch.tensor([3, 6, 1, 4])
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 
 
 def weighted_sum(tensors: list[Tensor]) -> Tensor:

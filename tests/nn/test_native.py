@@ -13,6 +13,8 @@ from attnlstm.nn import LSTM
 from attnlstm.nn.backends import BACKENDS, HAS_BFLOAT16, native
 from attnlstm.nn.backends.native import multiplies_bfloat16
 
+pytestmark = pytest.mark.slow
+
 
 def operator_arguments(
     dtype: torch.dtype, directions: int, projects: bool, layout: str = "packed"

@@ -15,6 +15,8 @@ from torch.utils.cpp_extension import get_cxx_compiler
 from attnlstm.nn import LSTM
 from attnlstm.nn.backends import native_build
 
+pytestmark = pytest.mark.slow
+
 ONE_CALL = """
 import sys, torch
 from attnlstm.nn import LSTM

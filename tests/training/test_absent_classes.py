@@ -11,6 +11,8 @@ from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"sport": "goal coach match", "tech": "phone code app", "food": "oven salt bread"}
 
 

@@ -37,6 +37,8 @@ from attnlstm.training.comparison import (
     read_validation_accuracy,
 )
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["fine", "lovely", "great", "dull", "awful", "slow", "long", "short", "old", "new"]
 
 

@@ -28,6 +28,8 @@ from attnlstm.training.budget import (
 )
 from attnlstm.training.preparation import build_data, build_module, encode
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[2] / "conf"
 SERIES = Size(rows=60, steps=300.0, longest=320, num_folds=5, is_text=False)
 

@@ -14,6 +14,8 @@ from rich.progress import Progress
 
 from attnlstm.training.callbacks import ProgressBar
 
+pytestmark = pytest.mark.slow
+
 Log = pytest.LogCaptureFixture
 
 RISING = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "optimizer.lr=0.1"]

@@ -19,6 +19,8 @@ from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
 from attnlstm.training.run import train
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[2] / "conf"
 
 LENGTHS = torch.tensor([20, 7, 13, 1, 20, 5, 9, 20, 2, 16, 11, 20])

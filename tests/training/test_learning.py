@@ -8,6 +8,8 @@ import pytest
 
 from attnlstm.training.run import train
 
+pytestmark = pytest.mark.slow
+
 FEW = [
     *("validation=holdout", "refit=false", "baseline=none", "callbacks.figures=null"),
     *("trainer.accelerator=cpu", "budget.steps=60", "model.lstm.hidden_size=16"),

@@ -24,6 +24,8 @@ from attnlstm.training.module import ClassificationModule
 from attnlstm.training.preparation import build_data
 from benchmarks.faults import differences
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 FEW_ROWS = ["data.batch_size=4", "trainer.limit_train_batches=14"]
@@ -384,7 +386,7 @@ def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
     assert str(told.value) == (
         f"cannot write to {tmp_path}: File too large; the newest good checkpoint is "
         f"{tmp_path}/checkpoints/last.ckpt; once it can be written to, "
-        f"python train.py resume={tmp_path} goes on"
+        f"attnlstm train resume={tmp_path} goes on"
     )
     assert not list(tmp_path.rglob("*.partial"))
     run_train(tmp_path, f"resume={tmp_path}")
@@ -498,7 +500,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_to_be_evaluated(
     best = tmp_path / "checkpoints" / "best.ckpt"
     assert str(told.value) == (
         f"cannot write to {tmp_path}: No space left on device; the newest good checkpoint is "
-        f"{best}; no last.ckpt to go on with is there: python evaluate.py ckpt={best}"
+        f"{best}; no last.ckpt to go on with is there: attnlstm evaluate ckpt={best}"
     )
 
 

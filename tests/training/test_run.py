@@ -20,6 +20,8 @@ from attnlstm.inference.evaluation import evaluate
 from attnlstm.nn.ensemble import members_of
 from attnlstm.training.module import restore_module
 
+pytestmark = pytest.mark.slow
+
 
 def read_metrics(run_dir: Path) -> list[dict[str, str]]:
     with (run_dir / "metrics.csv").open() as file:

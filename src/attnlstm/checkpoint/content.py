@@ -97,7 +97,7 @@ class CheckpointContent(NamedTuple):
     loaded: dict[str, Any]
 
 
-def read_checkpoint(path: Path, key: str = "ckpt") -> CheckpointContent:
+def read_checkpoint(path: str | Path, key: str = "ckpt") -> CheckpointContent:
     """Read, migrate and check a checkpoint; nothing in it is executed.
 
     Args:
@@ -108,6 +108,7 @@ def read_checkpoint(path: Path, key: str = "ckpt") -> CheckpointContent:
         UserError: there is no such file; it is damaged, of another program or of a newer version of
             this one, or its weights do not fit its own configuration.
     """
+    path = Path(path)
     loaded = read_file(path, key)
     try:
         _migrate(loaded)

@@ -40,7 +40,7 @@ class TrainedModel:
         return 1.0 if self.calibration is None else self.calibration.temperature
 
 
-def load_checkpoint(path: Path, backend: str | None = None) -> TrainedModel:
+def load_checkpoint(path: str | Path, backend: str | None = None) -> TrainedModel:
     """Rebuild model, encoder and labels; nothing in the file is executed.
 
     Args:

@@ -1,11 +1,10 @@
-"""What train.py and evaluate.py share: from a command line to a checked config to a job.
+"""What all verbs share: from a command line to a checked config to a job.
 
 Exit codes: 0 done; 2 a mistake of the user's, told in one line on standard error; 130 interrupted
 from the keyboard; 143 terminated; 1 anything else, with its traceback.
 """
 
 import functools
-import inspect
 import itertools
 import logging
 import os
@@ -34,6 +33,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from attnlstm.cli.conf_folder import CONF
+from attnlstm.cli.help import render_help
 from attnlstm.cli.resume import resume_config
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
@@ -78,13 +79,11 @@ def entry_point(
     The function returns the run's metrics; of a sweep's runs, a table of their mean is printed.
 
     Args:
-        config_name: the file to start from, in the folder conf/ beside the script.
+        config_name: the file of conf/ to start from.
         schema: the dataclass that the composed config is checked against and converted to.
     """
 
     def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
-        config_dir = Path(inspect.getfile(function)).resolve().parent / "conf"
-
         @functools.wraps(function)
         def main() -> None:
             register_schemas()
@@ -93,9 +92,9 @@ def entry_point(
             # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
             handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
-                arguments = _check_arguments(sys.argv[1:], config_dir, config_name, schema)
+                arguments = _check_arguments(sys.argv[1:], config_name, schema)
                 sys.argv[1:], resumed = arguments
-                _run(function, config_dir, config_name, schema, resumed)
+                _run(function, config_name, schema, resumed)
             except UserError as error:
                 _report(error)
                 sys.exit(2)
@@ -122,7 +121,7 @@ def _exit_code(stop: SystemExit) -> Any:
 
 
 def compose_config(
-    config_dir: Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
+    config_dir: str | Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
 ) -> Config:
     """The typed config that a command line with these overrides would run with.
 
@@ -138,7 +137,6 @@ def compose_config(
 
 def _run(
     function: Callable[[Config, Path], Metrics],
-    config_dir: Path,
     config_name: str,
     schema: type[Config],
     resumed: Config | None,
@@ -166,7 +164,7 @@ def _run(
             bugs.append(error)
             raise
 
-    start = hydra.main(str(config_dir), config_name, VERSION_BASE)(job)
+    start = hydra.main(str(CONF), config_name, VERSION_BASE)(job)
     try:
         start()
     except (OSError, ValueError) as error:
@@ -186,13 +184,14 @@ def _report(error: UserError) -> None:
 
 
 def _check_arguments(
-    arguments: list[str], config_dir: Path, config_name: str, schema: type[Config]
+    arguments: list[str], config_name: str, schema: type[Config]
 ) -> tuple[list[str], Config | None]:
     """Check every job of a command line.
 
     Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
     """
-    arguments = [_normalize(argument) for argument in arguments]
+    shows_all = "--help=all" in arguments
+    arguments = ["--help" if text == "--help=all" else _normalize(text) for text in arguments]
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
@@ -200,12 +199,19 @@ def _check_arguments(
         return arguments, None
     overrides, config_name = list(options.overrides), options.config_name or config_name
     if options.config_dir:
+        if not Path(options.config_dir).is_dir():
+            raise UserError(f"--config-dir={options.config_dir} is not a folder: check the path")
         overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    with _initialized(config_dir / (options.config_path or "")):
-        jobs = _sweep(overrides) if is_sweep else [overrides]
+    folders = [CONF / (options.config_path or ""), *map(Path, filter(None, [options.config_dir]))]
+    with _initialized(folders[0]):
+        jobs = list(_sweep(overrides)) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
-        if options.help or options.cfg or options.info:
+        if options.help:
+            chosen = _chosen_files(config_name, jobs[0])
+            print(render_help(composed[0], list_settings(schema), folders, chosen, shows_all))
+            sys.exit()
+        if options.cfg or options.info:
             return arguments, None
         configs = [_typed(job, schema) for job in composed]
         resumed = _resumed(configs[0], config_name, overrides)
@@ -259,8 +265,8 @@ def _quote(text: str) -> str:
     return f"'{text}'"
 
 
-def _initialized(config_dir: Path) -> Any:
-    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+def _initialized(config_dir: str | Path) -> Any:
+    return hydra.initialize_config_dir(str(Path(config_dir).absolute()), version_base=VERSION_BASE)
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
@@ -316,6 +322,13 @@ def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[
     except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
         raise UserError(_explain(error, settings)) from error
     return composed
+
+
+def _chosen_files(config_name: str, overrides: list[str]) -> list[str]:
+    """The files that a config is composed of, such as "data/archive"."""
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
+    return [default.config_path for default in defaults if default.config_path]
 
 
 def _check_override(

@@ -54,7 +54,7 @@ class Evaluation(NamedTuple):
     targets: Tensor
 
 
-def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
+def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     """Evaluate `config.ckpt`, which alone says what model, encoder and labels are.
 
     Prints a table per class and writes into `run_dir`: metrics.json, per_class.csv,
@@ -64,6 +64,7 @@ def evaluate(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         UserError: no such checkpoint or data, or labels or channels that do not match.
     """
     silence_known_warnings()
+    run_dir = Path(run_dir)
     backend = config.model.lstm.backend
     trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
     limit_threads(trained.config.num_threads)

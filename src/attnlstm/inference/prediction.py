@@ -40,7 +40,7 @@ from attnlstm.inference.writers import name_probability, open_writer
 logger = logging.getLogger(__name__)
 
 
-def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
+def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     """Predict `config.text` or the rows of `config.input`.
 
     Returns the accuracy on the rows that have a label and, with `config.prediction_sets`, the
@@ -75,8 +75,8 @@ def predict(config: PredictConfig, run_dir: Path) -> dict[str, float]:
         source = open_input(config, trained)
     output = config.output
     if output is None and config.text is None and config.report is None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        output = str(run_dir / "predictions.csv")
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        output = str(Path(run_dir) / "predictions.csv")
     if config.report is not None and not Path(config.report).parent.is_dir():
         raise UserError(f"report={config.report} cannot be written: there is no such folder")
     report = Report(trained.label_names, max_examples=config.report_examples)

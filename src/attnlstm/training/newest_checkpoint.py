@@ -255,7 +255,7 @@ class NewestCheckpoint(Callback):
         handler = self.handlers.get(number)
         folder = shlex.quote(f"resume={show_path(self.path.parent.parent)}")
         if trainer.is_global_zero:
-            logger.info("stopped: go on with python train.py %s", folder)
+            logger.info("stopped: go on with attnlstm train %s", folder)
         self._give_signals_back()
         if number == signal.SIGINT:
             raise KeyboardInterrupt

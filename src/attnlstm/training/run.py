@@ -75,7 +75,7 @@ class TrainingResult(NamedTuple):
     trainer: lightning.Trainer
 
 
-def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
+def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     """Fit, watched on validation rows, calibrate, refit where that is wanted, and test once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
@@ -90,6 +90,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
             `run_dir` cannot be written to; it names the newest checkpoint.
     """
     silence_known_warnings()
+    run_dir = Path(run_dir)
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)
@@ -158,7 +159,7 @@ def train(config: TrainConfig, run_dir: Path) -> TrainingResult:
         else:
             shown = show_path(best)
             logger.info("best checkpoint: %s", shown)
-            logger.info("evaluate it with: python evaluate.py %s", shlex.quote(f"ckpt={shown}"))
+            logger.info("evaluate it with: attnlstm evaluate %s", shlex.quote(f"ckpt={shown}"))
     return TrainingResult(metrics, best, module, trainer)
 
 
@@ -238,9 +239,9 @@ def naming_what_is_left(run_dir: Path) -> Iterator[None]:
             told.append(f"the newest good checkpoint is {show_path(newest)}")
         if checkpoints and not {path.stem for path in checkpoints} & {"last", "refit"}:
             argument = shlex.quote(f"ckpt={show_path(newest)}")
-            told.append(f"no last.ckpt to go on with is there: python evaluate.py {argument}")
+            told.append(f"no last.ckpt to go on with is there: attnlstm evaluate {argument}")
         elif checkpoints and isinstance(error, OSError):
-            told.append(f"once it can be written to, python train.py resume={folder} goes on")
+            told.append(f"once it can be written to, attnlstm train resume={folder} goes on")
         raise UserError("; ".join(told)) from error
     finally:
         threading.excepthook = thread_hook

@@ -29,6 +29,8 @@ from attnlstm.data import (
 from attnlstm.data.encoders.encoding import Counts, encoder_folder
 from attnlstm.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 TEXTS = DataConfig(source=DataSource.text_files)
 SERIES = DataConfig(source=DataSource.series_files)
 

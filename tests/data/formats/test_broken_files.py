@@ -390,6 +390,7 @@ def configs() -> dict[str, TrainConfig]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "content", "said"), CORPUS)
 def test_a_broken_file_ends_training_in_one_message(
     configs: dict[str, TrainConfig],

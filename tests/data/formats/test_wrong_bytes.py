@@ -14,6 +14,8 @@ from datasets import Dataset
 from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROWS = Dataset.from_dict({"text": ["fine day", "dull day"], "label": ["good", "bad"]})
 
 

@@ -14,6 +14,8 @@ from attnlstm.config.schema import DataConfig, DataSource, OnBadRow
 from attnlstm.data import SOURCES, SeriesEncoder, open_sources, split_sources
 from attnlstm.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def config_of(source, **options):
     """Paths as texts."""

@@ -11,6 +11,8 @@ import pytest
 
 from attnlstm.inference.report.report import Example, Report
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["first", "second", "third"]
 
 

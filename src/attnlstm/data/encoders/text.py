@@ -95,7 +95,7 @@ class TextEncoder:
         return cls(trained, max_length=max_length, truncation=truncation)
 
     @classmethod
-    def from_file(cls, path: Path, *, max_length: int | None, truncation: str) -> Self:
+    def from_file(cls, path: str | Path, *, max_length: int | None, truncation: str) -> Self:
         """The encoder with the tokenizer of a tokenizer.json of the `tokenizers` library.
 
         Its padding, truncation, BPE dropout, and the tokens such as [CLS] that its post-processor
@@ -104,6 +104,7 @@ class TextEncoder:
         Raises:
             UserError: the file cannot be read, or holds no usable tokenizer.
         """
+        path = Path(path)
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise ValueError("it is not a file")  # but a pipe, which would be waited for

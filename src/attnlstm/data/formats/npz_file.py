@@ -73,8 +73,8 @@ class NpzFile(RowSource):
             type other than those above. Arrays of Python objects are never unpickled.
     """
 
-    def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool = True) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
+        self.path = Path(path)
         self.key = key
         self.name = name
         with self._archive() as archive:

@@ -7,7 +7,7 @@ from attnlstm.data.formats.table import TABLES, Table
 from attnlstm.errors import UserError
 
 
-def open_table(path: Path, delimiter: str | None = None) -> Table:
+def open_table(path: str | Path, delimiter: str | None = None) -> Table:
     """The table in a file, by the ending of its name, or in a folder saved by `datasets`.
 
     delimiter: between the columns of a CSV or TSV file, one character or `\\t`; None is the usual.
@@ -15,6 +15,7 @@ def open_table(path: Path, delimiter: str | None = None) -> Table:
     Raises:
         UserError: the ending, the folder or the delimiter is none that can be read.
     """
+    path = Path(path)
     if path.is_dir():
         return arrow_tables.SavedTable(path)
     opener = TABLES.get(path.suffix.lower())

@@ -57,8 +57,8 @@ class TsFile(RowSource):
             for regression, or there are no labels where they are needed.
     """
 
-    def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool = True) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
+        self.path = Path(path)
         self.key = key
         self.name = name
         self._tags, self._header_lines = self._read_header()

@@ -43,7 +43,9 @@ class WordVectors(NamedTuple):
     num_malformed: int
 
 
-def load_vectors(path: Path, vocabulary: Mapping[str, int], *, skip_malformed: bool) -> WordVectors:
+def load_vectors(
+    path: str | Path, vocabulary: Mapping[str, int], *, skip_malformed: bool
+) -> WordVectors:
     """Read a file of `word value value ...` lines, holding only the words of the vocabulary.
 
     Words are compared as they are: nothing is lower-cased. A word may contain spaces, as some of
@@ -61,6 +63,7 @@ def load_vectors(path: Path, vocabulary: Mapping[str, int], *, skip_malformed: b
             number or is not finite in float32, or a first line that announces another number or
             size of vectors), or has none of the words.
     """
+    path = Path(path)
     _check_is_text(path)
     size, announced = _sniff(path)
     vectors: dict[int, np.ndarray] = {}

@@ -111,12 +111,13 @@ class Report:
         """Count rows that could not be read."""
         self.num_bad += number
 
-    def write(self, path: Path, *, title: str, subtitle: str = "") -> None:
+    def write(self, path: str | Path, *, title: str, subtitle: str = "") -> None:
         """Write the page; whoever looks meanwhile finds the old file or the new one.
 
         Raises:
             UserError: the file cannot be written.
         """
+        path = Path(path)
         half = (self._max_examples + 1) // 2
         errors = self._errors.best(max(half, self._max_examples - len(self._others)))
         others = self._others.best(self._max_examples - len(errors))
