@@ -10,8 +10,7 @@ import torch
 import yaml
 
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import EvaluateConfig, Split, TrainConfig
+from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
@@ -39,7 +38,7 @@ def make_module() -> Callable[..., ClassificationModule]:
         encoder = SeriesEncoder.fit([np.zeros((1, 2))]).to_dict()
         torch.manual_seed(0)
         return ClassificationModule(
-            config_to_dict(config), ["a", "b", "c"], [4, 4, 4], encoder, ["train"], folds
+            config.model_dump(), ["a", "b", "c"], [4, 4, 4], encoder, ["train"], folds
         )
 
     return make
@@ -152,9 +151,9 @@ def test_a_run_by_folds(
 
     assert evaluated().metrics == pytest.approx(result.metrics, abs=1e-5)
     with pytest.raises(UserError, match="validated on its training rows by turns"):
-        evaluated(split=Split.validation)
+        evaluated(split="validation")
     test = next(item for item in text_files if item.startswith("data.test=")).partition("=")[2]
-    given = evaluated(split=Split.validation, validation=test)
+    given = evaluated(split="validation", validation=test)
     assert len(given.targets) == 20
     assert given.metrics["val/loss"] == pytest.approx(result.metrics["test/loss"], abs=1e-5)
 
