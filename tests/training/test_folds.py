@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.schema import EvaluateConfig, TrainConfig
+from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
@@ -144,9 +144,8 @@ def test_a_run_by_folds(
     assert result.checkpoint is not None
 
     def evaluated(**options: Any) -> Any:
-        config = EvaluateConfig(ckpt=str(result.checkpoint))
-        for name, value in options.items():
-            setattr(config.data, name, value)
+        data = EvaluateDataConfig(**options)
+        config = EvaluateConfig(ckpt=str(result.checkpoint), data=data)
         return evaluate(config, tmp_path / "evaluated")
 
     assert evaluated().metrics == pytest.approx(result.metrics, abs=1e-5)

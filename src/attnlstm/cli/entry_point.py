@@ -18,6 +18,7 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -322,6 +323,8 @@ def _check_override(override: Override, settings: Settings, groups: Iterable[str
     is_hydras = key.startswith("hydra")
     if not (is_open or is_hydras or key in settings or key in groups):
         raise unknown_key(key, [*settings, *groups])
+    if is_hydras and (override.is_add() or override.is_force_add()):  # which add what is unknown
+        OmegaConf.update(OmegaConf.create({"hydra": HydraConf}), key, value)
     if override.is_sweep_override():
         raise UserError(f"{text}: several values are a list, as in [a,b], or a sweep, with -m")
     if override.is_delete():

@@ -83,9 +83,9 @@ def list_settings(schema: type[BaseModel]) -> Settings:
             if "$ref" in option:
                 option = root["$defs"][option["$ref"].rpartition("/")[2]]
             for name, inner in option.get("properties", {}).items():
-                is_tag = name == node.get("discriminator", {}).get("propertyName")
-                choices = {"enum": list(node["discriminator"]["mapping"])} if is_tag else {}
-                add(_join(key, name), inner | choices)
+                if name == node.get("discriminator", {}).get("propertyName"):
+                    inner = {"enum": list(DATA_CONFIGS), "description": inner["description"]}
+                add(_join(key, name), inner)
         for name in node.get("keys", ()):
             settings[_join(key, name)] = {}
 
@@ -174,7 +174,7 @@ def _explain(error: ErrorDetails, values: Any, settings: Settings) -> UserError:
         if inner not in settings and (not is_section(settings[key]) or part not in value):
             break  # an item of a list, or one of several types
         key, value = inner, value.get(part, ...)
-        if key not in settings:
+        if key not in settings or "." in str(part):
             return unknown_key(key, settings)
     if error["type"] == "missing":
         return ConfigError(key, f"{key} must be given: add {key}=...")

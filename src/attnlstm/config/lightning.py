@@ -67,7 +67,7 @@ Devices = Annotated[
     str,
     Field(
         pattern=r"^(auto|-?\d+(,\d+)*)$",
-        json_schema_extra={"meaning": "auto, or numbers with commas"},
+        json_schema_extra={"meaning": "auto or comma-separated numbers"},
     ),
 ]
 Duration = Annotated[
