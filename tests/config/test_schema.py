@@ -173,11 +173,11 @@ def test_interpolation_shares_a_value() -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("experiment/mine.yaml", "model: {lstm: {hiden_size: 3}}", "model.lstm.hidden_size"),
+        ("experiment/mine.yaml", "model: {lstm: {hiden_size: 3}}", "In .experiment/mine.: unknown"),
         (
             "experiment/mine.yaml",
             "trainer: {max_epochs: abc}",
-            "trainer.max_epochs.*int .*or null",
+            "In .experiment/mine.: trainer.max_epochs=abc",
         ),
         ("experiment/mine.yaml", "data: {val_fraction: 2.0}", "data.val_fraction=2.0"),
         ("experiment/mine.yaml", "data: {name: x", "experiment/mine.yaml"),
@@ -340,6 +340,25 @@ def test_data_options_that_mean_nothing_to_a_source(source: str, name: str) -> N
         validate(given, TrainConfig)
     for choice in sources:
         assert f"data={choice}" in str(told.value)
+
+
+def test_strings_count_as_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "3")  # as a job of SLURM has it
+    assert compose_config(CONF, "train", TrainConfig, ["num_threads=${oc.env:THREADS}"]) == (
+        compose("num_threads=3")
+    )
+    assert compose("data.name=7").data.name == "7"
+    monkeypatch.setenv("THREADS", "three")
+    with pytest.raises(UserError, match="num_threads=three: expected int >= 1 or null"):
+        compose_config(CONF, "train", TrainConfig, ["num_threads=${oc.env:THREADS}"])
+
+
+@pytest.mark.parametrize("name", ["my.csv", "folder/my files (1).parquet"])
+def test_files_in_place_of_a_source(name: str) -> None:
+    with pytest.raises(UserError, match=r"did you mean data=text_files data.train=") as told:
+        compose(f"data={name}")
+    for source in ("text_files", "series_files"):
+        assert f"data={source} data.train={name}" in str(told.value)
 
 
 def test_settings_of_a_section_that_is_off() -> None:

@@ -38,6 +38,7 @@ from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
 from attnlstm.config.checks import (
     Config,
+    ConfigError,
     Settings,
     can_be_off,
     list_settings,
@@ -368,7 +369,25 @@ def _typed(composed: DictConfig, schema: type[Config], may_lack: bool = False) -
         raise UserError(f"{error.full_key} must be given: add {error.full_key}=...") from error
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise UserError(_explain(error)) from error
-    return validate(values, schema)
+    try:
+        return validate(values, schema)
+    except ConfigError as error:
+        file = _find_file(error.key, composed)
+        raise UserError(f"In '{file}': {error}" if file else str(error)) from error
+
+
+def _find_file(key: str, composed: DictConfig) -> str | None:
+    """The choice whose file sets a key, unless the command line does."""
+    given = [override.lstrip("+").partition("=")[0] for override in composed.hydra.overrides.task]
+    if any(f"{key}.".startswith(f"{name}.") for name in given):
+        return None
+    line = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\s*:")
+    for group, choice in reversed(composed.hydra.runtime.choices.items()):
+        for source in composed.hydra.runtime.config_sources:
+            path = Path(source.path, group, f"{choice}.yaml")
+            if path.is_file() and line.search(path.read_text()):
+                return f"{group}/{choice}"
+    return None
 
 
 def _explain(error: Exception) -> str:

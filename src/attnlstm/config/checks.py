@@ -58,15 +58,11 @@ def validate(values: Any, schema: type[Config]) -> Config:
         raise _explain(error.errors()[0], values, list_settings(schema)) from error
 
 
-def validate_value(key: str, value: Any, hint: Any) -> Any:
-    """A value of a type that is not the schema's, such as that of an argument of torch's.
-
-    Raises:
-        UserError: it does not fit.
-    """
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Raise a UserError if a value is not of a type, such as that of an argument of torch's."""
     adapter = TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     try:
-        return adapter.validate_python(value)
+        adapter.validate_python(value)
     except ValidationError as error:
         raise wrong_value(key, value, adapter.json_schema()) from error
 

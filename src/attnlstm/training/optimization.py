@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from attnlstm.config.checks import nearest, show, validate_value
+from attnlstm.config.checks import check_value, nearest, show
 from attnlstm.config.lightning import MONITORED
 from attnlstm.errors import UserError
 
@@ -243,7 +243,8 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
         hint = hints.get(key, Any)
         if get_origin(hint) is tuple and isinstance(value, list):
             value = tuple(value)
-        arguments[key] = validate_value(full_key, value, hint)
+        check_value(full_key, value, hint)
+        arguments[key] = value
     for key, parameter in parameters.items():
         is_required = key not in SET_BY_US and parameter.default is parameter.empty
         if is_required and key not in arguments:
