@@ -33,7 +33,7 @@ from omegaconf.errors import (
 
 from attnlstm.cli.conf_folder import CONF
 from attnlstm.cli.help import render_help
-from attnlstm.cli.resume import resume_config
+from attnlstm.cli.resume import flatten, resume_config
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
 from attnlstm.config.checks import (
@@ -370,7 +370,7 @@ def _parents(key: str) -> list[str]:
 
 def _typed(composed: DictConfig, schema: type[Config], may_lack: bool = False) -> Config:
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    missing = sorted(OmegaConf.missing_keys(own))
+    missing = [key for key, value in flatten(OmegaConf.to_container(own)).items() if value == "???"]
     if missing and not may_lack:
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     for key in missing:

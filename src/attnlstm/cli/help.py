@@ -7,12 +7,13 @@ for the keys below these two, and `$CHOICES` for the groups of files to choose f
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from attnlstm.cli.resume import flatten
 from attnlstm.config.checks import Settings, describe, show
 
 WIDTH, KEY_WIDTH = 100, 36
@@ -30,7 +31,7 @@ def render_help(
         shows_all: also keys that the chosen files do not set, with the schema's defaults.
     """
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    values = dict(_leaves(OmegaConf.to_container(own)))
+    values = flatten(OmegaConf.to_container(own))
     keys = list(values)
     if shows_all:
         sections = {key.rpartition(".")[0] for key in [*settings, *values]}
@@ -59,14 +60,6 @@ def _choices(folders: Iterable[Path]) -> str:
             if group != "." and group.partition("/")[0] != "hydra":
                 groups.setdefault(group, []).append(path.stem)
     return "\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(groups.items()))
-
-
-def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _written(value: Any) -> str:

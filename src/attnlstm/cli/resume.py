@@ -63,8 +63,8 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[s
     """
     folder = find_run(str(composed.resume), composed.runs_dir)
     values = _read(folder / "config.yaml")
-    old, new = _flatten(values), _flatten(composed.model_dump())
-    default = _flatten(plain.model_dump())
+    old, new = flatten(values), flatten(composed.model_dump())
+    default = flatten(plain.model_dump())
     refused = []
     for key in (name.replace("/", ".") for name in changed):
         if key in ("resume", "runs_dir"):  # they say which run
@@ -104,12 +104,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the configuration of a run of train.py: {error}") from error
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Full keys of everything that is not a section."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        flat |= _flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
+        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return flat
 
 
