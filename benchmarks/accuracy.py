@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.schema import TrainConfig, Validation
+from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data import open_sources, split_sources
 from attnlstm.errors import UserError
@@ -165,9 +165,7 @@ def count_steps(checkpoints: Path) -> int:
 def describe_rows(benchmark_set: BenchmarkSet) -> Run:
     """How many rows and classes a set has."""
     config = compose_config(ROOT / "conf", "train", TrainConfig, benchmark_set.overrides)
-    rows = split_sources(
-        open_sources(config.data), config.data, config.seed, validation=Validation.auto
-    )
+    rows = split_sources(open_sources(config.data), config.data, config.seed, validation="auto")
     sizes = {name: len(part) for name, part in rows.parts.items()}
     return {
         "classes": len(rows.label_names),

@@ -37,7 +37,7 @@ import pyarrow
 import pyarrow.parquet
 
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.schema import OnBadRow, TrainConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data import Row, RowSource
 from attnlstm.data.checks import survey
@@ -257,7 +257,7 @@ class TrainingRows:
         self.set = benchmark_set
         self.source: RowSource = benchmark_set.open_train()
         self.found = survey(self.source)
-        handle_bad_rows({"train": self.found}, OnBadRow.stop)
+        handle_bad_rows({"train": self.found}, "stop")
         self.rows: list[Row] = list(self.source)
 
     def deal(self, num_folds: int, seed: int) -> np.ndarray:

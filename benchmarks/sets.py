@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attnlstm.config.schema import DataConfig, DataSource
+from attnlstm.config.schema import SeriesFilesConfig, TextFilesConfig
 from attnlstm.data import RowSource, open_sources
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
@@ -94,7 +94,12 @@ def _sets_in(folder: Path) -> list[BenchmarkSet]:
 
 
 def _set_of_files(name: str, kind: Kind, train: Path, test: Path) -> BenchmarkSet:
-    source = DataSource.series_files if kind == "series" else DataSource.text_files
-    config = DataConfig(source=source, name=name, train=str(train))
-    overrides = (f"data={source}", f"data.name={name}", f"data.train={train}", f"data.test={test}")
+    schema = SeriesFilesConfig if kind == "series" else TextFilesConfig
+    config = schema(name=name, train=str(train))
+    overrides = (
+        f"data={config.source}",
+        f"data.name={name}",
+        f"data.train={train}",
+        f"data.test={test}",
+    )
     return BenchmarkSet(name, kind, overrides, lambda: open_sources(config)["train"])

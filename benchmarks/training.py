@@ -40,7 +40,6 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader
 
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data import open_sources, split_sources
@@ -265,7 +264,7 @@ class PlainTraining:
                 PlainClassifier(config, module) for _ in range(config.model.ensemble_size)
             )
             self.random_state = torch.get_rng_state()
-        options = config_to_dict(config)
+        options = config.model_dump()
         self.optimizer = build_optimizer(self.models.parameters(), options["optimizer"])
         steps = len(self.loaders["train"]) * int(config.trainer.max_epochs or 0)
         self.scheduler = build_scheduler(self.optimizer, options["scheduler"], steps)

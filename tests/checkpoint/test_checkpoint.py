@@ -286,8 +286,25 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 
 
+OF_OTHER_SOURCES = {
+    **dict.fromkeys(("path", "subset", "train", "validation", "test", "text_column")),
+    **dict.fromkeys(("label_column", "id_column", "time_column", "channel_columns", "delimiter")),
+    "tokenizer": {"kind": "word", "vocab_size": 30000, "min_frequency": 1, "lowercase": True},
+    "max_length": None,
+    "truncation": "head",
+}
+"""What the section `data` of format 4 had beyond the keys of the archive."""
+
+
+def as_version_4(loaded: dict[str, Any]) -> None:
+    """What checkpoints looked like while all sources had the same keys."""
+    loaded[FORMAT_KEY] = 4
+    loaded["hyper_parameters"]["config"]["data"] |= OF_OTHER_SOURCES
+
+
 def as_version_3(loaded: dict[str, Any]) -> None:
     """What checkpoints looked like while the LSTM and the second classifier counted the same."""
+    as_version_4(loaded)
     loaded[FORMAT_KEY] = 3
     del loaded["calibration"]["expert_weight"]
     del loaded["hyper_parameters"]["config"]["model"]["max_steps"]

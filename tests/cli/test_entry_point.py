@@ -211,8 +211,9 @@ def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path:
             ["data.train=a.csv"],
             "data.train=a.csv means nothing to data=archive: choose data=text_f",
         ),
-        (["data=text_files", "data.noise=1"], "data.noise=1.0 means nothing to data=text_files"),
+        (["data=text_files", "data.noise=1"], "data.noise=1 means nothing to data=text_files"),
         (["data=text_fils", "data.train=a.csv"], "data=text_fils: did you mean text_files?"),
+        (["data=hub_text"], "data.path must be given: add data.path=..."),
         (["-m", "optimizer.lr=1e-3,abc"], "optimizer.lr=abc: expected float"),
     ],
 )

@@ -59,8 +59,10 @@ def all_keys(show: Show, verb: str) -> set[str]:
 
 def test_keys_come_with_their_values_and_explanations(show: Show) -> None:
     shown = show("train", "--help", "optimizer.lr=0.5")
-    assert keys(shown)["model.lstm.hidden_size=64"] == "features of a state, per direction"
-    assert keys(shown)["model.pooling=[hn_query,max]"].startswith("one or several side by side")
+    assert keys(shown)["model.lstm.num_layers=1"] == "LSTMs one above the other"
+    assert keys(shown)["model.pooling=[hn_query,max]"].startswith("how a sequence becomes one")
+    assert keys(shown)["data.source=archive"].startswith("where the rows come from (one of archive")
+    assert keys(shown)["scheduler.max_lr=${optimizer.lr}"] == "an argument of OneCycleLR"
     assert "optimizer.lr=0.5" in keys(shown)
     assert shown.index("== Data") < shown.index("  data.name=") < shown.index("== Model")
     assert "attnlstm train data=text_files data.train=train.csv" in shown
@@ -81,11 +83,10 @@ def test_keys_come_with_their_values_and_explanations(show: Show) -> None:
     ids=" ".join,
 )
 def test_every_key_that_is_shown_is_explained(show: Show, arguments: list[str]) -> None:
-    types = r"(int|float|str|bool|null|Any|dict|one of .*|a list .*)"
-    shown = keys(show(*arguments, "--help"))
-    assert len(shown) > 10
-    bare = [key for key, text in shown.items() if re.fullmatch(f"{types}( or {types})*", text)]
-    assert bare == []
+    for flag in ("--help", "--help=all"):
+        shown = keys(show(*arguments, flag))
+        assert len(shown) > 10
+        assert [key for key, text in shown.items() if len(text) < 6] == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -104,18 +105,14 @@ def test_the_long_tail_is_for_all_only(show: Show) -> None:
     assert few.keys() < many.keys()
 
 
-def test_a_folder_of_the_users_own_adds_choices_and_comments(show: Show, tmp_path: Path) -> None:
+def test_a_folder_of_the_users_own_adds_choices(show: Show, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "tiny.yaml").write_text(
-        "# @package _global_\n"
-        "model: {lstm: {hidden_size: 4}}\n"
-        "trainer:\n"
-        "  min_epochs: 2 # at least\n"
+        "# @package _global_\nmodel: {lstm: {hidden_size: 4}}\ntrainer: {min_epochs: 2}\n"
     )
     shown = show("train", "--config-dir=mine", "experiment=tiny", "--help")
     assert "experiment: plain_lstm, quick, tiny" in shown
-    assert keys(shown)["model.lstm.hidden_size=4"] == "features of a state, per direction"
-    assert keys(shown)["trainer.min_epochs=2"] == "at least"
+    assert {"model.lstm.hidden_size=4", "trainer.min_epochs=2"} < keys(shown).keys()
 
 
 def test_a_mistake_beside_help_is_told(

@@ -68,7 +68,7 @@ def test_a_verb_is_what_processes_that_lightning_starts_repeat(
     call(monkeypatch, "train", "seed=3")
     assert seen["module"] == "attnlstm.cli.train"
     assert seen["argv"][0].startswith("hydra.run.dir='runs/JapaneseVowels/")
-    assert seen["argv"][1:] == ["seed=3"]
+    assert seen["argv"][1:] == ["++seed=3"]
     assert seen["config"].seed == 3
     (log,) = tmp_path.rglob("*.log")
     assert log.name == "train.log"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.config.schema import DataConfig, OnBadRow, Validation
+from attnlstm.config.schema import DataConfig
 from attnlstm.data import LabelledParts, split_sources
 from attnlstm.data.splits import Part, sort_labels, stratified_choice
 from attnlstm.errors import UserError
@@ -220,7 +220,7 @@ def test_test_rows_that_are_also_training_rows_are_told_and_kept(make_rows, capl
 
 # ------------------------------------------------------------------------------------- by folds
 
-FOLDS = Validation.folds
+FOLDS = "folds"
 
 
 def deal(train, seed=0, num_folds=5, **options):
@@ -292,7 +292,7 @@ def test_folds_and_a_validation_source_contradict_each_other(make_rows):
         UserError, match=r"leave data\.validation out, or choose validation=holdout"
     ):
         split_sources(sources, DataConfig(), 0, validation=FOLDS)
-    by_itself = split_sources(sources, DataConfig(), 0, validation=Validation.auto)
+    by_itself = split_sources(sources, DataConfig(), 0, validation="auto")
     assert by_itself.folds is None
     assert values_of(by_itself.parts["validation"]) == other.values
 
@@ -301,10 +301,10 @@ def test_many_rows_are_held_out_once_unless_told_otherwise(make_rows, monkeypatc
     monkeypatch.setattr("attnlstm.data.splits.MOST_FOLDED", 20)
     test = make_rows(["q"], ["a"])
     for rows, validation, by_folds in (
-        (20, Validation.auto, True),
-        (22, Validation.auto, False),
-        (22, Validation.folds, True),
-        (20, Validation.holdout, False),
+        (20, "auto", True),
+        (22, "auto", False),
+        (22, "folds", True),
+        (20, "holdout", False),
     ):
         train = counted(make_rows, {"a": rows // 2, "b": rows // 2})
         found = split_sources(
@@ -334,7 +334,7 @@ def test_bad_rows_can_be_dropped(make_rows, caplog):
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
-    parts, label_names, _ = split(train=train, test=test, on_bad_row=OnBadRow.drop)
+    parts, label_names, _ = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]
@@ -350,7 +350,7 @@ def test_sources_without_usable_rows(make_rows):
         split(train=make_rows([], name="empty.csv"))
     blank = make_rows([" ", ""], name="blank.csv")
     with pytest.raises(UserError, match=r"blank\.csv has no usable rows"):
-        split(train=train, test=blank, on_bad_row=OnBadRow.drop)
+        split(train=train, test=blank, on_bad_row="drop")
 
 
 def test_one_class_is_too_few(make_rows):

@@ -10,8 +10,7 @@ import yaml
 
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import TrainConfig, Validation
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import open_sources, split_sources
 from attnlstm.nn import RandomConvolutionClassifier
 from attnlstm.nn.ensemble import members_of
@@ -39,23 +38,23 @@ compose = partial(compose_config, CONF, "train", TrainConfig)
 def test_what_is_null_becomes_a_number() -> None:
     config = compose()
     assert (config.data.batch_size, config.model.stem.stride) == (None, None)
-    assert (config.model.stem.kernel_sizes, config.validation) == (None, Validation.auto)
+    assert (config.model.stem.kernel_sizes, config.validation) == (None, "auto")
     settled = settle(config, SERIES)
     assert settled.data.batch_size == 15
     assert settled.model.stem.stride == 4  # 75 steps are left
     assert settled.model.stem.kernel_sizes is not None
-    assert (settled.validation, settled.model.ensemble_size) == (Validation.folds, 5)
+    assert (settled.validation, settled.model.ensemble_size) == ("folds", 5)
     assert settle(settled, replace_size(rows=999, steps=9.0)) == settled  # as a resumed run has it
     held_out = settle(config, replace_size(num_folds=0))
-    assert (held_out.validation, held_out.model.ensemble_size) == (Validation.holdout, 1)
+    assert (held_out.validation, held_out.model.ensemble_size) == ("holdout", 1)
 
 
 @pytest.mark.parametrize("given", ["num_thresholds=3", "dilations=[1,5]"])
 def test_one_option_of_the_fixed_convolutions_is_given(given: str) -> None:
     config = compose([f"model.random_convolutions.{given}"])
-    build_configured(config_to_dict(config)["model"], encoder=None, num_classes=2)  # as a run does
+    build_configured(config.model.model_dump(), encoder=None, num_classes=2)  # as a run does
     settled = settle(config, replace_size(num_folds=0))
-    built = build_configured(config_to_dict(settled)["model"], encoder=None, num_classes=2)
+    built = build_configured(settled.model.model_dump(), encoder=None, num_classes=2)
     expert = members_of(built)[0].expert
     assert isinstance(expert, RandomConvolutionClassifier)
     shown = str(expert.dilations).replace(" ", "")

@@ -10,8 +10,7 @@ import torch
 import yaml
 
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import EvaluateConfig, Split, TrainConfig
+from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
@@ -41,7 +40,7 @@ def make_module() -> Callable[..., ClassificationModule]:
         encoder = SeriesEncoder.fit([np.zeros((1, 2))]).to_dict()
         torch.manual_seed(0)
         return ClassificationModule(
-            config_to_dict(config), ["a", "b", "c"], [4, 4, 4], encoder, ["train"], folds
+            config.model_dump(), ["a", "b", "c"], [4, 4, 4], encoder, ["train"], folds
         )
 
     return make
@@ -147,16 +146,15 @@ def test_a_run_by_folds(
     assert result.checkpoint is not None
 
     def evaluated(**options: Any) -> Any:
-        config = EvaluateConfig(ckpt=str(result.checkpoint))
-        for name, value in options.items():
-            setattr(config.data, name, value)
+        data = EvaluateDataConfig(**options)
+        config = EvaluateConfig(ckpt=str(result.checkpoint), data=data)
         return evaluate(config, tmp_path / "evaluated")
 
     assert evaluated().metrics == pytest.approx(result.metrics, abs=1e-5)
     with pytest.raises(UserError, match="validated on its training rows by turns"):
-        evaluated(split=Split.validation)
+        evaluated(split="validation")
     test = next(item for item in text_files if item.startswith("data.test=")).partition("=")[2]
-    given = evaluated(split=Split.validation, validation=test)
+    given = evaluated(split="validation", validation=test)
     assert len(given.targets) == 20
     assert given.metrics["val/loss"] == pytest.approx(result.metrics["test/loss"], abs=1e-5)
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F  # noqa: N812
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.cli.entry_point import compose_config
-from attnlstm.config.checks import config_to_dict
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
 from attnlstm.errors import UserError
@@ -82,7 +81,7 @@ def make_module() -> Callable[..., ClassificationModule]:
         encoder = SeriesEncoder.fit([np.zeros((1, 12))]).to_dict()
         labels = [str(label) for label in range(9)]
         return ClassificationModule(
-            config_to_dict(config), labels, list(range(3, 12)), encoder, ["train"]
+            config.model_dump(), labels, list(range(3, 12)), encoder, ["train"]
         )
 
     return make
@@ -222,7 +221,7 @@ def test_every_expert_of_texts_learns_by_itself() -> None:
     values += ["model.embedding.variational_dropout=0", "model.lstm.hidden_size=4"]
     config = compose_config(CONF, "train", TrainConfig, values)
     module = ClassificationModule(
-        config_to_dict(config), ["a", "b"], [1, 1], text_encoder().to_dict(), ["train"]
+        config.model_dump(), ["a", "b"], [1, 1], text_encoder().to_dict(), ["train"]
     )
     lengths, targets = torch.tensor([3, 1]), torch.tensor([0, 1])
     batch = SequenceBatch(torch.tensor([[1, 2, 3], [2, 0, 0]]), lengths, targets, torch.arange(2))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, models
 from torch import Tensor
 
@@ -329,6 +330,17 @@ def test_what_does_not_change_the_experiment_may_be_changed(
     assert config.logger.mlflow.experiment_name == "attnlstm"
     assert config.model.lstm.hidden_size == 8  # not given: as it was
     assert compose_train(f"resume={small_run}", "trainer=gpu").trainer.max_epochs == 2
+
+
+def test_a_run_of_before_each_source_had_its_own_keys(
+    compose_train: Callable, tmp_path: Path
+) -> None:
+    config = compose_train("data.val_fraction=0.3")
+    values = config.model_dump()
+    values["data"] |= {"path": None, "max_length": None, "truncation": "head", "tokenizer": {}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    resumed = compose_train(f"resume={tmp_path}")
+    assert resumed == config.model_copy(update={"resume": str(tmp_path)})
 
 
 def test_runs_that_cannot_go_on(compose_train: Callable, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from attnlstm.checkpoint.calibration import fit_temperature
 from attnlstm.checkpoint.load import load_checkpoint
-from attnlstm.config.schema import MONITORED, EvaluateConfig, Split
+from attnlstm.config.lightning import MONITORED
+from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.nn.ensemble import members_of
@@ -190,8 +191,8 @@ def test_the_calibration_is_that_of_the_validation_rows(
     run_train(tmp_path / "run", "trainer.max_epochs=3", "model.ensemble_size=2")
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     calibration = torch.load(checkpoint, weights_only=True)["calibration"]
-    config = EvaluateConfig(ckpt=str(checkpoint))
-    config.data.split = Split.validation
+    data = EvaluateDataConfig(split="validation")
+    config = EvaluateConfig(ckpt=str(checkpoint), data=data)
     evaluation = evaluate(config, tmp_path / "evaluated")
     p, targets = evaluation.probabilities.double(), evaluation.targets
     scores = 1 - p.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -336,8 +337,7 @@ def test_validation_texts_say_how_much_the_ngrams_count(
     weight, accuracy = map(float, re.search(line, caplog.text).groups())
     members = members_of(load_checkpoint(result.checkpoint).classifier)
     assert [member.expert_weight for member in members] == [weight, weight]
-    config = EvaluateConfig(ckpt=str(result.checkpoint))
-    config.data.split = Split.validation
+    config = EvaluateConfig(ckpt=str(result.checkpoint), data={"split": "validation"})
     evaluation = evaluate(config, tmp_path / "evaluated")
     assert evaluation.metrics["val/accuracy"] == pytest.approx(accuracy, abs=1e-4)
 

@@ -29,8 +29,8 @@ from attnlstm.checkpoint.calibration import (
 )
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.file import read_file
-from attnlstm.config.checks import config_from_dict, config_to_dict
-from attnlstm.config.schema import TrainConfig
+from attnlstm.config.checks import validate
+from attnlstm.config.schema import TrainConfig, drop_keys_of_other_sources
 from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
 
@@ -68,11 +68,17 @@ def _add_expert_weight(checkpoint: dict[str, Any]) -> None:
         checkpoint[CALIBRATION_KEY]["expert_weight"] = EQUAL_WEIGHT
 
 
+def _part_sources(checkpoint: dict[str, Any]) -> None:
+    """4 to 5: the files of before each source had keys of its own."""
+    drop_keys_of_other_sources(checkpoint["hyper_parameters"]["config"]["data"])
+
+
 MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _add_version,
     _list_poolings,
     _add_calibration,
     _add_expert_weight,
+    _part_sources,
 )
 """The function at place n changes a checkpoint of version n into one of version n + 1."""
 
@@ -146,8 +152,8 @@ def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
         raise ValueError("its class_counts are not one number for each class")
     if not _is_list_of(str, arguments["trained_on"]):
         raise ValueError("its trained_on is no list of names")
-    config = config_from_dict(arguments["config"], TrainConfig)
-    arguments["config"] = config_to_dict(config)
+    config = validate(arguments["config"], TrainConfig)
+    arguments["config"] = config.model_dump()
     encoder = encoder_from_dict(arguments["encoder"])
     weights = {}
     for name, weight in loaded["state_dict"].items():

@@ -13,8 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -29,39 +28,32 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
-    MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
 from attnlstm.cli.conf_folder import CONF
 from attnlstm.cli.help import render_help
-from attnlstm.cli.resume import resume_config
+from attnlstm.cli.resume import flatten, resume_config
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
 from attnlstm.config.checks import (
     Config,
-    Setting,
-    config_from_dict,
-    describe,
+    ConfigError,
+    Settings,
+    can_be_off,
     list_settings,
     nearest,
-    read_setting,
+    show,
     unknown_key,
+    validate,
+    wrong_value,
 )
-from attnlstm.config.schema import DataSource, TrainConfig, register_schemas
+from attnlstm.config.schema import DATA_CONFIGS, ArchiveConfig, TrainConfig
 from attnlstm.console import print_means, printable, shorten
 from attnlstm.errors import UserError
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults are followed."""
-
-PATHS = (
-    *("ckpt", "runs_dir", "resume", "input", "output", "report"),
-    *("data.train", "data.validation", "data.test", "data.path", "data.tokenizer.file"),
-    *("data.text_column", "data.label_column", "data.id_column", "data.time_column"),
-    "model.embedding.vectors",
-)
-"""Keys of files and columns, whose names may hold characters that mean something to Hydra."""
 
 LONGEST_MESSAGE = 5_000  # characters
 
@@ -80,13 +72,12 @@ def entry_point(
 
     Args:
         config_name: the file of conf/ to start from.
-        schema: the dataclass that the composed config is checked against and converted to.
+        schema: the model that validates the composed config.
     """
 
     def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
-            register_schemas()
             # A full disk is told once, and not again by every line that cannot be logged.
             logging.raiseExceptions = False
             # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
@@ -128,9 +119,9 @@ def compose_config(
     Raises:
         UserError: something does not fit; the message names it and the nearest that does.
     """
-    register_schemas()
+    config_dir = Path(config_dir).absolute()
     with _initialized(config_dir):
-        jobs = [[_normalize(text) for text in overrides]]
+        jobs = [[_normalize(text, config_dir, schema) for text in overrides]]
         config = _typed(_compose(config_name, schema, jobs)[0], schema)
         return _resumed(config, config_name, jobs[0]) or config
 
@@ -191,7 +182,9 @@ def _check_arguments(
     Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
     """
     shows_all = "--help=all" in arguments
-    arguments = ["--help" if text == "--help=all" else _normalize(text) for text in arguments]
+    arguments = [
+        "--help" if text == "--help=all" else _normalize(text, CONF, schema) for text in arguments
+    ]
     options = get_args_parser().parse_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
@@ -207,13 +200,13 @@ def _check_arguments(
     with _initialized(folders[0]):
         jobs = list(_sweep(overrides)) if is_sweep else [overrides]
         composed = _compose(config_name, schema, jobs)
+        only_shows = bool(options.help or options.cfg or options.info)
+        configs = [_typed(job, schema, may_lack=only_shows) for job in composed]
         if options.help:
-            chosen = _chosen_files(config_name, jobs[0])
-            print(render_help(composed[0], list_settings(schema), folders, chosen, shows_all))
+            print(render_help(composed[0], list_settings(schema), folders, shows_all))
             sys.exit()
-        if options.cfg or options.info:
+        if only_shows:
             return arguments, None
-        configs = [_typed(job, schema) for job in composed]
         resumed = _resumed(configs[0], config_name, overrides)
     for config in configs:
         _check_beyond_types(config)
@@ -228,8 +221,8 @@ def _check_arguments(
         # Hydra's record of how the configuration was put together stays that of the run's start.
         added = [f"{key}={_quote(resume)}", "hydra.output_subdir=null"]
         # The other processes of ddp get this command line, and "last" may by then be another run.
-        named = f"resume={_quote(resume)}"
-        arguments = [named if text.startswith("resume=") else text for text in arguments]
+        named = f"++resume={_quote(resume)}"
+        arguments = [named if text.startswith("++resume=") else text for text in arguments]
     else:
         folder = "" if has_folder else create_folder(OmegaConf.select(composed[0], key))
         added = [] if has_folder else [f"{key}={_quote(folder)}"]
@@ -244,18 +237,29 @@ def _resumed(config: Any, config_name: str, overrides: list[str]) -> Any:
     return resume_config(config, plain, [override.key_or_group for override in _parse(overrides)])
 
 
-def _normalize(argument: str) -> str:
-    """Make + and ++ needless: every key exists, but for further arguments of torch's classes."""
-    key = argument.lstrip("+")
-    if re.match(r"(optimizer|scheduler)(\.|=\{)", key):
-        return f"++{key}"
-    name, _, value = key.partition("=")
-    if name == "text":
-        return f"{name}={_quote(value)}"
-    if name in PATHS and re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
-        value = value.replace("'", r"\'")
-        return f"{name}='{value}'"  # a path needs no quotes on top of the shell's
-    return argument if key.startswith("hydra") else key
+def _normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
+    """A setting as Hydra adds or changes it, whether it has a + or not.
+
+    Left to itself, Hydra refuses a key that no file of conf/ lists; the schema knows better.
+    """
+    key, equals, value = argument.lstrip("+").partition("=")
+    if not equals or key.startswith(("-", "~", "hydra")):
+        return argument
+    if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
+        if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
+            raise UserError(
+                f"data={value}: did you mean data=text_files data.train={value}, or "
+                f"data=series_files data.train={value}? data is one of {', '.join(DATA_CONFIGS)}"
+            )
+        return f"{key}={value}"
+    if key == "text":
+        return f"++{key}={_quote(value)}"
+    if re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
+        node = list_settings(schema).get(key, {})
+        if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
+            value = value.replace("'", r"\'")
+            return f"++{key}='{value}'"  # a path needs no quotes on top of the shell's
+    return f"++{key}={value}"
 
 
 def _quote(text: str) -> str:
@@ -265,8 +269,8 @@ def _quote(text: str) -> str:
     return f"'{text}'"
 
 
-def _initialized(config_dir: str | Path) -> Any:
-    return hydra.initialize_config_dir(str(Path(config_dir).absolute()), version_base=VERSION_BASE)
+def _initialized(config_dir: Path) -> Any:
+    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
@@ -298,83 +302,104 @@ def _sweep(overrides: list[str]) -> Iterator[list[str]]:
     yield from map(list, itertools.product(*choices))
 
 
-def _compose(config_name: str, schema: type, jobs: Iterable[list[str]]) -> list[DictConfig]:
+def _compose(config_name: str, schema: type[Config], jobs: Iterable[list[str]]) -> list[DictConfig]:
     """Each job's config as Hydra composes it, with the node `hydra`."""
-    settings = list_settings(schema) | list_settings(HydraConf, "hydra")
+    settings = list_settings(schema)
     composed = []
     try:
         loader = GlobalHydra.instance().config_loader()
         defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
         groups = defaults.overrides.known_choices
         for overrides in jobs:
-            for override in _parse(overrides):
+            parsed = _parse(overrides)
+            for number, override in enumerate(parsed):
                 _check_override(override, settings, groups)
+                others = [other for other in parsed[number:] if other.key_or_group in groups]
+                _check_is_on(override, config_name, [*parsed[:number], *others], settings)
             composed.append(hydra.compose(config_name, overrides, return_hydra_config=True))
     except UserError:
         raise
-    except AssertionError as error:  # OmegaConf's answer to a key below null
-        off = tuple(f"{key}." for key in settings if NoneType in get_args(settings[key].hint))
-        below = " ".join(text for text in overrides if text.startswith(off))
-        raise UserError(f"{below}: the section is null, that is off; turn it on first") from error
-    except AttributeError as error:  # and to a section that is given as a whole
-        given = " ".join(text for text in overrides if text.endswith("}"))
-        raise UserError(f"{given}: the section is null, that is off; leave the null out") from error
     except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
-        raise UserError(_explain(error, settings)) from error
+        raise UserError(_explain(error)) from error
     return composed
 
 
-def _chosen_files(config_name: str, overrides: list[str]) -> list[str]:
-    """The files that a config is composed of, such as "data/archive"."""
-    loader = GlobalHydra.instance().config_loader()
-    defaults = loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults
-    return [default.config_path for default in defaults if default.config_path]
-
-
-def _check_override(
-    override: Override, settings: dict[str, Setting], groups: Iterable[str]
-) -> None:
-    key, value, text = override.key_or_group, override.value(), override.input_line
-    parents = itertools.accumulate(key.split(".")[:-1], "{}.{}".format)
-    is_open = any(parent in settings and _is_open(settings[parent].hint) for parent in parents)
-    if key not in (*settings, *groups) and not is_open:
-        raise _unknown_key(key, [*settings, *groups])
+def _check_override(override: Override, settings: Settings, groups: Iterable[str]) -> None:
+    key, value, text = override.key_or_group, override.value(), _show(override)
+    is_open = any("keys" in settings.get(parent, {}) for parent in _parents(key))
+    is_hydras = key.startswith("hydra")
+    if not (is_open or is_hydras or key in settings or key in groups):
+        raise unknown_key(key, [*settings, *groups])
+    if is_hydras and (override.is_add() or override.is_force_add()):  # which add what is unknown
+        OmegaConf.update(OmegaConf.create({"hydra": HydraConf}), key, value)
     if override.is_sweep_override():
         raise UserError(f"{text}: several values are a list, as in [a,b], or a sweep, with -m")
     if override.is_delete():
         if not is_open:
             raise UserError(f"{text}: a setting cannot be removed, only changed")
-    elif key in groups and not isinstance(value, dict):
-        if not isinstance(value, str | list):
-            raise UserError(f"{text}: give the name of a choice, or leave {key} out")
-    elif key in settings and "${" not in str(value):
-        read_setting(key, value, settings)
+    elif key in groups and not isinstance(value, str | list | dict):
+        raise UserError(f"{text}: give the name of a choice, or leave {key} out")
+    elif not (is_hydras or key in groups or override.is_force_add()):
+        raise wrong_value(key, value, settings[key])  # the choice of another program's group
 
 
-def _unknown_key(key: str, known: Iterable[str]) -> UserError:
-    is_hydras = key.startswith("hydra")
-    return unknown_key(key, [name for name in known if name.startswith("hydra") == is_hydras])
+def _check_is_on(
+    override: Override, config_name: str, earlier: Iterable[Override], settings: Settings
+) -> None:
+    """Refuse a key of a section that is null, which Hydra would turn on without a word."""
+    for section in _parents(override.key_or_group):
+        if not can_be_off(settings.get(section, {})):
+            continue
+        composed = hydra.compose(config_name, [str(other.input_line) for other in earlier])
+        if OmegaConf.select(composed, section) is None:
+            name = override.key_or_group.removeprefix(f"{section}.")
+            raise UserError(
+                f"{_show(override)}: the section is null, that is off; turn it on first, as in "
+                f"{section}={{{name}: {show(override.value())}}}"
+            )
 
 
-def _is_open(hint: Any) -> bool:
-    """Whether the keys below are not the schema's to know."""
-    return hint is Any or getattr(hint, "__origin__", None) is dict
+def _show(override: Override) -> str:
+    return str(override.input_line).lstrip("+")
 
 
-def _typed(composed: DictConfig, schema: type[Config]) -> Config:
+def _parents(key: str) -> list[str]:
+    return list(itertools.accumulate(key.split(".")[:-1], "{}.{}".format))
+
+
+def _typed(composed: DictConfig, schema: type[Config], may_lack: bool = False) -> Config:
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    missing = [key for key, value in flatten(OmegaConf.to_container(own)).items() if value == "???"]
+    if missing and not may_lack:
+        raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
+    for key in missing:
+        OmegaConf.update(own, key, "...")  # other keys may refer to it
     try:
-        values: Any = OmegaConf.to_container(
-            own, resolve=True, throw_on_missing=True, enum_to_str=True
-        )
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key} must be given: add {error.full_key}=...") from error
+        values = OmegaConf.to_container(own, resolve=True)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise UserError(_explain(error, list_settings(schema))) from error
-    return config_from_dict(values, schema)
+        raise UserError(_explain(error)) from error
+    try:
+        return validate(values, schema)
+    except ConfigError as error:
+        file = _find_file(error.key, composed)
+        raise UserError(f"In '{file}': {error}" if file else str(error)) from error
 
 
-def _explain(error: Exception, settings: dict[str, Setting]) -> str:
+def _find_file(key: str, composed: DictConfig) -> str | None:
+    """The choice whose file sets a key, unless the command line does."""
+    given = [override.lstrip("+").partition("=")[0] for override in composed.hydra.overrides.task]
+    if any(f"{key}.".startswith(f"{name}.") for name in given):
+        return None
+    line = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\s*:")
+    for group, choice in reversed(composed.hydra.runtime.choices.items()):
+        for source in composed.hydra.runtime.config_sources:
+            path = Path(source.path, group, f"{choice}.yaml")
+            if path.is_file() and line.search(path.read_text()):
+                return f"{group}/{choice}"
+    return None
+
+
+def _explain(error: Exception) -> str:
     """One line about an error while composing, which may lie in a yaml file of the user's."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -385,17 +410,17 @@ def _explain(error: Exception, settings: dict[str, Setting]) -> str:
         cause = cause.__cause__ or cause.__context__
     if cause is None or not cause.full_key:
         return str(error).partition("Config search path")[0]
-    place = next(iter(re.findall(r"^In '.*?': ", str(error))), "")
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return f"{place}{_unknown_key(cause.full_key, settings)}"
-    expected = settings.get(cause.full_key)
-    hint = f"; expected {describe(expected.hint)}" if expected else ""
-    return f"{place}{cause.full_key}: {str(cause.msg).splitlines()[0]}{hint}"
+        parent = cause.full_key.rpartition(".")[0]
+        return str(
+            unknown_key(cause.full_key, [f"{parent}.{key}" for key in cause.parent_node or ()])
+        )
+    return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"
 
 
 def _check_beyond_types(config: Any) -> None:
     if isinstance(config, TrainConfig):
-        if config.data.source is DataSource.archive:
+        if isinstance(config.data, ArchiveConfig):
             check_archive_name(config.data.name)
         # Not at the top: torch takes two seconds to import, and --help should not wait for it.
         from attnlstm.training.optimization import check_optimization

@@ -1,4 +1,4 @@
-"""`attnlstm VERB --help`: the keys in groups, each with the comment that conf/ has on it.
+"""`attnlstm VERB --help`: the keys in groups, each with its value and what the schema says of it.
 
 The text around them is a template in conf/hydra/help. In it, a line `$KEYS data model.lstm` stands
 for the keys below these two, and `$CHOICES` for the groups of files to choose from. Without
@@ -7,24 +7,20 @@ for the keys below these two, and `$CHOICES` for the groups of files to choose f
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from attnlstm.config.checks import Setting, describe, show
+from attnlstm.cli.resume import flatten
+from attnlstm.config.checks import Settings, describe, show
 
 WIDTH, KEY_WIDTH = 100, 36
 
 
 def render_help(
-    composed: DictConfig,
-    settings: Mapping[str, Setting],
-    folders: Sequence[Path],
-    chosen: Sequence[str],
-    shows_all: bool,
+    composed: DictConfig, settings: Settings, folders: Sequence[Path], shows_all: bool
 ) -> str:
     """The help for a command line, with the values that it would run with.
 
@@ -32,73 +28,38 @@ def render_help(
         composed: the config, with the node `hydra`.
         settings: every key of its schema.
         folders: those with configuration files.
-        chosen: the files that it is composed of, in order, as in "data/archive".
-        shows_all: also keys that these files do not set.
+        shows_all: also keys that the chosen files do not set, with the schema's defaults.
     """
-    files = dict(_files(folders))
-    comments: dict[str, str] = {}
-    for name in filter(files.get, chosen):
-        found = _comments(files[name], name)
-        comments |= {key: found[key] or comments.get(key, "") for key in found}
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    values = dict(_leaves(OmegaConf.to_container(own)))
+    values = flatten(OmegaConf.to_container(own))
+    keys = list(values)
     if shows_all:
-        sections = {key.rpartition(".")[0] for key in settings}
-        keys = [*values, *(key for key in settings if key not in {*values, *sections})]
-    else:
-        keys = [key for key in values if key in comments]
+        sections = {key.rpartition(".")[0] for key in [*settings, *values]}
+        keys += [key for key in settings if key not in {*values, *sections}]
     lines = {}
     for key in keys:
-        shown = f"{key}={_written(values[key])}" if key in values else key
-        lines[key] = _entry(shown, comments.get(key) or describe(settings[key].hint))
-    text = composed.hydra.help.template.replace("$CHOICES", _choices(files))
+        node = settings.get(key, {})
+        section = key.rpartition(".")[0]
+        explanation = node.get("description") or f"an argument of {values[f'{section}.name']}"
+        if any("enum" in option for option in [node, *node.get("anyOf", ())]):
+            choices = describe(node)
+            explanation += f" ({choices})" * (len(choices) <= WIDTH)
+        is_known = key in values or "default" in node
+        value = values.get(key, node.get("default"))
+        lines[key] = _entry(f"{key}={_written(value)}" if is_known else key, explanation)
+    text = composed.hydra.help.template.replace("$CHOICES", _choices(folders))
     return re.sub(r"\$KEYS (.+)", lambda found: _below(lines, found[1].split()), text)
 
 
-def _files(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Every configuration file but Hydra's own, by its name as in "data/archive"."""
+def _choices(folders: Iterable[Path]) -> str:
+    """Every group of configuration files but Hydra's own, and its files."""
+    groups: dict[str, list[str]] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*.yaml")):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if not name.startswith("hydra/"):
-                yield name, path
-
-
-def _choices(files: Iterable[str]) -> str:
-    groups: dict[str, list[str]] = {}
-    for name in files:
-        group, _, choice = name.rpartition("/")
-        if group:
-            groups.setdefault(group, []).append(choice)
+            group = path.parent.relative_to(folder).as_posix()
+            if group != "." and group.partition("/")[0] != "hydra":
+                groups.setdefault(group, []).append(path.stem)
     return "\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(groups.items()))
-
-
-def _comments(path: Path, name: str) -> dict[str, str]:
-    """Every key that a file sets, and the comment behind it, which may be empty."""
-    text = path.read_text(encoding="utf-8")
-    package = re.search(r"^# @package (\S+)", text)
-    prefix = package[1] if package else name.rpartition("/")[0].replace("/", ".")
-    root = yaml.compose(text, yaml.SafeLoader)
-    return dict(_keys(root, text.splitlines(), "" if prefix == "_global_" else prefix))
-
-
-def _keys(node: yaml.Node | None, lines: list[str], prefix: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, value in node.value:
-        key = f"{prefix}.{name.value}" if prefix else name.value
-        is_section = isinstance(value, yaml.MappingNode) and not value.flow_style
-        end = name.end_mark if is_section else value.end_mark
-        yield key, lines[end.line][end.column :].partition("# ")[2] if end.line < len(lines) else ""
-        yield from _keys(value, lines, key)
-
-
-def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _written(value: Any) -> str:

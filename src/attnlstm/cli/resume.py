@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from attnlstm.config.checks import config_from_dict, config_to_dict, show
-from attnlstm.config.schema import TrainConfig
+from attnlstm.config.checks import show, validate
+from attnlstm.config.schema import TrainConfig, drop_keys_of_other_sources
 from attnlstm.errors import UserError
 
 CHANGEABLE = (
@@ -63,8 +63,8 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[s
     """
     folder = find_run(str(composed.resume), composed.runs_dir)
     values = _read(folder / "config.yaml")
-    old, new = _flatten(values), _flatten(config_to_dict(composed))
-    default = _flatten(config_to_dict(plain))
+    old, new = flatten(values), flatten(composed.model_dump())
+    default = flatten(plain.model_dump())
     refused = []
     for key in (name.replace("/", ".") for name in changed):
         if key in ("resume", "runs_dir"):  # they say which run
@@ -92,24 +92,24 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[s
             f"resume={folder}: its refit has begun, with the epochs there were; "
             "leave trainer.max_epochs out"
         )
-    return config_from_dict(values | {"resume": str(folder)}, TrainConfig)
+    return validate(values | {"resume": str(folder)}, TrainConfig)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
-        config_from_dict(values, TrainConfig)
-    except (OSError, ValueError, yaml.YAMLError, TypeError, UserError) as error:
+        drop_keys_of_other_sources(values["data"])
+        return validate(values, TrainConfig).model_dump()
+    except (OSError, ValueError, KeyError, yaml.YAMLError, TypeError, UserError) as error:
         raise UserError(f"{path} is not the configuration of a run of train.py: {error}") from error
-    return config_to_dict(config_from_dict(values, TrainConfig))
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Full keys of everything that is not a section."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        flat |= _flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
+        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return flat
 
 

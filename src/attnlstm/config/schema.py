@@ -1,583 +1,555 @@
 """The typed schema of conf/: what can be set, of which type, and within which limits.
 
 The defaults here are neutral ones (PyTorch's, Lightning's, or "off"); the values of a run stand in
-conf/. Hydra checks names and types while it composes conf/, `attnlstm.config.checks` does the rest.
-Importing this module imports neither torch nor lightning.
+conf/. Hydra composes those files and the command line, `attnlstm.config.checks` validates the
+result by these models, and the configuration in a checkpoint likewise. Importing this module
+imports neither torch nor lightning.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from hydra.core.config_store import ConfigStore
+from pydantic import BeforeValidator, Field, model_validator
 
-
-def within(interval: str, default: Any, fractions: str | None = None) -> Any:
-    """A number in an interval such as "[0, 1)"; in the interval `fractions`, if it is a float."""
-    return field(default=default, metadata={"interval": interval, "fractions": fractions})
-
-
-def one_of(*choices: Any, default: Any) -> Any:
-    """One of some values that are no Python names, as the members of an Enum must be."""
-    return field(default=default, metadata={"choices": choices})
-
-
-DEVICES = {
-    "hint": int | str | list[int],
-    "interval": "[-1, inf)",
-    "pattern": (r"auto|-?\d+(,\d+)*", "auto, or numbers with commas"),
-}
-"""Limits of Lightning's `devices`: OmegaConf has no union with a list in it."""
-
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
-
-STRATEGIES = (
-    "auto",
-    *(
-        f"ddp{start}{unused}"
-        for start in ("", "_fork", "_notebook", "_spawn")
-        for unused in ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
-    ),
-    *("deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload"),
-    *("deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme"),
-    *("fsdp", "fsdp_cpu_offload", "single_device", "single_tpu", "single_xla", "xla", "xla_debug"),
+from attnlstm.config.lightning import (
+    Accelerator,
+    CallbacksConfig,
+    LoggerConfig,
+    Precision,
+    TrainerConfig,
 )
-
-PRECISIONS = (
-    *(16, 32, 64, "bf16", "16-mixed", "16-true", "32-true", "64-true", "bf16-mixed", "bf16-true"),
-    *("transformer-engine", "transformer-engine-float16"),
+from attnlstm.config.section import (
+    Amount,
+    Count,
+    Files,
+    Fraction,
+    Name,
+    Natural,
+    Number,
+    Positive,
+    Section,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
 )
+from attnlstm.errors import UserError
+
+OnBadRow = Literal["stop", "drop"]
+Truncation = Literal["head", "tail"]
+Backend = Literal["auto", "naive", "fused", "torch", "native"]
+Activation = Literal["tanh", "sigmoid", "relu", "hard_sigmoid"]
+PoolingName = Literal["hn_query", "learned_query", "last_state", "mean", "max"]
+SkipPoolingName = Literal["mean", "max"]
+StemName = Literal["none", "conv", "inception"]
+Validation = Literal["auto", "holdout", "folds"]
+Split = Literal["train", "validation", "test"]
 
 
-TEXT_SOURCES = ("bbc_news", "text_files", "hub_text")
+class TokenizerConfig(Section):
+    """How texts become tokens."""
 
-DATA_OPTIONS = {
-    "path": ("hub_text",),
-    "subset": ("hub_text",),
-    "train": ("text_files", "series_files"),
-    "validation": ("text_files", "series_files"),
-    "test": ("text_files", "series_files"),
-    "text_column": ("text_files", "hub_text"),
-    "label_column": ("text_files", "hub_text", "series_files"),
-    "id_column": ("series_files",),
-    "time_column": ("series_files",),
-    "channel_columns": ("series_files",),
-    "delimiter": ("text_files", "series_files"),
-    "max_length": TEXT_SOURCES,
-    "noise": ("archive", "series_files"),
-}
-"""The options of `DataConfig` that only some sources have; the others leave them empty."""
-
-METRICS = ("accuracy", "macro_f1", "auroc", "calibration_error")
-
-MONITORED = ("val/loss", *(f"val/{name}" for name in METRICS), "train/loss")
-"""What callbacks and schedulers can watch: the values that every run logs."""
-
-
-LOWER_IS_BETTER = ("loss", "calibration_error")
-
-
-FILES = {"hint": str | list[str] | None}
-"""One file, a glob, or several: OmegaConf has no union with a list in it."""
-
-
-class DataSource(StrEnum):
-    """Where the rows come from."""
-
-    archive = "archive"
-    bbc_news = "bbc_news"
-    text_files = "text_files"
-    hub_text = "hub_text"
-    series_files = "series_files"
-
-
-class OnBadRow(StrEnum):
-    """What to do about rows that cannot be used."""
-
-    stop = "stop"
-    drop = "drop"
-
-
-class TokenizerKind(StrEnum):
-    """What a text is cut into."""
-
-    word = "word"
-    bpe = "bpe"
-    unigram = "unigram"
-    character = "character"
-
-
-class Truncation(StrEnum):
-    """Which end of a text is kept."""
-
-    head = "head"
-    tail = "tail"
-
-
-class SamplerName(StrEnum):
-    """How an epoch's rows are drawn: each once, or every class equally often."""
-
-    shuffled = "shuffled"
-    balanced = "balanced"
-
-
-class Backend(StrEnum):
-    """Which implementation runs the recurrence."""
-
-    auto = "auto"
-    naive = "naive"
-    fused = "fused"
-    torch = "torch"
-    native = "native"
-
-
-class Activation(StrEnum):
-    """A function inside the LSTM cell."""
-
-    tanh = "tanh"
-    sigmoid = "sigmoid"
-    relu = "relu"
-    hard_sigmoid = "hard_sigmoid"
-
-
-class PoolingName(StrEnum):
-    """How a sequence becomes one vector."""
-
-    hn_query = "hn_query"
-    learned_query = "learned_query"
-    last_state = "last_state"
-    mean = "mean"
-    max = "max"
-
-
-class StemName(StrEnum):
-    """What reads a series before the LSTM does."""
-
-    none = "none"
-    conv = "conv"
-    inception = "inception"
-
-
-class SkipPoolingName(StrEnum):
-    """How the LSTM's inputs become one vector, past the LSTM."""
-
-    mean = "mean"
-    max = "max"
-
-
-class Validation(StrEnum):
-    """Which rows a run is watched on: a part of them, or by turns all."""
-
-    auto = "auto"
-    holdout = "holdout"
-    folds = "folds"
-
-
-class ClassWeights(StrEnum):
-    """How much the loss of a row counts: the same for all, or inversely to its class's rows."""
-
-    none = "none"
-    balanced = "balanced"
-
-
-class BaselineChoice(StrEnum):
-    """What a run is compared with: what suits the kind of its rows, or nothing."""
-
-    auto = "auto"
-    none = "none"
-
-
-class Mode(StrEnum):
-    """Whether a lower or a higher value of the monitored metric is better."""
-
-    min = "min"
-    max = "max"
-
-
-class Split(StrEnum):
-    """A part of the data."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
-@dataclass
-class TokenizerConfig:
-    """How texts become tokens; a file holds one that is trained already."""
-
-    kind: TokenizerKind = TokenizerKind.word
-    vocab_size: int = within("[2, inf)", 30000)
-    min_frequency: int = within("[1, inf)", 1)
+    kind: Literal["word", "bpe", "unigram", "character"] = "word"
+    """what a text is cut into"""
+    vocab_size: Annotated[int, Field(ge=2), Number] = 30000
+    """the most frequent tokens that are kept"""
+    min_frequency: Count = 1
+    """tokens that are rarer in the training texts are unknown"""
     lowercase: bool = True
-    file: str | None = None
+    """whether capitals count as small letters"""
+    file: Name | None = None
+    """a tokenizer.json instead of one that is trained here"""
 
 
-@dataclass
-class DataConfig:
-    """Which rows, and how they become batches; None is what a source does not have."""
+class DataConfig(Section):
+    """What all sources have: a name for the run, and how rows are split and become batches."""
 
-    source: DataSource = DataSource.archive
-    name: str = "JapaneseVowels"
-    path: str | None = None
-    subset: str | None = None
-    train: Any = field(default=None, metadata=FILES)
-    validation: Any = field(default=None, metadata=FILES)
-    test: Any = field(default=None, metadata=FILES)
-    text_column: str | None = None
-    label_column: str | None = None
-    id_column: str | None = None
-    time_column: str | None = None
-    channel_columns: list[str] | None = None
-    delimiter: str | None = None
-    on_bad_row: OnBadRow = OnBadRow.stop
-    val_fraction: float = within("(0, 1)", 0.2)
-    test_fraction: float = within("(0, 1)", 0.2)
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    max_length: int | None = within("[1, inf)", None)
-    truncation: Truncation = Truncation.head
+    name: str = ""
+    """the set, and the folder of its runs"""
+    val_fraction: Fraction = 0.2
+    """share of the training rows for validation, where they have no file of their own"""
+    test_fraction: Fraction = 0.2
+    """share of the training rows for the test, where it has no file of its own"""
+    on_bad_row: OnBadRow = "stop"
+    """what to do about rows that cannot be used"""
+    crop: ShareAboveZero | None = None
+    """training reads random pieces of at least this share of a row; null: whole rows"""
+    batch_size: Count | None = 16
+    """rows in training, four times as many in evaluation; null: from the number of rows"""
+    batch_tokens: Count | None = None
+    """steps of a batch, padding included, instead of batch_size"""
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    """how an epoch's rows are drawn: each once, or every class equally often"""
+    num_workers: Natural = 0
+    """processes that load batches; 0: none besides the training itself"""
+
+
+class TextConfig(DataConfig):
+    """What sources of texts have in common."""
+
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """how texts become tokens"""
+    max_length: Count | None = None
+    """tokens that are kept of a text; null: all"""
+    truncation: Truncation = "head"
+    """the end of a text that is kept"""
+
+
+class SeriesConfig(DataConfig):
+    """What sources of time series have in common."""
+
     normalize: bool = True
-    noise: float = within("[0, inf)", 0.0)
-    crop: float | None = within("(0, 1]", None)
-    batch_size: int | None = within("[1, inf)", 16)
-    batch_tokens: int | None = within("[1, inf)", None)
-    sampler: SamplerName = SamplerName.shuffled
-    num_workers: int = within("[0, inf)", 0)
+    """normalise each channel by the mean and deviation of the training rows"""
+    noise: Amount = 0.0
+    """standard deviation of the Gaussian noise that is added in training"""
 
 
-@dataclass
-class LSTMConfig:
+class FileParts(Section):
+    """Files of rows."""
+
+    train: Files = None
+    """training rows: a file, a glob or a list of them"""
+    validation: Files = None
+    """validation rows; null: a part of train"""
+    test: Files = None
+    """test rows; null: a part of train"""
+
+
+class LabelColumn(Section):
+    """The column that tables of texts and of series both have."""
+
+    label_column: Name | None = None
+    """column of the labels; null: the one with a usual name"""
+
+
+class TextColumns(LabelColumn):
+    """The columns of tables of texts."""
+
+    text_column: Name | None = None
+    """column of the texts; null: the one with a usual name"""
+
+
+class SeriesColumns(LabelColumn):
+    """The columns of long tables of series."""
+
+    id_column: Name | None = None
+    """column that says which series a line belongs to; null: the one with a usual name"""
+    time_column: Name | None = None
+    """column that says the order of the steps; null: as they come"""
+    channel_columns: list[str] | None = None
+    """columns of the values; null: all others"""
+
+
+class Delimiter(Section):
+    """How lines of CSV files are parted."""
+
+    delimiter: str | None = None
+    """what parts the columns of CSV and TSV files; null: found out"""
+
+
+class HubName(Section):
+    """A data set of the Hugging Face Hub."""
+
+    path: Name | None = None
+    """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
+    subset: str | None = None
+    """one of the data set, where it has some"""
+
+
+class ArchiveConfig(SeriesConfig):
+    """Sets of the UCR and UEA archives of time series."""
+
+    source: Literal["archive"] = "archive"
+    """where the rows come from"""
+    name: str = "JapaneseVowels"
+    """the set, and the folder of its runs"""
+
+
+class SeriesFilesConfig(SeriesColumns, Delimiter, FileParts, SeriesConfig):
+    """Files of series: .ts, .npz, and long tables."""
+
+    source: Literal["series_files"] = "series_files"
+    """where the rows come from"""
+
+
+class BBCNewsConfig(TextConfig):
+    """2,225 news articles of 5 topics, in a Python package."""
+
+    source: Literal["bbc_news"] = "bbc_news"
+    """where the rows come from"""
+
+
+class TextFilesConfig(TextColumns, Delimiter, FileParts, TextConfig):
+    """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
+
+    source: Literal["text_files"] = "text_files"
+    """where the rows come from"""
+
+
+class HubTextConfig(TextColumns, HubName, TextConfig):
+    """Texts of the Hugging Face Hub."""
+
+    source: Literal["hub_text"] = "hub_text"
+    """where the rows come from"""
+
+
+DATA_CONFIGS: dict[str, type[DataConfig]] = {
+    "archive": ArchiveConfig,
+    "bbc_news": BBCNewsConfig,
+    "text_files": TextFilesConfig,
+    "hub_text": HubTextConfig,
+    "series_files": SeriesFilesConfig,
+}
+"""The model of each source."""
+
+
+def drop_keys_of_other_sources(values: dict[str, Any]) -> None:
+    """What the section `data` of checkpoints and config.yaml has held for any source, up to 0.1."""
+    model = DATA_CONFIGS[values["source"]]
+    for name in ("tokenizer", "truncation", "normalize"):
+        if name not in model.model_fields:
+            values.pop(name, None)
+
+
+def _prepare(values: Any) -> Any:
+    """Without a source it is the archive; another source's key that is empty is left out."""
+    if not isinstance(values, dict):
+        return values
+    values = {"source": "archive"} | values
+    model = DATA_CONFIGS.get(str(values["source"]))
+    if model is None:
+        return values
+    known = {name for other in DATA_CONFIGS.values() for name in other.model_fields}
+    needless = known - model.model_fields.keys()
+    return {name: value for name, value in values.items() if value or name not in needless}
+
+
+AnyDataConfig = Annotated[
+    Annotated[
+        ArchiveConfig | BBCNewsConfig | TextFilesConfig | HubTextConfig | SeriesFilesConfig,
+        Field(discriminator="source"),
+    ],
+    BeforeValidator(_prepare),
+]
+
+
+class LSTMConfig(Section):
     """The keyword arguments of `attnlstm.nn.LSTM`."""
 
-    hidden_size: int = within("[1, inf)", 128)
-    num_layers: int = within("[1, inf)", 1)
+    hidden_size: Count = 128
+    """features of the hidden state, in each direction"""
+    num_layers: Count = 1
+    """LSTMs one above the other"""
     bias: bool = True
-    dropout: float = within("[0, 1]", 0.0)
+    """whether the gates have biases"""
+    dropout: Share = 0.0
+    """between layers, drawn at each step"""
     bidirectional: bool = True
-    proj_size: int = within("[0, inf)", 0)
-    backend: Backend = Backend.auto
+    """whether a second LSTM reads from the end"""
+    proj_size: Natural = 0
+    """features that the hidden state is projected to; 0: no projection"""
+    backend: Backend = "auto"
+    """what runs the recurrence; auto: the fastest that can"""
     layer_norm: bool = False
-    activation: Activation = Activation.tanh
-    recurrent_activation: Activation = Activation.sigmoid
-    recurrent_dropout: float = within("[0, 1]", 0.0)
-    variational_dropout: float = within("[0, 1]", 0.0)
-    forget_bias: float | None = within("(-inf, inf)", None)
+    """whether gates and cell state are normalised"""
+    activation: Activation = "tanh"
+    """of the candidate and the output"""
+    recurrent_activation: Activation = "sigmoid"
+    """of the gates"""
+    recurrent_dropout: Share = 0.0
+    """of the hidden-to-hidden weights"""
+    variational_dropout: Share = 0.0
+    """between layers, drawn once for each sequence"""
+    forget_bias: Annotated[float, Number] | None = None
+    """first value of the forget gate's bias; null: as torch.nn.LSTM"""
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Any:
+        if self.proj_size >= self.hidden_size:
+            raise UserError(
+                f"model.lstm.proj_size={self.proj_size} must be smaller than "
+                f"model.lstm.hidden_size={self.hidden_size}"
+            )
+        if self.forget_bias is not None and not self.bias:
+            raise UserError("model.lstm.forget_bias needs model.lstm.bias=true")
+        return self
 
 
-@dataclass
-class StemConfig:
+class StemConfig(Section):
     """The stem of series and its options; None is an option that it does not have."""
 
-    name: StemName = StemName.none
-    stride: int | None = within("[1, 65536]", None)
-    num_filters: int | None = within("[1, 4096]", None)
-    bottleneck: int | None = within("[1, 4096]", None)
-    kernel_sizes: list[int] | None = None
+    name: StemName = "none"
+    """convolutions that read a series before the LSTM does"""
+    stride: Annotated[int, Field(ge=1, le=65536), Number] | None = None
+    """original steps for each step that is left, a power of 2; null: so that about 64 are left"""
+    num_filters: Annotated[int, Field(ge=1, le=4096), Number] | None = None
+    """features of a step that is left"""
+    bottleneck: Annotated[int, Field(ge=1, le=4096), Number] | None = None
+    """features that the wide convolutions of inception read"""
+    kernel_sizes: list[Annotated[int, Number]] | None = None
+    """odd widths of the convolutions of inception; null: from the number of steps"""
 
 
-POOLINGS = {"hint": list[PoolingName] | PoolingName}
-SKIP_POOLINGS = {"hint": list[SkipPoolingName] | SkipPoolingName}
-"""One, or several side by side: OmegaConf has no union with a list in it."""
-
-
-@dataclass
-class EmbeddingConfig:
+class EmbeddingConfig(Section):
     """The vectors of the tokens of texts."""
 
-    size: int = within("[1, inf)", 128)
-    vectors: str | None = None
+    size: Count = 128
+    """numbers of a vector"""
+    vectors: Name | None = None
+    """glove-6b-50d beside the trained vectors, or a file from which these start"""
     freeze: bool = False
-    word_dropout: float = within("[0, 1)", 0.0)
-    embedding_dropout: float = within("[0, 1)", 0.0)
-    variational_dropout: float = within("[0, 1)", 0.0)
+    """keep the vectors of that file as they are"""
+    word_dropout: ShareBelowOne = 0.0
+    """tokens made unknown"""
+    embedding_dropout: ShareBelowOne = 0.0
+    """word types left out, for a batch"""
+    variational_dropout: ShareBelowOne = 0.0
+    """features of the vectors, the same at each step of a text"""
 
 
-@dataclass
-class NgramsConfig:
+class NgramsConfig(Section):
     """The classifier of n-grams of texts."""
 
-    num_buckets: int = within("[1, 1048576]", 65536)
+    num_buckets: Annotated[int, Field(ge=1, le=1048576), Number] = 65536
+    """rows of weights that pairs of words share"""
     sublinear_tf: bool = False
+    """whether a word that occurs c times counts 1 + log(c)"""
 
 
-@dataclass
-class RandomConvolutionsConfig:
+class RandomConvolutionsConfig(Section):
     """The classifier of fixed convolutions of series; None is left to the data."""
 
-    dilations: list[int] | None = None
-    num_thresholds: int | None = within("[1, 64]", None)
+    dilations: list[Annotated[int, Number]] | None = None
+    """steps between the weights of a filter; null: the powers of 2 that fit"""
+    num_thresholds: Annotated[int, Field(ge=1, le=64), Number] | None = None
+    """thresholds of each filter; null: so that there are about 4,000 features"""
 
 
-@dataclass
-class ModelConfig:
+class ModelConfig(Section):
     """What each member consists of, from the embedding of texts or stem of series to the head."""
 
-    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
-    lstm: LSTMConfig = field(default_factory=LSTMConfig)
-    stem: StemConfig = field(default_factory=StemConfig)
-    pooling: Any = field(default_factory=lambda: [PoolingName.hn_query], metadata=POOLINGS)
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """the vectors of the tokens of texts"""
+    lstm: LSTMConfig = LSTMConfig()
+    """the LSTM"""
+    stem: StemConfig = StemConfig()
+    """what reads a series before the LSTM does"""
+    pooling: list[PoolingName] | PoolingName = Field(default=["hn_query"])
+    """how a sequence becomes one vector: one, or several side by side"""
     scaled_attention: bool = False
-    skip_pooling: Any = field(default_factory=list, metadata=SKIP_POOLINGS)
+    """whether hn_query divides its scores by sqrt(features)"""
+    skip_pooling: list[SkipPoolingName] | SkipPoolingName = Field(default=[])
+    """how the LSTM's inputs become one vector, past the LSTM"""
     ngrams: NgramsConfig | None = None
+    """a classifier of words and pairs of words beside the LSTM, of texts only; null: none"""
     random_convolutions: RandomConvolutionsConfig | None = None
-    max_steps: int | None = within("[1, inf)", None)
-    dropout: float = within("[0, 1]", 0.0)
-    ensemble_size: int = within("[1, inf)", 1)
+    """a classifier of fixed filters beside the LSTM, of series only; null: none"""
+    max_steps: Count | None = None
+    """steps that the LSTM reads; null: all"""
+    dropout: Share = 0.0
+    """of the pooled vector, before the head"""
+    ensemble_size: Count = 1
+    """models trained side by side, whose mean is the answer"""
+
+    @model_validator(mode="after")
+    def _check_poolings(self) -> Any:
+        for key in ("pooling", "skip_pooling"):
+            names = getattr(self, key)
+            if isinstance(names, list) and len(set(names)) < len(names):
+                raise UserError(f"model.{key}=[{','.join(names)}] names one twice: leave it out")
+        if self.pooling == []:
+            raise UserError("model.pooling=[] pools nothing: name one, such as [hn_query]")
+        return self
 
 
-@dataclass
-class LossConfig:
+class LossConfig(Section):
     """Options of the cross entropy; with a gamma it is the focal loss."""
 
-    label_smoothing: float = within("[0, 1]", 0.0)
-    focal_gamma: float = within("[0, inf)", 0.0)
-    class_weights: ClassWeights = ClassWeights.none
+    label_smoothing: Share = 0.0
+    """of the training targets"""
+    focal_gamma: Amount = 0.0
+    """above 0: focal loss, the easier a row, the less it counts"""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the rarer a class, the more each of its rows counts"""
 
 
-@dataclass
-class TrainerConfig:
-    """The arguments of lightning.Trainer that YAML can hold, with Lightning's defaults."""
-
-    accelerator: str = one_of(*ACCELERATORS, default="auto")
-    strategy: str = one_of(*STRATEGIES, default="auto")
-    devices: Any = field(default="auto", metadata=DEVICES)
-    num_nodes: int = within("[1, inf)", 1)
-    precision: int | str | None = one_of(*PRECISIONS, default=None)
-    fast_dev_run: bool | int = within("[0, inf)", False)
-    max_epochs: int | None = within("[-1, inf)", None)
-    min_epochs: int | None = within("[0, inf)", None)
-    max_steps: int = within("[-1, inf)", -1)
-    min_steps: int | None = within("[0, inf)", None)
-    max_time: str | None = field(
-        default=None, metadata={"pattern": (r"\d+:\d\d:\d\d:\d\d", "DD:HH:MM:SS")}
-    )
-    limit_train_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
-    limit_val_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
-    limit_test_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
-    limit_predict_batches: int | float | None = within("[0, inf)", None, fractions="[0, 1]")
-    overfit_batches: int | float = within("[0, inf)", 0.0, fractions="[0, 1]")
-    val_check_interval: int | float | None = within("[1, inf)", None, fractions="(0, 1]")
-    check_val_every_n_epoch: int | None = within("[1, inf)", 1)
-    num_sanity_val_steps: int | None = within("[-1, inf)", None)
-    log_every_n_steps: int | None = within("[0, inf)", None)
-    enable_checkpointing: bool | None = None
-    enable_progress_bar: bool | None = None
-    enable_model_summary: bool | None = None
-    accumulate_grad_batches: int = within("[1, inf)", 1)
-    gradient_clip_val: int | float | None = within("[0, inf)", None)
-    gradient_clip_algorithm: str | None = one_of("norm", "value", default=None)
-    deterministic: bool | str | None = one_of(True, False, "warn", default=None)
-    benchmark: bool | None = None
-    inference_mode: bool = True
-    use_distributed_sampler: bool = True
-    profiler: str | None = one_of("simple", "advanced", "pytorch", "xla", default=None)
-    detect_anomaly: bool = False
-    barebones: bool = False
-    sync_batchnorm: bool = False
-    reload_dataloaders_every_n_epochs: int = within("[0, inf)", 0)
-    enable_autolog_hparams: bool = True
-    model_registry: str | None = None
-
-
-@dataclass
-class CheckpointConfig:
-    """Arguments of lightning's ModelCheckpoint for the best checkpoint, and when to save the last.
-
-    `every_n_train_steps`, `every_n_minutes` and `save_on_exception` are the last one's only.
-    """
-
-    monitor: str = one_of(*MONITORED, default="val/loss")
-    mode: Mode = Mode.min
-    save_top_k: int = within("[-1, inf)", 1)
-    save_last: bool = False
-    save_on_exception: bool = False
-    every_n_epochs: int = within("[1, inf)", 1)
-    every_n_train_steps: int | None = within("[1, inf)", None)
-    every_n_minutes: float | None = within("(0, inf)", None)
-    filename: str | None = None
-    auto_insert_metric_name: bool = True
-
-
-@dataclass
-class EarlyStoppingConfig:
-    """Arguments of lightning's EarlyStopping."""
-
-    monitor: str = one_of(*MONITORED, default="val/loss")
-    mode: Mode = Mode.min
-    patience: int = within("[0, inf)", 3)
-    min_delta: float = within("[0, inf)", 0.0)
-
-
-@dataclass
-class FiguresConfig:
-    """How often the figures are drawn."""
-
-    every_n_epochs: int = within("[1, inf)", 1)
-
-
-@dataclass
-class CallbacksConfig:
-    """None turns a callback off."""
-
-    checkpoint: CheckpointConfig | None = None
-    early_stopping: EarlyStoppingConfig | None = None
-    figures: FiguresConfig | None = None
-
-
-@dataclass
-class WandbConfig:
-    """Arguments of lightning's WandbLogger."""
-
-    project: str = "attnlstm"
-    name: str | None = None
-    offline: bool = False
-    log_model: bool = False
-
-
-@dataclass
-class MLFlowConfig:
-    """Arguments of lightning's MLFlowLogger."""
-
-    experiment_name: str = "attnlstm"
-    run_name: str | None = None
-    tracking_uri: str | None = None
-
-
-@dataclass
-class LoggerConfig:
-    """What is written to besides the run folder's own CSV and TensorBoard files."""
-
-    wandb: WandbConfig | None = None
-    mlflow: MLFlowConfig | None = None
-
-
-@dataclass
-class BudgetConfig:
+class BudgetConfig(Section):
     """How long a run trains where `trainer` does not say; None: as long as the data asks for."""
 
-    steps: int | None = within("[1, 10000000]", None)
-    minutes: float | None = within("(0, inf)", None)
+    steps: Annotated[int, Field(ge=1, le=10_000_000), Number] | None = None
+    """optimizer steps; null: from the number of rows"""
+    minutes: Positive | None = None
+    """at most about this long"""
 
 
-@dataclass
-class TrainConfig:
+class TrainConfig(Section):
     """conf/train.yaml.
 
     `optimizer` and `scheduler` hold the `name` of a class of torch.optim and its keyword arguments,
-    which `attnlstm.training.optimization` checks; "keys" are those that an unknown key may mean.
+    which `attnlstm.training.optimization` checks; "keys" are those that an unknown key may mean,
+    and what they do.
     """
 
-    seed: int = within("[0, 4294967295]", 0)
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    validation: Validation = Validation.holdout
-    num_folds: int = within("[2, 20]", 5)
-    refit: bool | str = one_of(True, False, "auto", default=False)
-    baseline: BaselineChoice = BaselineChoice.none
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: dict[str, Any] = field(
-        default_factory=lambda: {"name": "AdamW"},
-        metadata={"keys": ("name", "lr", "weight_decay", "momentum", "betas")},
+    seed: Annotated[int, Field(ge=0, le=4294967295), Number] = 0
+    """of everything that is drawn: splits, weights, batches, dropout"""
+    budget: BudgetConfig = BudgetConfig()
+    """how long to train where trainer.max_epochs and trainer.max_steps do not say"""
+    validation: Validation = "holdout"
+    """folds: each training row is held out by one of several models; holdout: a part of the rows"""
+    num_folds: Annotated[int, Field(ge=2, le=20), Number] = 5
+    """of validation=folds, as many models, which answer together"""
+    refit: bool | Literal["auto"] = False
+    """of validation=holdout: train anew on all rows, for the steps that were best"""
+    baseline: Literal["auto", "none"] = "none"
+    """auto: compare with TF-IDF and logistic regression, or MiniRocket and ridge regression"""
+    data: AnyDataConfig = ArchiveConfig()
+    """which rows, and how they become batches"""
+    model: ModelConfig = ModelConfig()
+    """the classifier"""
+    loss: LossConfig = LossConfig()
+    """what training minimises"""
+    optimizer: dict[str, Any] = Field(
+        default={"name": "AdamW"},
+        json_schema_extra={
+            "keys": {
+                "name": "a class of torch.optim; the other keys are its arguments",
+                "lr": "the learning rate; with scheduler=one_cycle, the highest",
+                "weight_decay": "how strongly weights are pulled to 0",
+                "momentum": "share of the last step that is kept in the next",
+                "betas": "the same of the running means of gradients and of their squares",
+            }
+        },
     )
-    scheduler: dict[str, Any] = field(
-        default_factory=lambda: {"name": None},
-        metadata={"keys": ("name", "interval", "monitor")},
+    """a class of torch.optim and its arguments"""
+    scheduler: dict[str, Any] = Field(
+        default={"name": None},
+        json_schema_extra={
+            "keys": {
+                "name": "a class of torch.optim.lr_scheduler; the other keys are its arguments",
+                "interval": "when the learning rate changes: after each epoch, or optimizer step",
+                "monitor": "the metric that ReduceLROnPlateau watches",
+            }
+        },
     )
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    num_threads: int | None = within("[1, inf)", None)
-    runs_dir: str = "runs"
-    resume: str | None = None
+    """a class of torch.optim.lr_scheduler and its arguments"""
+    trainer: TrainerConfig = TrainerConfig()
+    """arguments of lightning.Trainer"""
+    callbacks: CallbacksConfig = CallbacksConfig()
+    """checkpoints, early stopping and figures"""
+    logger: LoggerConfig = LoggerConfig()
+    """what is logged to besides the run folder"""
+    num_threads: Count | None = None
+    """of an operation on the CPU; more pay for large hidden sizes only; null: all cores"""
+    runs_dir: Name = "runs"
+    """folder of the folders of runs"""
+    resume: Name | None = None
+    """folder of a run that was stopped, or last: the newest; it goes on there"""
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Any:
+        model, size = self.model, self.model.ensemble_size
+        if self.validation == "folds" and size not in (1, self.num_folds):
+            raise UserError(
+                f"model.ensemble_size={size} and validation=folds, which trains num_folds models: "
+                "set num_folds instead, or choose validation=holdout"
+            )
+        if isinstance(self.data, TextConfig):
+            if model.random_convolutions is not None:
+                raise UserError("model.random_convolutions are of series: set it to null")
+            if model.stem.name != "none":
+                raise UserError(f"model/stem={model.stem.name} is for series: choose none")
+        else:
+            if model.embedding.vectors:
+                raise UserError("model.embedding.vectors are for texts: choose data=text_files")
+            if model.ngrams is not None:
+                raise UserError("model.ngrams are of texts: set model.ngrams=null")
+        return self
 
 
-@dataclass
-class EvaluateDataConfig:
+class EvaluateDataConfig(TextColumns, FileParts, HubName):
     """Which rows to evaluate on; None is as in the checkpoint."""
 
-    split: Split = Split.test
+    split: Split = "test"
+    """the part of the data"""
     name: str | None = None
-    path: str | None = None
-    subset: str | None = None
-    train: Any = field(default=None, metadata=FILES)
-    validation: Any = field(default=None, metadata=FILES)
-    test: Any = field(default=None, metadata=FILES)
-    text_column: str | None = None
-    label_column: str | None = None
+    """another set of the archive"""
     on_bad_row: OnBadRow | None = None
-    batch_size: int | None = within("[1, inf)", None)
-    num_workers: int | None = within("[0, inf)", None)
+    """what to do about rows that cannot be used"""
+    batch_size: Count | None = None
+    """rows that are evaluated together"""
+    num_workers: Natural | None = None
+    """processes that load batches"""
 
 
-@dataclass
-class EvaluateLSTMConfig:
+class EvaluateLSTMConfig(Section):
     """What may differ from training; None is as in the checkpoint."""
 
     backend: Backend | None = None
+    """what runs the recurrence; null: as in training"""
 
 
-@dataclass
-class EvaluateModelConfig:
+class EvaluateModelConfig(Section):
     """What may differ from training."""
 
-    lstm: EvaluateLSTMConfig = field(default_factory=EvaluateLSTMConfig)
+    lstm: EvaluateLSTMConfig = EvaluateLSTMConfig()
+    """the LSTM"""
 
 
-@dataclass
-class EvaluateTrainerConfig:
+class EvaluateTrainerConfig(Section):
     """The arguments of lightning.Trainer that matter here; None is as in the checkpoint."""
 
-    accelerator: str = one_of(*ACCELERATORS, default="auto")
-    precision: int | str | None = one_of(*PRECISIONS, default=None)
+    accelerator: Accelerator = "auto"
+    """the kind of device"""
+    precision: Precision | None = None
+    """number format, such as bf16-mixed; null: as in training"""
 
 
-@dataclass
-class EvaluateConfig:
+class EvaluateConfig(Section):
     """conf/evaluate.yaml."""
 
-    ckpt: str
-    data: EvaluateDataConfig = field(default_factory=EvaluateDataConfig)
-    model: EvaluateModelConfig = field(default_factory=EvaluateModelConfig)
-    trainer: EvaluateTrainerConfig = field(default_factory=EvaluateTrainerConfig)
-    runs_dir: str = "runs"
+    ckpt: Name
+    """a checkpoint of train.py"""
+    data: EvaluateDataConfig = EvaluateDataConfig()
+    """which rows; null is as in training"""
+    model: EvaluateModelConfig = EvaluateModelConfig()
+    """the classifier"""
+    trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
+    """the device and its numbers"""
+    runs_dir: Name = "runs"
+    """folder of the folders of runs"""
 
 
-@dataclass
-class PredictDataConfig:
+class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
     """How to read the input; None is as in the checkpoint."""
 
-    text_column: str | None = None
-    label_column: str | None = None
-    id_column: str | None = None
-    time_column: str | None = None
-    channel_columns: list[str] | None = None
-    delimiter: str | None = None
-    batch_size: int = within("[1, inf)", 64)
+    batch_size: Count = 64
+    """rows that are predicted together"""
 
 
-@dataclass
-class PredictConfig:
+class PredictConfig(Section):
     """conf/predict.yaml."""
 
-    ckpt: str
+    ckpt: Name
+    """a checkpoint of train.py"""
     text: str | None = None
-    input: Any = field(default=None, metadata=FILES)
-    output: str | None = None
-    report: str | None = None
-    report_examples: int = within("[1, inf)", 300)
+    """one text on the command line"""
+    input: Files = None
+    """a file, a glob or a list of them; "-": lines of text from standard input"""
+    output: Name | None = None
+    """.csv, .jsonl or .parquet; "-": CSV on standard output; null: in the run folder"""
+    report: Name | None = None
+    """an HTML page with the most interesting rows and what was attended to"""
+    report_examples: Count = 300
+    """rows on that page"""
     attention: bool = False
-    prediction_sets: float | None = within("(0, 1)", None)
-    data: PredictDataConfig = field(default_factory=PredictDataConfig)
-    model: EvaluateModelConfig = field(default_factory=EvaluateModelConfig)
-    trainer: EvaluateTrainerConfig = field(default_factory=EvaluateTrainerConfig)
-    num_threads: int | None = within("[1, inf)", None)
-    runs_dir: str = "runs"
-
-
-def register_schemas() -> None:
-    """Put the schemas where the defaults lists of conf/ find them."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
-    store.store(name="evaluate_schema", node=EvaluateConfig)
-    store.store(name="predict_schema", node=PredictConfig)
+    """also write the weight of each token or time step"""
+    prediction_sets: Fraction | None = None
+    """0.9: also write sets of labels that have the true one in 9 of 10 rows"""
+    data: PredictDataConfig = PredictDataConfig()
+    """how to read the input; null is as in training"""
+    model: EvaluateModelConfig = EvaluateModelConfig()
+    """the classifier"""
+    trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
+    """the device and its numbers"""
+    num_threads: Count | None = None
+    """cores that work on batches; null: all"""
+    runs_dir: Name = "runs"
+    """folder of the folders of runs"""

@@ -117,7 +117,7 @@ def split_sources(
     config: DataConfig,
     seed: int,
     label_names: list[str] | None = None,
-    validation: Validation = Validation.holdout,
+    validation: Validation = "holdout",
     num_folds: int = 5,
 ) -> LabelledParts:
     """Check all rows, and carve out of "train" what there is no source for.
@@ -142,7 +142,7 @@ def split_sources(
         UserError: folds are wanted beside a validation source, there are bad rows, or none at
             all, or a part would lack a class.
     """
-    if validation is Validation.folds and "validation" in sources:
+    if validation == "folds" and "validation" in sources:
         raise UserError(
             "validation=folds validates on the training rows by turns: leave data.validation out, "
             "or choose validation=holdout"
@@ -152,7 +152,7 @@ def split_sources(
     surveys: dict[str, Survey] = {}
     known, num_channels = label_names, None
     for name, source in sources.items():  # "train" first
-        most_bad = MOST_BAD if config.on_bad_row is OnBadRow.stop else None
+        most_bad = MOST_BAD if config.on_bad_row == "stop" else None
         surveys[name] = survey(source, known, num_channels, most_bad)
         if name == "train" and known is None:
             known = order_labels(source, surveys[name].names)
@@ -178,10 +178,10 @@ def split_sources(
         ("validation", "val_fraction", config.val_fraction),
     ):
         if "train" in surveys and name not in surveys:
-            if name == "validation" and validation is Validation.auto:
+            if name == "validation" and validation == "auto":
                 few = chosen["train"].sum() <= MOST_FOLDED
-                validation = Validation.folds if few else Validation.holdout
-            if name == "validation" and validation is Validation.folds:
+                validation = "folds" if few else "holdout"
+            if name == "validation" and validation == "folds":
                 folds = deal_folds(surveys["train"], chosen["train"], num_folds, seed)
                 continue
             try:
@@ -236,7 +236,7 @@ def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None
     problems = [text for found in surveys.values() for text in found.describe_problems()]
     if not problems:
         return
-    if on_bad_row is OnBadRow.stop:
+    if on_bad_row == "stop":
         if not all(found.is_complete for found in surveys.values()):
             problems.append("and perhaps more, as no more were looked for")
         raise UserError(

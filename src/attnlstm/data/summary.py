@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attnlstm.config.schema import DataConfig
+from attnlstm.config.schema import DataConfig, TextConfig
 from attnlstm.console import shorten
-from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.splits import LabelledParts
 
 WIDTH = 100  # of a line
@@ -20,7 +19,7 @@ def describe_rows(rows: LabelledParts, config: DataConfig) -> list[str]:
         rows: as `split_sources` gives them, of texts or of series.
         config: where they come from.
     """
-    kind = "texts" if is_text(config) else "series"
+    kind = "texts" if isinstance(config, TextConfig) else "series"
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
     lines = [f"{config.name}: {sizes} {kind}, {len(rows.label_names)} classes"]
     first, part = next(iter(rows.parts.items()))

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,16 @@ from torchmetrics.classification import (
 )
 
 from attnlstm.checkpoint.load import load_checkpoint
-from attnlstm.config.checks import check_data_options
-from attnlstm.config.schema import DataConfig, EvaluateConfig, EvaluateDataConfig, Split, Validation
+from attnlstm.config.checks import validate
+from attnlstm.config.schema import (
+    AnyDataConfig,
+    DataConfig,
+    EvaluateConfig,
+    EvaluateDataConfig,
+    SeriesFilesConfig,
+    TextConfig,
+    TrainConfig,
+)
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data import (
     SequenceBatch,
@@ -28,7 +35,7 @@ from attnlstm.data import (
     open_sources,
     split_sources,
 )
-from attnlstm.data.encoders.encoding import encoder_folder, is_text
+from attnlstm.data.encoders.encoding import encoder_folder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
@@ -42,7 +49,7 @@ from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
 
-METRIC_PREFIX = {Split.train: "train/", Split.validation: "val/", Split.test: "test/"}
+METRIC_PREFIX = {"train": "train/", "validation": "val/", "test": "test/"}
 """What training calls the metrics of each split."""
 
 
@@ -66,13 +73,15 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     silence_known_warnings()
     run_dir = Path(run_dir)
     backend = config.model.lstm.backend
-    trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
+    trained = load_checkpoint(Path(config.ckpt), backend)
     limit_threads(trained.config.num_threads)
     split = config.data.split
     data_config = override_data(trained.config.data, config.data)
-    if isinstance(trained.encoder, SeriesEncoder) and data_config.channel_columns is None:
-        data_config = replace(data_config, channel_columns=trained.encoder.channel_names)
-    sources = open_sources(data_config, split.value)
+    if isinstance(data_config, SeriesFilesConfig) and data_config.channel_columns is None:
+        assert isinstance(trained.encoder, SeriesEncoder)
+        names = {"channel_columns": trained.encoder.channel_names}
+        data_config = data_config.model_copy(update=names)
+    sources = open_sources(data_config, split)
     is_given = "validation" in sources
     # The seed of training, so that "validation" is what training validated on.
     rows = split_sources(
@@ -80,28 +89,26 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         data_config,
         trained.config.seed,
         trained.label_names,
-        validation=Validation.holdout if is_given else trained.config.validation,
+        validation="holdout" if is_given else trained.config.validation,
         num_folds=trained.config.num_folds,
     )
-    if split.value not in rows.parts:
+    if split not in rows.parts:
         raise UserError(
             "data.split=validation: this model was validated on its training rows by turns "
             "(validation=folds): choose test, or give data.validation=FILE"
         )
-    part = rows.parts[split.value]
-    for line in describe_rows(rows._replace(parts={split.value: part}), data_config):
+    part = rows.parts[split]
+    for line in describe_rows(rows._replace(parts={split: part}), data_config):
         logger.info("%s", line)
     is_same = sources_of(data_config) == sources_of(trained.config.data)
-    if is_same and split.value in trained.trained_on:
+    if is_same and split in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "
             "on other rows",
-            split.value,
+            split,
         )
-    encoded, counts = encode_part(
-        trained.encoder, encoder_folder(trained.encoder), part, split.value
-    )
-    logger.info("%s", counts.describe(split.value, data_config))
+    encoded, counts = encode_part(trained.encoder, encoder_folder(trained.encoder), part, split)
+    logger.info("%s", counts.describe(split, data_config))
     num_workers = config.data.num_workers
     data = SequenceDataModule(
         {"test": encoded},
@@ -113,7 +120,7 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         default_root_dir=run_dir,
         logger=False,
         callbacks=[collector, ProgressBar()] if has_terminal() else [collector],
@@ -126,8 +133,8 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         for metric, value in trainer.callback_metrics.items()
     }
     targets = data.splits["test"].targets
-    kind = "texts" if is_text(data_config) else "series"
-    title = f"{data_config.name}, {split.value} split ({len(part)} {kind})"
+    kind = "texts" if isinstance(data_config, TextConfig) else "series"
+    title = f"{data_config.name}, {split} split ({len(part)} {kind})"
     print_metrics(title, metrics)
     per_class = describe_classes(collector.probabilities, targets, trained.label_names)
     print_table("per class", list(PER_CLASS_COLUMNS), per_class)
@@ -140,7 +147,7 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     )
     confusion = MulticlassConfusionMatrix(len(trained.label_names))
     confusion.update(collector.probabilities, targets)
-    figure = draw_confusion_matrix(confusion, trained.label_names, split.value)
+    figure = draw_confusion_matrix(confusion, trained.label_names, split)
     with replacing(run_dir / "confusion_matrix.png") as partial:
         figure.savefig(partial, dpi=120, format="png")
     logger.info(
@@ -166,29 +173,20 @@ class PredictionCollector(Callback):
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
-def sources_of(config: DataConfig) -> tuple[Any, ...]:
+def sources_of(config: DataConfig) -> list[Any]:
     """What decides which rows the parts of a data set are."""
-    return config.name, config.path, config.subset, config.train, config.validation, config.test
+    names = ("name", "path", "subset", "train", "validation", "test")
+    return [getattr(config, name, None) for name in names]
 
 
-def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> DataConfig:
+def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> AnyDataConfig:
     """What was trained on, with the keys that were given for the evaluation.
 
     Raises:
         UserError: a key means nothing to the source that was trained on.
     """
-    given = {
-        name: getattr(wanted, name)
-        for name in (
-            *("name", "path", "subset", "train", "validation", "test"),
-            *("text_column", "label_column"),
-        )
-        if getattr(wanted, name) is not None
-    }
-    check_data_options(replace(DataConfig(source=trained.source), **given))
-    if wanted.on_bad_row is not None:
-        given["on_bad_row"] = wanted.on_bad_row
-    return replace(trained, **given)
+    given = wanted.model_dump(exclude_none=True, exclude={"split", "batch_size", "num_workers"})
+    return validate({"data": trained.model_dump() | given}, TrainConfig).data
 
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")

@@ -22,8 +22,7 @@ from attnlstm.checkpoint.calibration import (
     scores_needed,
 )
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import DATA_OPTIONS, DataConfig, PredictConfig
+from attnlstm.config.schema import PredictConfig, SeriesFilesConfig, TextFilesConfig
 from attnlstm.console import print_table, printable
 from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
@@ -56,7 +55,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     if (config.text is None) == (config.input is None):
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
     backend = config.model.lstm.backend
-    trained = load_checkpoint(Path(config.ckpt), None if backend is None else backend.value)
+    trained = load_checkpoint(Path(config.ckpt), backend)
     torch.set_num_threads(1)  # for an operation: it is the batches that share the cores
     precision = config.trainer.precision or trained.config.trainer.precision
     device = choose_device(config.trainer.accelerator, precision)
@@ -90,7 +89,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
         rows = show_progress(source, "predicting") if config.text is None else source
         for predictions in predictor.predict_chunks(batches_of(rows)):
             if config.attention and any(p.label and p.attention is None for p in predictions):
-                pooling = config_to_dict(trained.config.model)["pooling"]
+                pooling = trained.config.model.pooling
                 names = pooling if isinstance(pooling, str) else ", ".join(pooling)
                 raise UserError(f"attention=true: this model's pooling, {names}, has none")
             if writer is not None:
@@ -157,6 +156,7 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
         if not is_text:
             raise UserError("input=- reads lines of text, and this model reads series: give a file")
         return TextLines(sys.stdin.buffer)
+    assert config.input is not None
     files = find_files(config.input, "input")
     if config.output is not None and any(
         Path(config.output).resolve() == file.resolve() for file in files
@@ -168,7 +168,8 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
             raise UserError("input: give one .txt file at a time")
         return TextLines(files[0])
     data = override_data(trained, config)
-    if isinstance(trained.encoder, SeriesEncoder):
+    if isinstance(data, SeriesFilesConfig):
+        assert isinstance(trained.encoder, SeriesEncoder)
         names = data.channel_columns or trained.encoder.channel_names
         return open_series(data, files, "input", names, needs_labels=False)
     return TextFiles(
@@ -181,19 +182,19 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
     )
 
 
-def override_data(trained: TrainedModel, config: PredictConfig) -> DataConfig:
+def override_data(
+    trained: TrainedModel, config: PredictConfig
+) -> TextFilesConfig | SeriesFilesConfig:
     """How the model's training rows were read, with the keys that were given for the input."""
-    given = {
-        name: value
-        for name, value in vars(config.data).items()
-        if name != "batch_size" and value is not None
-    }
-    kind = "text_files" if isinstance(trained.encoder, TextEncoder) else "series_files"
-    for name in given:
-        if kind not in DATA_OPTIONS[name]:
-            what = "texts" if kind == "text_files" else "series"
-            raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
-    return replace(trained.config.data, **given)
+    is_text = isinstance(trained.encoder, TextEncoder)
+    kind: type[TextFilesConfig | SeriesFilesConfig]
+    kind = TextFilesConfig if is_text else SeriesFilesConfig
+    given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
+    for name in given.keys() - kind.model_fields.keys():
+        what = "texts" if is_text else "series"
+        raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
+    known = trained.config.data.model_dump(include=set(kind.model_fields), exclude={"source"})
+    return kind(**(known | given))
 
 
 def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.DataType]:

@@ -9,12 +9,11 @@ import copy
 import logging
 import math
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from attnlstm.config.schema import BudgetConfig, StemName, TrainConfig, Validation
+from attnlstm.config.schema import BudgetConfig, TrainConfig, Validation
 from attnlstm.data import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations
@@ -71,31 +70,32 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
     """
     data, model = config.data, config.model
     if data.batch_size is None:
-        data = replace(data, batch_size=choose_batch_size(size))
+        data = data.model_copy(update={"batch_size": choose_batch_size(size)})
     if size.num_folds:
-        model = replace(model, ensemble_size=size.num_folds)
-        config = replace(config, num_folds=size.num_folds)
+        model = model.model_copy(update={"ensemble_size": size.num_folds})
+        config = config.model_copy(update={"num_folds": size.num_folds})
     stem = model.stem
-    if stem.name is not StemName.none and stem.stride is None:
-        stem = replace(stem, stride=choose_stride(size.steps))
-    if stem.name is StemName.inception and stem.kernel_sizes is None:
-        stem = replace(stem, kernel_sizes=choose_kernel_sizes(size.steps))
-    model = replace(model, stem=stem)
+    if stem.name != "none" and stem.stride is None:
+        stem = stem.model_copy(update={"stride": choose_stride(size.steps)})
+    if stem.name == "inception" and stem.kernel_sizes is None:
+        stem = stem.model_copy(update={"kernel_sizes": choose_kernel_sizes(size.steps)})
+    model = model.model_copy(update={"stem": stem})
     if model.random_convolutions is not None:
         fixed = model.random_convolutions
         dilations = fixed.dilations or choose_dilations(size.longest)
         thresholds = fixed.num_thresholds or max(1, THRESHOLDS // len(dilations))
-        fixed = replace(fixed, dilations=dilations, num_thresholds=thresholds)
-        model = replace(model, random_convolutions=fixed)
-    validation = Validation.folds if size.num_folds else Validation.holdout
-    return replace(config, validation=validation, data=data, model=model)
+        settled = {"dilations": dilations, "num_thresholds": thresholds}
+        fixed = fixed.model_copy(update=settled)
+        model = model.model_copy(update={"random_convolutions": fixed})
+    validation = "folds" if size.num_folds else "holdout"
+    return config.model_copy(update={"validation": validation, "data": data, "model": model})
 
 
 def choose_validation(config: TrainConfig) -> Validation:
     """`auto`, or a part held out where a refit or an ensemble is asked for, which fit no folds."""
-    is_open = config.validation is Validation.auto
+    is_open = config.validation == "auto"
     if is_open and (config.refit is True or config.model.ensemble_size > 1):
-        return Validation.holdout
+        return "holdout"
     return config.validation
 
 
@@ -109,11 +109,12 @@ def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainCon
     epochs = max(1, math.ceil(num_steps / steps_of_epoch))
     every = max(1, epochs // VALIDATIONS)
     epochs = math.ceil(epochs / every) * every  # so that the last one is validated
-    trainer = replace(config.trainer, max_epochs=epochs, check_val_every_n_epoch=every)
-    if num_steps < steps_of_epoch and not trainer.overfit_batches:
-        limit = num_steps * trainer.accumulate_grad_batches
-        trainer = replace(trainer, limit_train_batches=limit)
-    return replace(config, trainer=trainer, budget=BudgetConfig())  # which is settled by that
+    settled = {"max_epochs": epochs, "check_val_every_n_epoch": every}
+    if num_steps < steps_of_epoch and not config.trainer.overfit_batches:
+        settled["limit_train_batches"] = num_steps * config.trainer.accumulate_grad_batches
+    trainer = config.trainer.model_copy(update=settled)
+    # the budget is settled by that
+    return config.model_copy(update={"trainer": trainer, "budget": BudgetConfig()})
 
 
 def is_left_to_the_data(config: TrainConfig) -> bool:

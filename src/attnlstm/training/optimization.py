@@ -1,9 +1,8 @@
 """Optimizers and learning rate schedules from plain values, named as in torch.optim."""
 
-import collections.abc
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, get_origin, get_type_hints
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from attnlstm.config.checks import describe, matches, nearest, show
-from attnlstm.config.schema import MONITORED
+from attnlstm.config.checks import check_value, nearest, show
+from attnlstm.config.lightning import MONITORED
 from attnlstm.errors import UserError
 
 if TYPE_CHECKING:  # importing lightning takes seconds, and this module checks command lines
@@ -231,7 +230,8 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
     parameters = inspect.signature(cls).parameters
     known = [f"{group}.{key}" for key in parameters if key not in SET_BY_US]
     # Some of torch's modules import what their hints name for type checkers only.
-    hints = get_type_hints(cls.__init__, localns=vars(collections.abc))  # type: ignore[misc]
+    names = {"Callable": Callable, "Iterable": list, "Sequence": list}  # YAML has lists only
+    hints = get_type_hints(cls.__init__, localns=names)  # type: ignore[misc]
     arguments = {}
     for key, value in values.items():
         full_key = f"{group}.{key}"
@@ -241,9 +241,10 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
                 f"~{full_key} removes it, {group}={START[group]} starts afresh"
             )
         hint = hints.get(key, Any)
-        if not matches(value, hint):
-            raise UserError(f"{full_key}={show(value)}: expected {describe(hint)}")
-        arguments[key] = tuple(value) if get_origin(hint) is tuple else value
+        if get_origin(hint) is tuple and isinstance(value, list):
+            value = tuple(value)
+        check_value(full_key, value, hint)
+        arguments[key] = value
     for key, parameter in parameters.items():
         is_required = key not in SET_BY_US and parameter.default is parameter.empty
         if is_required and key not in arguments:

@@ -5,9 +5,8 @@ import math
 
 import lightning
 
-from attnlstm.config.schema import BudgetConfig, TrainConfig, Truncation
+from attnlstm.config.schema import BudgetConfig, TextConfig, TrainConfig
 from attnlstm.data import LabelledParts
-from attnlstm.data.encoders.encoding import is_text
 from attnlstm.training.budget import (
     Size,
     choose_steps,
@@ -62,8 +61,10 @@ def describe_reading(config: TrainConfig, encoded: Encoded) -> str | None:
     longer = 0 if most is None else int((lengths > most).sum())
     if not longer:
         return None
-    is_texts = is_text(config.data)
-    end = "last" if is_texts and config.data.truncation is Truncation.tail else "first"
+    data, end = config.data, "first"
+    is_texts = isinstance(data, TextConfig)
+    if isinstance(data, TextConfig) and data.truncation == "tail":
+        end = "last"
     units, rows = ("tokens", "texts") if is_texts else ("steps", "series")
     line = f"the LSTM reads the {end} {most:,} {units} of {longer:,} longer {rows}"
     is_alone = config.model.ngrams is None and config.model.random_convolutions is None
@@ -79,5 +80,5 @@ def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:
         steps=float(lengths.float().median()),
         longest=int(lengths.max()),
         num_folds=0 if rows.folds is None else int(rows.folds.max()) + 1,
-        is_text=is_text(config.data),
+        is_text=isinstance(config.data, TextConfig),
     )

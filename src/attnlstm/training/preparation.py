@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import OnBadRow, SamplerName, TrainConfig, Validation
+from attnlstm.config.schema import SeriesConfig, TextConfig, TrainConfig
 from attnlstm.data import (
     EncodedSplit,
     Encoder,
@@ -66,8 +65,8 @@ def build_data(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Se
         batch_size=config.data.batch_size,
         num_workers=config.data.num_workers,
         batch_tokens=config.data.batch_tokens,
-        balanced=config.data.sampler is SamplerName.balanced,
-        noise=config.data.noise,
+        balanced=config.data.sampler == "balanced",
+        noise=config.data.noise if isinstance(config.data, SeriesConfig) else 0.0,
         crop=config.data.crop,
         seed=config.seed,
         fingerprints=take_fingerprints(config, rows),
@@ -92,12 +91,12 @@ def build_module(
     class_counts = encoded.splits["train"].targets.bincount(minlength=num_classes).tolist()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     module = ClassificationModule(
-        config_to_dict(config),
+        config.model_dump(),
         rows.label_names,
         class_counts,
         encoded.encoder.to_dict(),
         list(trained_on),
-        folds=torch.from_numpy(rows.folds) if config.validation is Validation.folds else None,
+        folds=torch.from_numpy(rows.folds) if config.validation == "folds" else None,
     )
     return module
 
@@ -166,9 +165,9 @@ def fit_random_convolutions(
 def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
     """Digests of the rows of each part, and of the other files that a training begins with."""
     taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
-    vectors, tokenizer = config.model.embedding.vectors, config.data.tokenizer.file
-    if tokenizer is not None:
-        taken["data.tokenizer.file"] = file_fingerprint(Path(tokenizer))
+    vectors, data = config.model.embedding.vectors, config.data
+    if isinstance(data, TextConfig) and data.tokenizer.file is not None:
+        taken["data.tokenizer.file"] = file_fingerprint(Path(data.tokenizer.file))
     if vectors is not None:
         if vectors in packaged_vectors.VECTOR_PACKAGES:
             digest = packaged_vectors.fingerprint(vectors)
@@ -216,7 +215,7 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
     """
     options = config.model.embedding
     path = Path(str(options.vectors))
-    drop = config.data.on_bad_row is OnBadRow.drop
+    drop = config.data.on_bad_row == "drop"
     found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
     if found.size != options.size:
         raise UserError(

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +18,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import BaselineChoice, TrainConfig, Validation
+from attnlstm.config.schema import TextConfig, TrainConfig
 from attnlstm.console import print_metrics
 from attnlstm.data import LabelledParts, open_sources, split_sources
-from attnlstm.data.encoders.encoding import is_text
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
@@ -93,13 +90,14 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     run_dir = Path(run_dir)
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
-    resumes, config = config.resume is not None or is_requeued, replace(config, resume=None)
+    resumes = config.resume is not None or is_requeued
+    config = config.model_copy(update={"resume": None})
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     stopped = StoppedFit.read(newest) if resumes else StoppedFit()
     # Before any data is loaded, a trainer or an LSTM that cannot be is refused.
     trainer = build_trainer(config, run_dir, stopped.progress)
-    build_configured(config_to_dict(config)["model"], encoder=None, num_classes=2)
+    build_configured(config.model.model_dump(), encoder=None, num_classes=2)
 
     rows = split_sources(
         open_sources(config.data),
@@ -142,14 +140,14 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
             write_metrics(run_dir / "metrics.json", metrics)
     if trainer.is_global_zero:
         print_metrics(f"{config.data.name}, test split", metrics)
-        if config.baseline is BaselineChoice.auto and not config.trainer.fast_dev_run:
+        if config.baseline == "auto" and not config.trainer.fast_dev_run:
             validation = (
                 read_validation_accuracy(trainer, run_dir)
                 if calibrated is None
                 else calibrated.accuracy
             )
             scores = Scores("attnlstm", validation, metrics["test/accuracy"])
-            classes, is_texts = predictions.classes.numpy(), is_text(config.data)
+            classes, is_texts = predictions.classes.numpy(), isinstance(config.data, TextConfig)
             with naming_what_is_left(run_dir):
                 compare_with_baseline(
                     rows, scores, classes, is_texts, config.seed, run_dir, rows.folds
@@ -168,7 +166,7 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
     with naming_what_is_left(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         with replacing(run_dir / "config.yaml") as partial:
-            partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+            partial.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False))
 
 
 class StoppedFit(NamedTuple):
@@ -293,7 +291,7 @@ def wants_refit(config: TrainConfig, rows: LabelledParts) -> bool:
     """Whether a refit is wanted, is worth it, and has nothing in it that needs validation rows."""
     if not config.refit or config.trainer.fast_dev_run:
         return False
-    if config.validation is Validation.folds:
+    if config.validation == "folds":
         if config.refit is True:
             logger.warning("no refit: with validation=folds all rows are trained on already")
         return False
@@ -349,7 +347,8 @@ def refit(
         epochs,
         steps,
     )
-    config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
+    options = config.trainer.model_copy(update={"max_epochs": epochs})
+    config = config.model_copy(update={"trainer": options})
     module = build_module(config, rows, encoded, ("train", "validation"))
     if is_done:
         return module, data

@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config.checks import config_to_dict
-from attnlstm.config.schema import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig, TrainConfig
+from attnlstm.config.lightning import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
@@ -114,7 +113,7 @@ def _build_trainer(
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and changes nothing but for code that reads what nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    options = asdict(config.trainer) | {
+    options = config.trainer.model_dump() | {
         "enable_checkpointing": enable_checkpointing,
         # otherwise Lightning would bring a bar of its own
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -159,12 +158,12 @@ def build_loggers(config: LoggerConfig, run_dir: Path, progress: Progress) -> li
     if config.wandb is not None:
         from lightning.pytorch.loggers import WandbLogger
 
-        options = asdict(config.wandb) | {"save_dir": run_dir}
+        options = config.wandb.model_dump() | {"save_dir": run_dir}
         loggers.append(_build_logger("wandb", WandbLogger, options))
     if config.mlflow is not None:
         from lightning.pytorch.loggers import MLFlowLogger
 
-        options = asdict(config.mlflow)
+        options = config.mlflow.model_dump()
         if options["tracking_uri"] is None:
             options["tracking_uri"] = f"file:{run_dir / 'mlruns'}"
         loggers.append(_build_logger("mlflow", MLFlowLogger, options))
@@ -195,7 +194,7 @@ def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
             path = run_dir / "checkpoints" / "last.ckpt"
             callbacks.insert(0, build_newest_checkpoint(checkpoint, path))
     if config.callbacks.early_stopping is not None:
-        options = config_to_dict(config.callbacks.early_stopping)
+        options = config.callbacks.early_stopping.model_dump()
         # With trainer.limit_val_batches an AUROC may be NaN, which is no reason to stop at once.
         check_finite = options["monitor"] != "val/auroc"
         callbacks.append(
@@ -231,7 +230,7 @@ def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckp
         folder,
         config.filename,
         monitor=config.monitor,
-        mode=config.mode.value,
+        mode=config.mode,
         save_top_k=config.save_top_k,
         auto_insert_metric_name=config.auto_insert_metric_name,
         every_n_epochs=config.every_n_epochs,

@@ -10,7 +10,6 @@ import json
 import pickle
 import re
 import zipfile
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -402,16 +401,17 @@ def test_a_broken_file_ends_training_in_one_message(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    config = deepcopy(configs[kind])
-    config.data.train = str(path)
+    values = configs[kind].model_dump()
+    values["data"]["train"] = str(path)
     if kind in ("vectors", "tokenizer"):
-        config.data.train = str(tmp_path / "good.csv")
+        values["data"]["train"] = str(tmp_path / "good.csv")
         (tmp_path / "good.csv").write_text(GOOD)
-        config.model.embedding.size = 3
+        values["model"]["embedding"]["size"] = 3
     if kind == "vectors":
-        config.model.embedding.vectors = str(path)
+        values["model"]["embedding"]["vectors"] = str(path)
     if kind == "tokenizer":
-        config.data.tokenizer.file = str(path)
+        values["data"]["tokenizer"]["file"] = str(path)
+    config = TrainConfig.model_validate(values)
     with pytest.raises(UserError) as refusal:
         train(config, tmp_path / "run")
     message = " ".join(str(refusal.value).split())  # as it is printed

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.config.schema import DataConfig, DataSource, OnBadRow
+from attnlstm.config.schema import DATA_CONFIGS, TextFilesConfig
 from attnlstm.data import SOURCES, SeriesEncoder, open_sources, split_sources
 from attnlstm.errors import UserError
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def config_of(source, **options):
     """Paths as texts."""
     paths = {key: str(options[key]) for key in ("train", "validation", "test") if key in options}
-    return DataConfig(source=DataSource(source), **(options | paths))
+    return DATA_CONFIGS[source](**(options | paths))
 
 
 def split(config, seed=0, only=None, label_names=None):
@@ -67,7 +67,7 @@ def write_series(path, ids, header=("id", "time", "x", "y", "label"), length=2):
 
 
 def test_every_source_can_be_chosen():
-    assert set(SOURCES) == {source.value for source in DataSource}
+    assert set(SOURCES) == set(DATA_CONFIGS)
 
 
 # ------------------------------------------------------------------------------------ each source
@@ -184,7 +184,7 @@ def test_several_files_are_one_part(tmp_path):
         write_texts(tmp_path / f"part{number}.csv", texts_of(f"file {number}"))
     first = {}
     for train in (f"{tmp_path}/part*.csv", [str(tmp_path / f"part{n}.csv") for n in range(3)]):
-        config = DataConfig(source=DataSource.text_files, train=train)
+        config = TextFilesConfig(train=train)
         parts, *_ = split(config)
         assert sum(map(len, parts.values())) == 60
         first[str(train)] = values_of(parts["train"])
@@ -380,9 +380,7 @@ def test_bad_rows_are_dropped_and_counted(files, caplog):
     rows[3], rows[5] = ("", "good"), ("train 5", "")
     write_texts(files["train"], rows)
     write_texts(files["test"], [("test", "good"), ("other", "unseen")])
-    config = config_of(
-        "text_files", train=files["train"], test=files["test"], on_bad_row=OnBadRow.drop
-    )
+    config = config_of("text_files", train=files["train"], test=files["test"], on_bad_row="drop")
     parts, *_ = split(config)
     kept = values_of(parts["train"]) + values_of(parts["validation"])
     assert sorted(kept) == sorted(text for text, label in rows if text and label)
@@ -414,7 +412,7 @@ def test_files_without_rows(files, name):
     files[name].write_text("")
     assert f"{name}.csv" in message_of(config_of("text_files", **files))
     write_texts(files[name], [(" ", "good"), ("text", "")])
-    config = config_of("text_files", **files, on_bad_row=OnBadRow.drop)
+    config = config_of("text_files", **files, on_bad_row="drop")
     assert f"{name}.csv has no usable rows" in message_of(config)
 
 
@@ -426,7 +424,7 @@ def test_series_with_bad_values(tmp_path):
     message = message_of(config_of("series_files", train=path))
     assert "in train.csv, 1 row: row 3 (line " in message
     assert "id s3" in message
-    dropped = split(config_of("series_files", train=path, on_bad_row=OnBadRow.drop))
+    dropped = split(config_of("series_files", train=path, on_bad_row="drop"))
     assert sum(map(len, dropped.parts.values())) == 19
 
 
@@ -444,5 +442,5 @@ def test_a_run_that_stops_at_bad_rows_does_not_look_for_all_of_them(tmp_path):
     message = message_of(config)
     assert "no text in train.csv, 10,000 rows: row 20 (line 22);" in message
     assert "and perhaps more, as no more were looked for" in message
-    config.on_bad_row = OnBadRow.drop
+    config = config.model_copy(update={"on_bad_row": "drop"})
     assert sum(map(len, split(config).parts.values())) == 20

@@ -17,7 +17,7 @@ import pyarrow as pa
 import tokenizers
 from filelock import FileLock
 
-from attnlstm.config.schema import TEXT_SOURCES, DataConfig
+from attnlstm.config.schema import DataConfig, SeriesConfig, TextConfig
 from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.series import SeriesEncoder
@@ -53,7 +53,7 @@ class Counts:
 
     def describe(self, name: str, config: DataConfig) -> str:
         """One line for the log."""
-        if not is_text(config):
+        if not isinstance(config, TextConfig):
             return f"{name}: {self.steps:,} time steps"
         line = f"{name}: {self.steps:,} tokens, {self.unknown / self.steps:.2%} of them unknown"
         if not self.truncated:
@@ -62,11 +62,6 @@ class Counts:
             f"{line}; {self.truncated:,} of {self.rows:,} texts cut to their {config.truncation} "
             f"of {config.max_length} tokens, {self.cut / (self.steps + self.cut):.1%} of all tokens"
         )
-
-
-def is_text(config: DataConfig) -> bool:
-    """Whether the source gives texts; otherwise it gives series."""
-    return config.source.value in TEXT_SOURCES
 
 
 def encoder_from_dict(state: dict[str, Any]) -> Encoder:
@@ -89,30 +84,31 @@ def fit_encoder(config: DataConfig, train: Part) -> tuple[Encoder, Path]:
     Raises:
         UserError: the tokenizer's file cannot be read, or the cache not be written.
     """
-    tokenizer = config.tokenizer
-    settings: dict[str, Any] = {
-        "normalize": config.normalize,
-        "channel_names": train.pieces[0][0].channel_names,
-    }
-    if is_text(config):
-        settings = {"max_length": config.max_length, "truncation": config.truncation.value}
+    settings: dict[str, Any]
+    if isinstance(config, TextConfig):
+        tokenizer = config.tokenizer
+        settings = {"max_length": config.max_length, "truncation": config.truncation}
         if tokenizer.file is not None:
             path = Path(tokenizer.file)
             ready_made = TextEncoder.from_file(path, **settings)
             return ready_made, encoder_folder(ready_made)
         settings |= {
-            "tokenizer": tokenizer.kind.value,
+            "tokenizer": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,
             "min_frequency": tokenizer.min_frequency,
             "lowercase": tokenizer.lowercase,
         }
+    else:
+        assert isinstance(config, SeriesConfig)
+        names = train.pieces[0][0].channel_names
+        settings = {"normalize": config.normalize, "channel_names": names}
     folder = _cache() / fingerprint_of([LAYOUT, settings, train.fingerprint()])[:32]
     with _locked(folder):
         try:
             return encoder_from_dict(json.loads((folder / "encoder.json").read_text())), folder
         except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
             pass
-        if is_text(config):
+        if isinstance(config, TextConfig):
             texts = (str(row.value) for row in show_progress(train, "training the tokenizer"))
             fitted: Encoder = TextEncoder.fit(texts, **settings)
         else:

@@ -1,14 +1,22 @@
 """From the configuration to the rows: one function for each kind of source.
 
-To add a source, write its `RowSource`, add a function here and to `SOURCES`, its name to
-`attnlstm.config.schema.DataSource`, and a file to conf/data/.
+To add a source, write its `RowSource`, add a function here and to `SOURCES`, a model of its keys to
+`attnlstm.config.schema` and there to `AnyDataConfig`, and a file to conf/data/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlstm.config.schema import DataConfig
+from attnlstm.config.schema import (
+    AnyDataConfig,
+    ArchiveConfig,
+    BBCNewsConfig,
+    FileParts,
+    HubTextConfig,
+    SeriesFilesConfig,
+    TextFilesConfig,
+)
 from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
@@ -18,7 +26,7 @@ from attnlstm.errors import UserError
 from attnlstm.files import find_files
 
 
-def open_sources(config: DataConfig, only: str | None = None) -> Mapping[str, RowSource]:
+def open_sources(config: AnyDataConfig, only: str | None = None) -> Mapping[str, RowSource]:
     """The rows of "train" and, where the data has them, of "validation" and "test".
 
     Args:
@@ -29,10 +37,10 @@ def open_sources(config: DataConfig, only: str | None = None) -> Mapping[str, Ro
     Raises:
         UserError: a file or a set is missing, or cannot be read.
     """
-    return SOURCES[config.source.value](config, only)
+    return SOURCES[config.source](config, only)
 
 
-def _archive(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
+def _archive(config: ArchiveConfig, only: str | None) -> Mapping[str, RowSource]:
     if not config.name:
         raise UserError("data.name must be given: the name of a set of the archive")
     return {
@@ -41,11 +49,11 @@ def _archive(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
     }
 
 
-def _bbc_news(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
+def _bbc_news(config: BBCNewsConfig, only: str | None) -> Mapping[str, RowSource]:
     return {part: BBCNews(part) for part in (["test"] if only == "test" else ["train", "test"])}
 
 
-def _text_files(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
+def _text_files(config: TextFilesConfig, only: str | None) -> Mapping[str, RowSource]:
     def open_part(patterns: str | list[str], key: str) -> RowSource:
         return TextFiles(
             find_files(patterns, key),
@@ -58,7 +66,7 @@ def _text_files(config: DataConfig, only: str | None) -> Mapping[str, RowSource]
     return _open_files(config, only, open_part)
 
 
-def _series_files(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
+def _series_files(config: SeriesFilesConfig, only: str | None) -> Mapping[str, RowSource]:
     channel_names = config.channel_columns
 
     def open_part(patterns: str | list[str], key: str) -> RowSource:
@@ -71,7 +79,7 @@ def _series_files(config: DataConfig, only: str | None) -> Mapping[str, RowSourc
 
 
 def open_series(
-    config: DataConfig,
+    config: SeriesFilesConfig,
     files: Sequence[Path],
     key: str,
     channel_names: Sequence[str] | None,
@@ -96,7 +104,7 @@ def open_series(
 
 
 def _open_files(
-    config: DataConfig,
+    config: FileParts,
     only: str | None,
     open_part: Callable[[str | list[str], str], RowSource],
 ) -> Mapping[str, RowSource]:
@@ -116,7 +124,7 @@ def _open_files(
     return {part: open_part(patterns, f"data.{part}") for part, patterns in given.items()}
 
 
-def _hub_text(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
+def _hub_text(config: HubTextConfig, only: str | None) -> Mapping[str, RowSource]:
     if not config.path:
         raise UserError("data.path must be given: the name of a data set of the Hub, or a folder")
     from attnlstm.data.sources.hub_text import (
@@ -139,7 +147,7 @@ def _hub_text(config: DataConfig, only: str | None) -> Mapping[str, RowSource]:
     return parts
 
 
-SOURCES: Mapping[str, Callable[[DataConfig, str | None], Mapping[str, RowSource]]] = {
+SOURCES: Mapping[str, Callable[[Any, str | None], Mapping[str, RowSource]]] = {
     "archive": _archive,
     "bbc_news": _bbc_news,
     "text_files": _text_files,
