@@ -268,6 +268,7 @@ def test_mistakes_in_a_file_are_told_too(
             "data=series_files, or leave data.train out",
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
+        ("data=hub_text", "data.path must be given: add data.path=..."),
         ("model.embedding.vectors=a.txt", "model.embedding.vectors are for texts: choose data="),
         (
             "model.pooling.name=mean",
@@ -318,7 +319,7 @@ OPTIONS = {
     "tokenizer": ({"kind": "bpe"}, TEXTS),
     "truncation": ("tail", TEXTS),
     "noise": (0.5, SERIES),
-    "normalize": (True, SERIES),
+    "normalize": (False, SERIES),
 }
 """Keys that only some sources have: a value, and these sources."""
 

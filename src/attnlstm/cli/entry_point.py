@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
@@ -367,6 +368,9 @@ def _typed(composed: DictConfig, schema: type[Config], may_lack: bool = False) -
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=not may_lack)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} must be given: add {error.full_key}=...") from error
+    except InterpolationToMissingValueError as error:
+        key = str(error.msg).splitlines()[0].rpartition(": ")[2]
+        raise UserError(f"{key} must be given: add {key}=...") from error
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise UserError(_explain(error)) from error
     try:

@@ -219,7 +219,11 @@ def _prepare(values: Any) -> Any:
         return values
     known = {name for other in DATA_CONFIGS.values() for name in other.model_fields}
     needless = known - model.model_fields.keys()
-    return {name: value for name, value in values.items() if value or name not in needless}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in needless or value not in (None, 0, []) or value is False
+    }
 
 
 AnyDataConfig = Annotated[
