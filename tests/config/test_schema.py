@@ -14,6 +14,7 @@ import pytest
 
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.checks import is_section, list_settings, validate
+from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig, Truncation
 from attnlstm.config.lightning import (
     Accelerator,
     CheckpointConfig,
@@ -25,7 +26,6 @@ from attnlstm.config.lightning import (
     WandbConfig,
 )
 from attnlstm.config.schema import (
-    DATA_CONFIGS,
     Activation,
     Backend,
     EmbeddingConfig,
@@ -35,9 +35,7 @@ from attnlstm.config.schema import (
     SkipPoolingName,
     StemConfig,
     StemName,
-    TextFilesConfig,
     TrainConfig,
-    Truncation,
 )
 from attnlstm.errors import UserError
 from attnlstm.training.optimization import check_optimization

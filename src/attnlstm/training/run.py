@@ -17,7 +17,8 @@ import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.checkpoint.content import read_checkpoint
-from attnlstm.config.schema import TextConfig, TrainConfig
+from attnlstm.config.data import TextConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
