@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attnlstm.config.schema import SeriesFilesConfig, TextFilesConfig
+from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
 from attnlstm.data import RowSource, open_sources
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews

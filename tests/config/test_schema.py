@@ -14,6 +14,7 @@ import pytest
 
 from attnlstm.cli.entry_point import compose_config
 from attnlstm.config.checks import is_section, list_settings, validate
+from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig, Truncation
 from attnlstm.config.lightning import (
     Accelerator,
     CheckpointConfig,
@@ -25,7 +26,6 @@ from attnlstm.config.lightning import (
     WandbConfig,
 )
 from attnlstm.config.schema import (
-    DATA_CONFIGS,
     Activation,
     Backend,
     EmbeddingConfig,
@@ -35,9 +35,7 @@ from attnlstm.config.schema import (
     SkipPoolingName,
     StemConfig,
     StemName,
-    TextFilesConfig,
     TrainConfig,
-    Truncation,
 )
 from attnlstm.errors import UserError
 from attnlstm.training.optimization import check_optimization
@@ -269,6 +267,7 @@ def test_mistakes_in_a_file_are_told_too(
             "data=series_files, or leave data.train out",
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
+        ("data=hub_text", "data.path must be given: add data.path=..."),
         ("model.embedding.vectors=a.txt", "model.embedding.vectors are for texts: choose data="),
         (
             "model.pooling.name=mean",
@@ -319,7 +318,7 @@ OPTIONS = {
     "tokenizer": ({"kind": "bpe"}, TEXTS),
     "truncation": ("tail", TEXTS),
     "noise": (0.5, SERIES),
-    "normalize": (True, SERIES),
+    "normalize": (False, SERIES),
 }
 """Keys that only some sources have: a value, and these sources."""
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.config.schema import DataConfig
+from attnlstm.config.data import DataConfig
 from attnlstm.data import LabelledParts, split_sources
 from attnlstm.data.splits import Part, sort_labels, stratified_choice
 from attnlstm.errors import UserError

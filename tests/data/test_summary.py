@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attnlstm.config.schema import SeriesFilesConfig, TextFilesConfig
+from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.summary import describe_rows, list_within
 

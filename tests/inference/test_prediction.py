@@ -479,7 +479,7 @@ def test_prediction_sets_need_scores(unsure_checkpoint, tmp_path):
     last = unsure_checkpoint.with_name("last.ckpt")
     with pytest.raises(UserError, match=r"prediction_sets=0.9 needs .*last.ckpt has none: give"):
         run(tmp_path, f"ckpt={last}", "text=goal", "prediction_sets=0.9")
-    with pytest.raises(UserError, match=r"prediction_sets=1.0 is out of range"):
+    with pytest.raises(UserError, match=r"prediction_sets=1: expected float > 0 and < 1"):
         run(tmp_path, f"ckpt={last}", "text=goal", "prediction_sets=1")
 
 

@@ -30,7 +30,8 @@ from attnlstm.checkpoint.calibration import (
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.file import read_file
 from attnlstm.config.checks import validate
-from attnlstm.config.schema import TrainConfig, drop_keys_of_other_sources
+from attnlstm.config.data import drop_keys_of_other_sources
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
 

@@ -48,7 +48,8 @@ from attnlstm.config.checks import (
     validate,
     wrong_value,
 )
-from attnlstm.config.schema import DATA_CONFIGS, ArchiveConfig, TrainConfig
+from attnlstm.config.data import DATA_CONFIGS, ArchiveConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_means, printable, shorten
 from attnlstm.errors import UserError
 

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from attnlstm.config.checks import show, validate
-from attnlstm.config.schema import TrainConfig, drop_keys_of_other_sources
+from attnlstm.config.data import drop_keys_of_other_sources
+from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
 CHANGEABLE = (

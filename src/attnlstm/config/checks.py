@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from attnlstm.config.schema import DATA_CONFIGS
+from attnlstm.config.data import DATA_CONFIGS
 from attnlstm.errors import UserError
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnlstm.config.schema import DataConfig, OnBadRow, Validation
+from attnlstm.config.data import DataConfig, OnBadRow
+from attnlstm.config.schema import Validation
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource

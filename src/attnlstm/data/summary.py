@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attnlstm.config.schema import DataConfig, TextConfig
+from attnlstm.config.data import DataConfig, TextConfig
 from attnlstm.console import shorten
 from attnlstm.data.splits import LabelledParts
 

@@ -18,15 +18,8 @@ from torchmetrics.classification import (
 
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.checks import validate
-from attnlstm.config.schema import (
-    AnyDataConfig,
-    DataConfig,
-    EvaluateConfig,
-    EvaluateDataConfig,
-    SeriesFilesConfig,
-    TextConfig,
-    TrainConfig,
-)
+from attnlstm.config.data import AnyDataConfig, DataConfig, SeriesFilesConfig, TextConfig
+from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data import (
     SequenceBatch,

@@ -22,7 +22,8 @@ from attnlstm.checkpoint.calibration import (
     scores_needed,
 )
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
-from attnlstm.config.schema import PredictConfig, SeriesFilesConfig, TextFilesConfig
+from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
+from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
 from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress

@@ -5,7 +5,8 @@ import math
 
 import lightning
 
-from attnlstm.config.schema import BudgetConfig, TextConfig, TrainConfig
+from attnlstm.config.data import TextConfig
+from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.data import LabelledParts
 from attnlstm.training.budget import (
     Size,

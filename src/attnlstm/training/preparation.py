@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnlstm.config.schema import SeriesConfig, TextConfig, TrainConfig
+from attnlstm.config.data import SeriesConfig, TextConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.data import (
     EncodedSplit,
     Encoder,

@@ -18,7 +18,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
-from attnlstm.config.schema import TextConfig, TrainConfig
+from attnlstm.config.data import TextConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_metrics
 from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule

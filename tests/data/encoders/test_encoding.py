@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 import pytest
 
-from attnlstm.config.schema import SeriesFilesConfig, TextFilesConfig, TokenizerConfig
+from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig, TokenizerConfig
 from attnlstm.data import (
     Part,
     SeriesEncoder,
@@ -377,7 +377,7 @@ from pathlib import Path
 
 import datasets
 
-from attnlstm.config.schema import TextFilesConfig
+from attnlstm.config.data import (TextFilesConfig)
 from attnlstm.data import TextEncoder, encode_part, fit_encoder, open_sources, split_sources
 
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])

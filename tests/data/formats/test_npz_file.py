@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from attnlstm.config.schema import SeriesFilesConfig
+from attnlstm.config.data import SeriesFilesConfig
 from attnlstm.data import open_sources, split_sources
 from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.errors import UserError

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.config.schema import DATA_CONFIGS, TextFilesConfig
+from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig
 from attnlstm.data import SOURCES, SeriesEncoder, open_sources, split_sources
 from attnlstm.errors import UserError
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import tokenizers
 from filelock import FileLock
 
-from attnlstm.config.schema import DataConfig, SeriesConfig, TextConfig
+from attnlstm.config.data import DataConfig, SeriesConfig, TextConfig
 from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.series import SeriesEncoder

@@ -1,14 +1,14 @@
 """From the configuration to the rows: one function for each kind of source.
 
 To add a source, write its `RowSource`, add a function here and to `SOURCES`, a model of its keys to
-`attnlstm.config.schema` and there to `AnyDataConfig`, and a file to conf/data/.
+`attnlstm.config.data` and there to `AnyDataConfig`, and a file to conf/data/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlstm.config.schema import (
+from attnlstm.config.data import (
     AnyDataConfig,
     ArchiveConfig,
     BBCNewsConfig,
