@@ -392,7 +392,7 @@ def _find_file(key: str, composed: DictConfig) -> str | None:
     if any(f"{key}.".startswith(f"{name}.") for name in given):
         return None
     line = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\s*:")
-    for group, choice in reversed(composed.hydra.runtime.choices.items()):
+    for group, choice in composed.hydra.runtime.choices.items():  # what has the last say first
         for source in composed.hydra.runtime.config_sources:
             path = Path(source.path, group, f"{choice}.yaml")
             if path.is_file() and line.search(path.read_text()):
