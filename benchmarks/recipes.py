@@ -283,10 +283,12 @@ def measure(
         raise UserError(f"{rows.set.name} has no row in fold {fold}: give fewer --folds")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        config = configure(rows.set, overrides, seed)
+        files = {}
         for part, mask in (("train", ~held_out), ("test", held_out)):
             chosen = [row for row, is_in in zip(rows.rows, mask, strict=True) if is_in]
-            setattr(config.data, part, str(write_rows(folder / part, chosen, rows.set.kind)))
+            files[part] = str(write_rows(folder / part, chosen, rows.set.kind))
+        config = configure(rows.set, overrides, seed)
+        config = config.model_copy(update={"data": config.data.model_copy(update=files)})
         started = time.monotonic()
         with (
             patch.object(datasets.config, "HF_DATASETS_CACHE", folder / "cache"),

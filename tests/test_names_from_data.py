@@ -74,10 +74,10 @@ def test_labels_of_all_sorts(
     )
     assert not CONTROLS.search(printed)
     command = printed.partition("evaluate it with: ")[2].partition("\n")[0]
-    python, script, argument = shlex.split(command)
-    assert (python, script) == ("python", "evaluate.py")
+    program, verb, argument = shlex.split(command)
+    assert (program, verb) == ("attnlstm", "evaluate")
 
-    printed = run(script, argument, "hydra.run.dir=evaluated", "trainer.accelerator=cpu")
+    printed = run("evaluate.py", argument, "hydra.run.dir=evaluated", "trainer.accelerator=cpu")
     assert not CONTROLS.search(printed)
     assert "[bold red]markup[/] [/]" in printed
     with Path("evaluated/predictions.csv").open(newline="", encoding="utf-8") as file:

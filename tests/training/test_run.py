@@ -115,7 +115,7 @@ def test_early_stopping_and_checkpoint_follow_any_metric(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["callbacks.early_stopping.monitor=val/acuracy"],
+        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/acuracy"],
         ["callbacks.checkpoint.monitor=val/acuracy"],
     ],
 )
