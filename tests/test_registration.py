@@ -1,0 +1,64 @@
+"""Parts from outside the package are found once they are registered."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnlstm.data.formats.table import TABLES, Record, Table, register_table
+from attnlstm.data.formats.tables import open_table
+from attnlstm.data.sources.text_files import TextFiles
+from attnlstm.nn import LSTM, SequenceClassifier, build_pooling
+from attnlstm.nn.pooling import POOLINGS, Pooling, register_pooling
+
+
+def test_a_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnlstm.nn.pooling.POOLINGS", POOLINGS.copy())
+
+    @register_pooling("first")
+    class FirstStep(Pooling):
+        """The output of the first step."""
+
+        def pool(
+            self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
+        ) -> tuple[Tensor, None]:
+            return outputs[:, 0], None
+
+    pooling = build_pooling(["hn_query", "first"], feature_size=5)
+    classifier = SequenceClassifier(LSTM(3, 5, batch_first=True), pooling, num_classes=2)
+    assert classifier.head.in_features == 10
+    outputs, h_n = torch.randn(4, 7, 5), torch.randn(1, 4, 5)
+    context, attention = pooling(outputs, h_n, [7, 2, 3, 1])
+    assert torch.equal(context[:, 5:], outputs[:, 0])
+    assert attention.shape == (4, 7)
+
+
+def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for ending in (".pairs", *TABLES):  # which monkeypatch puts back
+        monkeypatch.setitem(TABLES, ending, TABLES.get(ending))
+
+    @register_table(".pairs")
+    def open_pairs(path: Path, delimiter: str | None) -> "PairsTable":
+        return PairsTable(path)
+
+    class PairsTable(Table):
+        """A label, a tab and a text in each line."""
+
+        def column_names(self) -> list[str]:
+            return ["label", "text"]
+
+        def _records(self, columns: Sequence[str]) -> Iterator[Record]:
+            for number, line in enumerate(self.path.read_text().splitlines()):
+                values = dict(zip(self.column_names(), line.split("\t"), strict=True))
+                yield Record(number, {name: values[name] for name in columns}, line=number + 1)
+
+    path = tmp_path / "train.pairs"
+    path.write_text("good\ta bright story\nbad\ta dull one\n")
+    assert isinstance(open_table(path), PairsTable)
+    rows = list(TextFiles([path], key="data.train"))
+    assert [(row.value, row.label) for row in rows] == [
+        ("a bright story", "good"),
+        ("a dull one", "bad"),
+    ]
