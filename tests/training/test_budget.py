@@ -95,6 +95,14 @@ def test_epochs_take_the_steps_and_the_last_is_validated(num_steps: int, batches
     assert epochs // every <= 2 * VALIDATIONS
 
 
+@pytest.mark.parametrize(("every", "epochs"), [("2", 716), ("5", 715), ("null", 715)])
+def test_how_often_to_validate_can_be_given(every: str, epochs: int) -> None:
+    config = compose([f"trainer.check_val_every_n_epoch={every}"])
+    trainer = settle_epochs(config, batches=14, num_steps=10_000).trainer
+    assert str(trainer.check_val_every_n_epoch or "null") == every
+    assert trainer.max_epochs == epochs
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -102,13 +102,16 @@ def choose_validation(config: TrainConfig) -> Validation:
 def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
     """The configuration with as many epochs of `batches` as take about `num_steps` steps.
 
-    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer. Of
+    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer, unless
+    `trainer.check_val_every_n_epoch` is another number than 1, its default. Of
     rows that are too many for one epoch, it is an epoch of as many batches as there are steps for.
     """
     steps_of_epoch = count_steps(config, batches)
     epochs = max(1, math.ceil(num_steps / steps_of_epoch))
-    every = max(1, epochs // VALIDATIONS)
-    epochs = math.ceil(epochs / every) * every  # so that the last one is validated
+    every = config.trainer.check_val_every_n_epoch
+    if every == 1:
+        every = max(1, epochs // VALIDATIONS)
+    epochs = math.ceil(epochs / (every or 1)) * (every or 1)  # so that the last one is validated
     settled = {"max_epochs": epochs, "check_val_every_n_epoch": every}
     if num_steps < steps_of_epoch and not config.trainer.overfit_batches:
         settled["limit_train_batches"] = num_steps * config.trainer.accumulate_grad_batches
