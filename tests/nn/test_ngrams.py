@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attnlstm.nn import (
     LSTM,
+    ClassifierEnsemble,
     NgramClassifier,
     SequenceClassifier,
     TokenEmbedding,
@@ -162,3 +163,27 @@ def test_the_classifier_is_the_mean_of_its_experts() -> None:
         one = both(torch.tensor([text]))
         torch.testing.assert_close(one.logits[0], answer.logits[row])
         torch.testing.assert_close(one.attention[0], answer.attention[row, : len(text)])
+
+
+def test_an_ensemble_counts_shared_ngrams_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    members = []
+    for _ in range(3):
+        ngrams = make_ngrams().float()
+        torch.nn.init.normal_(ngrams.weight)
+        parts = LSTM(4, 5, batch_first=True), build_pooling("hn_query", 5), CLASSES
+        embedding = TokenEmbedding(TOKENS, 4)
+        members.append(SequenceClassifier(*parts, embedding=embedding, expert=ngrams).eval())
+    ids, lengths = pad_texts([[3, 4, 3, 7], [8]]), [4, 1]
+    alone = [member(ids, lengths).logits.softmax(dim=1) for member in members]
+    calls = []
+    features = NgramClassifier.features
+    monkeypatch.setattr(
+        NgramClassifier, "features", lambda self, *args: calls.append(1) or features(self, *args)
+    )
+    ensemble = ClassifierEnsemble(members).eval()
+    torch.testing.assert_close(ensemble(ids, lengths).logits.exp(), torch.stack(alone).mean(dim=0))
+    assert len(calls) == 1
+    members[1].expert.idf[3] += 1  # other features: none are shared
+    ensemble(ids, lengths)
+    assert len(calls) == 4

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from attnlstm.nn.classifier import SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.ensemble import Classifier, ClassifierEnsemble
+from attnlstm.nn.expert import Expert
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import build_pooling
@@ -59,7 +60,7 @@ def build_member(
 ) -> SequenceClassifier:
     """One classifier; see `build_classifier`."""
     embedding, stem = None, None
-    expert: NgramClassifier | RandomConvolutionClassifier | None = None
+    expert: Expert | None = None
     if isinstance(inputs, TokenInputs):
         embedding = build_embedding(model["embedding"], inputs)
         input_size = embedding.feature_size

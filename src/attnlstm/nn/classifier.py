@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.embedding import TokenEmbedding
+from attnlstm.nn.expert import Expert
 from attnlstm.nn.lstm import LSTM
-from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import Pooling
-from attnlstm.nn.random_convolutions import RandomConvolutionClassifier
 from attnlstm.nn.stem import Stem
 
 
@@ -72,7 +71,7 @@ class SequenceClassifier(nn.Module):
         embedding: TokenEmbedding | None = None,
         stem: Stem | None = None,
         skip_pooling: Pooling | None = None,
-        expert: NgramClassifier | RandomConvolutionClassifier | None = None,
+        expert: Expert | None = None,
         max_steps: int | None = None,
         reads_end: bool = False,
     ) -> None:
@@ -110,8 +109,7 @@ class SequenceClassifier(nn.Module):
             expert_logits: `[batch, class]`, what the expert says, where that is known already.
         """
         logits, attention = self._read(inputs, lengths)
-        is_fixed = isinstance(self.expert, RandomConvolutionClassifier)
-        if self.expert is None or (self.training and is_fixed):
+        if self.expert is None or (self.training and not self.expert.is_trained):
             return Classification(logits, attention)
         of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
         of_expert = of_expert.to(logits.dtype)
@@ -131,8 +129,8 @@ class SequenceClassifier(nn.Module):
             start = (lengths - self.max_steps).clamp(min=0)
         places = start.unsqueeze(1) + torch.arange(self.max_steps)  # [batch, max_steps]
         places = places.to(inputs.device)
-        texts = torch.arange(batch, device=inputs.device).unsqueeze(1)
-        logits, weights = self._classify(inputs[texts, places], lengths.clamp(max=self.max_steps))
+        rows = torch.arange(batch, device=inputs.device).unsqueeze(1)
+        logits, weights = self._classify(inputs[rows, places], lengths.clamp(max=self.max_steps))
         if weights is None:
             return logits, None
         return logits, weights.new_zeros(batch, time).scatter(1, places, weights)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
-from attnlstm.nn.random_convolutions import RandomConvolutionClassifier
 
 
 class ClassifierEnsemble(nn.Module):
@@ -50,13 +49,9 @@ class ClassifierEnsemble(nn.Module):
         lengths: Tensor | Sequence[int] | None,
     ) -> list[Tensor] | list[None]:
         """What the members' experts say, where they share features; these are computed once."""
-        experts = [
-            member.expert
-            for member in members
-            if isinstance(member.expert, RandomConvolutionClassifier)
-        ]
+        experts = [member.expert for member in members if member.expert is not None]
         is_shared = len(experts) == len(members) and all(
-            expert.has_filters_of(experts[0]) for expert in experts[1:]
+            expert.has_features_of(experts[0]) for expert in experts[1:]
         )
         if not is_shared or self.training:
             return [None] * len(members)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn.arguments import check_lengths
+from attnlstm.nn.expert import Expert
 
 Ids = TypeVar("Ids", Tensor, np.ndarray)
 
@@ -16,7 +17,7 @@ MULTIPLIERS = (1_000_003, 7_919)
 """Of the two tokens of a pair: primes, so that pairs spread over the buckets."""
 
 
-class NgramClassifier(nn.Module):
+class NgramClassifier(Expert):
     """Logistic regression on the tokens and the pairs of neighbouring tokens of a text.
 
         logits = sum over n-grams of tf * idf / norm * weight[n-gram] + bias
@@ -34,6 +35,7 @@ class NgramClassifier(nn.Module):
             every occurrence is a term of its own, with tf = 1, in the sum and in the norm.
     """
 
+    is_trained = True
     idf: Tensor
 
     def __init__(
@@ -66,16 +68,21 @@ class NgramClassifier(nn.Module):
         idf = np.log((1 + num_texts) / (1 + counts)) + 1
         self.idf.copy_(torch.from_numpy(idf))
 
-    def forward(self, ids: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
-        """The logits `[batch, class]` of token ids `[batch, time]` and `lengths` `[batch]`.
+    def features(
+        self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The rows of `weight` that texts need, and their factors, both `[batch, 2 * time - 1]`.
+
+        Args:
+            inputs: token ids `[batch, time]`.
+            lengths: `[batch]`; None: no padding.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each text.
         """
+        ids = inputs
         batch, time = ids.shape
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
-        if time == 0:  # which embedding_bag refuses
-            return self.bias.expand(batch, -1)
         is_real = torch.arange(time, device=ids.device) < lengths.to(ids.device).unsqueeze(1)
         pairs = self._hash_pairs(ids[:, :-1], ids[:, 1:])
         rows = torch.cat([ids, pairs], dim=1)  # [batch, 2 * time - 1]
@@ -87,10 +94,20 @@ class NgramClassifier(nn.Module):
         else:
             scores = self.idf[rows] * is_real
         norm = scores.square().sum(dim=1, keepdim=True).sqrt()
-        scores = scores / norm.clamp(min=torch.finfo(norm.dtype).eps)
-        return F.embedding_bag(
-            rows, self.weight, mode="sum", per_sample_weights=scores.to(self.weight.dtype)
-        ).add(self.bias)
+        return rows, scores / norm.clamp(min=torch.finfo(norm.dtype).eps)
+
+    def classify(self, features: tuple[Tensor, Tensor]) -> Tensor:
+        rows, scores = features
+        if rows.size(1) == 0:  # which embedding_bag refuses
+            return self.bias.expand(len(rows), -1)
+        scores = scores.to(self.weight.dtype)
+        summed = F.embedding_bag(rows, self.weight, mode="sum", per_sample_weights=scores)
+        return summed + self.bias
+
+    def has_features_of(self, other: Expert) -> bool:
+        if not isinstance(other, NgramClassifier) or self.sublinear_tf != other.sublinear_tf:
+            return False
+        return self.num_buckets == other.num_buckets and torch.equal(self.idf, other.idf)
 
     def _hash_pairs(self, first: Ids, second: Ids) -> Ids:
         """The rows of pairs of int64 tokens."""

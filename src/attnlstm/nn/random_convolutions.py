@@ -5,10 +5,11 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn.arguments import check_lengths
+from attnlstm.nn.expert import Expert
 from attnlstm.nn.ridge import fit_ridge
 
 WIDTH = 9
@@ -19,7 +20,7 @@ SLOPE = 0.1
 """Share of a filter's standard deviation over which an output goes from below to above."""
 
 
-class RandomConvolutionClassifier(nn.Module):
+class RandomConvolutionClassifier(Expert):
     """Ridge regression on how often fixed filters are above thresholds.
 
     The filters are MiniRocket's (Dempster, Schmidt and Webb, 2021): all 84 with three weights of 2
@@ -35,6 +36,7 @@ class RandomConvolutionClassifier(nn.Module):
         num_thresholds: of each filter at each dilation.
     """
 
+    is_trained = False
     kernels: Tensor
     thresholds: Tensor
     slopes: Tensor
@@ -130,20 +132,15 @@ class RandomConvolutionClassifier(nn.Module):
                 shares.append((above * is_real).sum(dim=2) / lengths.clamp(min=1).unsqueeze(1))
         return torch.cat(shares, dim=1)
 
-    def forward(self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
-        """The logits `[batch, class]` of series `[batch, time, feature]`; see `features`."""
-        return self.classify(self.features(inputs, lengths))
-
     def classify(self, features: Tensor) -> Tensor:
         """The logits `[batch, class]` of features `[batch, num_features]`."""
         return features @ self.weight + self.bias
 
-    def has_filters_of(self, other: "RandomConvolutionClassifier") -> bool:
-        """Whether both compute the same features."""
+    def has_features_of(self, other: Expert) -> bool:
+        if not isinstance(other, RandomConvolutionClassifier) or self.dilations != other.dilations:
+            return False
         names = ("kernels", "thresholds", "slopes")
-        return self.dilations == other.dilations and all(
-            torch.equal(getattr(self, name), getattr(other, name)) for name in names
-        )
+        return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
 
     def _filter(self, channels: Tensor, number: int) -> Tensor:
         """The outputs `[batch, filter, time]` of all filters at one dilation."""

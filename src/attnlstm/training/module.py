@@ -24,8 +24,6 @@ from attnlstm.errors import UserError
 from attnlstm.nn import (
     Classification,
     ClassifierEnsemble,
-    NgramClassifier,
-    RandomConvolutionClassifier,
     SequenceClassifier,
 )
 from attnlstm.nn.classifier import at_least_float32
@@ -135,7 +133,7 @@ class ClassificationModule(lightning.LightningModule):
     def _ask(self, number: int, batch: SequenceBatch) -> Classification:
         """A member's answer on validation rows; what its fixed expert says is computed once."""
         member = self.members[number]
-        if not isinstance(member.expert, RandomConvolutionClassifier):
+        if member.expert is None or member.expert.is_trained:
             answer: Classification = member(batch.inputs, batch.lengths)
             return answer
         known, rows = self.expert_logits[number], batch.rows.tolist()
@@ -248,9 +246,9 @@ class ClassificationModule(lightning.LightningModule):
         outputs = self._evaluation_step(batch, classification, self.val_metrics, "val/loss", loss)
         # The scale of the fixed convolutions' logits is already fitted, by leaving rows out. That
         # of the n-grams depends on how long they are trained: validation rows have to say it.
-        of_experts = [torch.stack(answer.experts, dim=1) for answer in answers if answer.experts]
-        if not isinstance(self.members[0].expert, NgramClassifier):
-            of_experts = []
+        expert = self.members[0].expert
+        is_weighted = expert is not None and expert.is_trained
+        of_experts = [torch.stack(answer.experts, dim=1) for answer in answers if is_weighted]
         none = classification.logits.new_empty(len(batch.targets), 0, 2, len(self.label_names))
         return outputs | {"experts": torch.stack(of_experts, dim=1) if of_experts else none}
 
