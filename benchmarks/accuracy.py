@@ -25,7 +25,7 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 from attnlstm.checkpoint.content import read_checkpoint
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data import open_sources, split_sources

@@ -36,7 +36,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data import Row, RowSource

@@ -8,7 +8,7 @@ import pytest
 
 import attnlstm
 from attnlstm.checkpoint.content import read_checkpoint
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.formats.npz_file import NpzFile

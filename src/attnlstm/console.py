@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, length: int = SHOWN) -> str:
-    """At most so many characters of a text from a file, for a message."""
+    """The first `length` characters of a text from a file, for a message."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 

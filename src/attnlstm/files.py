@@ -103,7 +103,7 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
         matches = [match for match in matches if match.is_file() or is_saved(match)]
         if not matches:
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
-            raise UserError(f"{key}={pattern} {what} (seen from {Path.cwd()}): mend the path")
+            raise UserError(f"{key}={pattern} {what} (seen from {Path.cwd()}): check the path")
         files += matches
     for file, count in Counter(file.resolve() for file in files).items():
         if count > 1:
@@ -129,7 +129,7 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     """The complaint about a file that cannot be opened or is broken."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return UserError(
-        f"{path} cannot be read ({reason}): mend the path, the file or its permissions"
+        f"{path} cannot be read ({reason}): check the path, the file and its permissions"
     )
 
 

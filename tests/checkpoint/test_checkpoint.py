@@ -15,7 +15,7 @@ import torch
 
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
 from attnlstm.checkpoint.load import load_checkpoint
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate

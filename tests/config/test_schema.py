@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.checks import is_section, list_settings, validate
 from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig, Truncation
 from attnlstm.config.lightning import (
@@ -558,7 +558,7 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
 def test_checking_a_config_imports_no_heavy_library() -> None:
     program = (
         "import sys; from pathlib import Path; from attnlstm.config.schema import TrainConfig; "
-        "from attnlstm.cli.entry_point import compose_config; "
+        "from attnlstm.cli.composition import compose_config; "
         f"compose_config(Path({str(CONF)!r}), 'train', TrainConfig); "
         "print([name for name in ('torch', 'lightning', 'datasets', 'aeon', 'numpy') "
         "if name in sys.modules])"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import Evaluation, evaluate

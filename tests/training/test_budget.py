@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from attnlstm.checkpoint.classifier import build_configured
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import open_sources, split_sources
 from attnlstm.nn import RandomConvolutionClassifier

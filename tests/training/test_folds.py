@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder
 from attnlstm.errors import UserError

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.load import load_checkpoint
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
 from attnlstm.errors import UserError

@@ -559,7 +559,7 @@ def test_kills_at_random_instants() -> None:
 def test_an_error_of_ours_keeps_its_traceback(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what the system says of writing is taken for the user's to mend."""
+    """Only what the system says of writing is taken for the user's to fix."""
 
     def fail(*_: object) -> None:
         (tmp_path / "missing").read_text()

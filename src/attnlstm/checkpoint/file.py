@@ -43,7 +43,7 @@ CALLS_BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "
 
 
 class _RefusalError(Exception):
-    """What is wrong with a file, and the mend."""
+    """What is wrong with a file, and the fix."""
 
 
 def seal(path: Path) -> None:
@@ -72,7 +72,9 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
             _check_archive(file)
         loaded = _load(path)
     except OSError as error:
-        raise UserError(f"{key}={path} cannot be read ({error.strerror}): mend the path") from error
+        raise UserError(
+            f"{key}={path} cannot be read ({error.strerror}): check the path"
+        ) from error
     except _RefusalError as refusal:
         raise UserError(f"{key}={path} {refusal}") from refusal
     return loaded

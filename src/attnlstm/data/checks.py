@@ -126,7 +126,7 @@ def survey(
         known_labels: the classes that there are; a row with another label is bad. None: any label
             will do.
         num_channels: what every series has to have. None: what most of the first series have.
-        most_bad: after so many bad rows it stops. None: it never does.
+        most_bad: it stops after this many bad rows. None: it never does.
 
     Raises:
         UserError: there are more than `MOST_CLASSES` labels, which could fill the memory.

@@ -241,7 +241,7 @@ def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None
         if not all(found.is_complete for found in surveys.values()):
             problems.append("and perhaps more, as no more were looked for")
         raise UserError(
-            f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Mend or remove "
+            f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Fix or remove "
             "these rows, or set data.on_bad_row=drop to go on without them"
         )
     count = sum(int((~found.usable).sum()) for found in surveys.values())

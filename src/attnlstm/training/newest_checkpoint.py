@@ -53,7 +53,7 @@ class NewestCheckpoint(Callback):
     Args:
         path: the file, which newer ones replace.
         every_n_epochs: how often to write it, besides at the end.
-        every_n_train_steps: also after so many steps of the optimizer.
+        every_n_train_steps: also after this many steps of the optimizer.
         every_n_minutes: also after so much time.
         on_signal: whether signals are waited for.
     """

@@ -84,7 +84,7 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     its newest checkpoint was written, or begins anew where there is none yet.
 
     Raises:
-        UserError: something about the data or the configuration that the user can mend, or
+        UserError: something about the data or the configuration that the user can fix, or
             `run_dir` cannot be written to; it names the newest checkpoint.
     """
     silence_known_warnings()
@@ -277,7 +277,7 @@ def fit(
     data: SequenceDataModule,
     stopped: StoppedFit,
 ) -> None:
-    """Train; what Lightning finds wrong with the configuration is the user's to mend."""
+    """Train; what Lightning finds wrong with the configuration is the user's to fix."""
     stopped.check_data(data)
     path = None if stopped.path is None else str(stopped.path)
     if path is not None:

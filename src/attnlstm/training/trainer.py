@@ -260,7 +260,7 @@ def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
 
 
 def silence_known_warnings() -> None:
-    """Leave out what Lightning says of every run of ours and nobody can mend; the rest stays."""
+    """Leave out what Lightning says of every run of ours and nobody can fix; the rest stays."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
     for message in (
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
@@ -276,7 +276,7 @@ def silence_known_warnings() -> None:
 
 
 def limit_threads(num_threads: int | None) -> None:
-    """Let an operation on the CPU use so many threads; None leaves torch's choice.
+    """Let an operation on the CPU use this many threads; None leaves torch's choice.
 
     The steps of a small LSTM are too short to share, and threads that wait for each other make
     them many times slower as soon as something else runs on the machine.

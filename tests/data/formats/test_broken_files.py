@@ -1,4 +1,4 @@
-"""A corpus of broken files: each ends a training in one message that says what to mend, and where.
+"""A corpus of broken files: each ends a training in one message that says what to fix, and where.
 
 The files are given to the training run as a user would, with data=text_files, data=series_files,
 word vectors or a tokenizer.json.
@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attnlstm.cli.entry_point import compose_config
+from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles

@@ -119,7 +119,7 @@ class TestEveryFormat:
     def test_a_missing_file(self, tmp_path, name):
         message = problem_of(open_table(tmp_path / name).column_names)
         assert message.startswith(f"{tmp_path / name} cannot be read (")
-        assert "No such file or directory): mend the path" in message
+        assert "No such file or directory): check the path" in message
 
     @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.parquet"])
     def test_an_empty_file(self, tmp_path, name):

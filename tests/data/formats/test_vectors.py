@@ -125,8 +125,8 @@ def test_a_malformed_line_is_named_or_counted(load, line, reason, place, header)
         load(content)
     message = str(caught.value)
     assert f"glove.txt has 1 malformed line: line {number} (" in message
-    assert f"{reason}): mend" in message
-    assert message.endswith("mend or remove them, or set data.on_bad_row=drop")
+    assert f"{reason}): fix" in message
+    assert message.endswith("fix or remove them, or set data.on_bad_row=drop")
     found = load(content, skip_malformed=True)
     assert vectors_of(found) == {2: [1, 2, 3], 3: [4, 5, 6]}
     assert (found.num_lines, found.num_malformed) == (3, 1)
@@ -138,7 +138,7 @@ def test_all_malformed_lines_are_counted(load):
         load("\n".join(lines))
     message = str(caught.value)
     assert "has 15 malformed lines: line 2 (2 values instead of 3), line 4 (" in message
-    assert "line 20 (2 values instead of 3), ...: mend" in message
+    assert "line 20 (2 values instead of 3), ...: fix" in message
     assert "line 22" not in message
 
 

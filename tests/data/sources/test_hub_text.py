@@ -133,7 +133,7 @@ class TestLocalFolder:
         assert "line 3" in message
 
     def test_a_folder_without_data(self, tmp_path):
-        assert "contain any data files): mend the name or the files" in problem_of(
+        assert "contain any data files): fix the name or the files" in problem_of(
             load_hub, str(tmp_path)
         )
 
@@ -170,7 +170,7 @@ class TestHub:
     @pytest.mark.parametrize(
         ("error", "words"),
         [
-            (DatasetNotFoundError("Dataset 'user/news' doesn't exist on the Hub"), "mend the name"),
+            (DatasetNotFoundError("Dataset 'user/news' doesn't exist on the Hub"), "fix the name"),
             (DatasetNotFoundError("Dataset 'user/news' is a gated dataset"), "hf auth login"),
             (ConnectionError("Couldn't reach 'user/news'"), "connect to the network"),
             (RuntimeError("Dataset scripts are no longer supported"), "choose another data set"),

@@ -15,7 +15,7 @@ from attnlstm.errors import UserError
 from attnlstm.files import cannot_read, is_saved
 
 ROWS_AT_ONCE = 16  # few, as a small file can say that a long text is in each row
-LARGEST_COLUMN = 1 << 28  # bytes of a row group's column, if it has few and so long values
+LARGEST_COLUMN = 1 << 28  # bytes of a row group's column that has few, long values
 LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value of such a column, on average
 

@@ -105,7 +105,7 @@ class CSVTable(Table):
         if names is None:
             raise UserError(f"{self.path} is empty: its first line must name the columns")
         if isinstance(names, str):
-            raise UserError(f"the header line of {self.path} cannot be read ({names}): mend it")
+            raise UserError(f"the header line of {self.path} cannot be read ({names}): fix it")
         if not all(is_unicode(name) and "\0" not in name for name in names):
             raise UserError(f"the header line of {self.path} is not UTF-8: save the file as UTF-8")
         check_names(self.path, names)

@@ -43,8 +43,8 @@ FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
 
 LARGEST_BOMB = 2**26
 MOST_COMPRESSED = 200
-"""A file that claims to unpack to more bytes than the one, and to so many times its size, is
-refused: it would be read for hours."""
+"""A file that claims to unpack to more than LARGEST_BOMB bytes, and to more than MOST_COMPRESSED
+times its size, is refused: reading it would take hours."""
 
 
 class _Array(NamedTuple):

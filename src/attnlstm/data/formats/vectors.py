@@ -92,7 +92,7 @@ def load_vectors(
         more = ", ..." * (num_malformed > SHOWN)
         raise UserError(
             f"{path} has {num_malformed} malformed line{'s' * (num_malformed > 1)}: "
-            f"{', '.join(malformed)}{more}: mend or remove them, or set data.on_bad_row=drop"
+            f"{', '.join(malformed)}{more}: fix or remove them, or set data.on_bad_row=drop"
         )
     if not vectors:
         raise UserError(

@@ -84,14 +84,14 @@ def _read(name: str, split: str, folder: Path) -> tuple[list[np.ndarray], list[s
             name, split=split, extract_path=str(folder), return_metadata=True
         )
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{where} cannot be read ({_one_line(error)}): mend the file") from error
+        raise UserError(f"{where} cannot be read ({_one_line(error)}): fix the file") from error
     if header["timestamps"]:
         raise UserError(f"{where} has time stamps: save it without them, evenly sampled")
     labels = [str(label).strip() for label in labels]
     if undeclared := set(labels) - set(header["class_values"]):
         raise UserError(
             f"{where} has labels that its @classLabel line does not declare "
-            f"({', '.join(sorted(undeclared))}): mend the labels or the line"
+            f"({', '.join(sorted(undeclared))}): fix the labels or the line"
         )
     return [row.T.astype(np.float32) for row in series], labels
 

@@ -100,17 +100,17 @@ def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
     reason = " ".join(str(error).split("Example of usage")[0].split()).rstrip(".:")
     if isinstance(error, ConnectionError):
         reason = "it is not in the cache, and the Hub cannot be reached"
-        mend = "connect to the network, or give the path of a local folder"
+        fix = "connect to the network, or give the path of a local folder"
     elif "gated" in reason:
-        mend = "ask for access on its page, then log in with `hf auth login`"
+        fix = "ask for access on its page, then log in with `hf auth login`"
     elif "BuilderConfig" in reason or "Config name" in reason:
-        mend = "choose one of these as data.subset"
+        fix = "choose one of these as data.subset"
     elif "save_to_disk" in reason:
-        mend = f"say data=text_files data.train={path}"
+        fix = f"say data=text_files data.train={path}"
     else:
-        mend = "mend the name or the files, or choose another data set"
+        fix = "fix the name or the files, or choose another data set"
     named = f"data.path={path}" + (f" with data.subset={subset}" if subset else "")
-    return UserError(f"{named} cannot be loaded ({reason}): {mend}")
+    return UserError(f"{named} cannot be loaded ({reason}): {fix}")
 
 
 class HubText(RowSource):

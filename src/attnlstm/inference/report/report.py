@@ -270,7 +270,7 @@ class _Selection:
                 del self._first[min(self._first.values()).pair]
 
     def best(self, number: int) -> list[_Kept]:
-        """At most so many rows, the most interesting first."""
+        """At most `number` rows, the most interesting first."""
         first = nlargest(number, self._first.values())
         return sorted(first + nlargest(number - len(first), self._rest), reverse=True)
 

@@ -36,8 +36,8 @@ def find_backend(name: str, cell: Cell, dtype: torch.dtype, device: torch.device
     reason = BACKENDS[name].unsupported(cell, dtype, device)
     if reason is not None:
         able = [n for n, b in BACKENDS.items() if b.unsupported(cell, dtype, device) is None]
-        mend = f"use backend={' or '.join(map(repr, able))}" if able else "no backend can"
-        raise ValueError(f"backend={name!r} cannot run this LSTM: {reason}; {mend}")
+        fix = f"use backend={' or '.join(map(repr, able))}" if able else "no backend can"
+        raise ValueError(f"backend={name!r} cannot run this LSTM: {reason}; {fix}")
     return BACKENDS[name]
 
 

@@ -130,7 +130,7 @@ struct Backward : SliceTask {
     return {dz.data() + first, last - first, kWidth<T>, z.panel_size()};
   }
 
-  // The time step before k, of so many running sequences.
+  // The time step before k, of this many running sequences.
   void step(int64_t running) {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t t = batch.at(k - 1, d), before = k > 1 ? batch.at(k - 2, d) : -1;

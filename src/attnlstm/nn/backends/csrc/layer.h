@@ -27,7 +27,7 @@ inline int64_t padded(int64_t size) { return (size + kPadding - 1) / kPadding * 
 // the next work on it begins.
 constexpr int64_t kChunkBytes = 512 * 1024;
 
-// The steps in a chunk of a slice with this many sequences and steps, each of so many bytes.
+// The steps in a chunk of a slice with this many sequences and steps, each of this many bytes.
 inline int64_t steps_of_chunk(int64_t step_bytes, int64_t sequences, int64_t steps) {
   return std::max(sequences, std::min(kChunkBytes / step_bytes, steps / kParts));
 }

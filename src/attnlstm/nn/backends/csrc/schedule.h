@@ -113,7 +113,7 @@ struct Team {
   }
 };
 
-// Runs the task make(team) in so many threads, all of them at the same time.
+// Runs the task make(team) in this many threads, all of them at the same time.
 template <typename Make>
 void advance_together(int64_t members, Make make) {
   Barrier barrier(members);
@@ -137,7 +137,7 @@ struct Slice {
   std::vector<int64_t> ranks;  // rising
 
   int64_t count() const { return ranks.size(); }
-  // How many of them run at a time step with so many sequences.
+  // How many of them run at a time step with this many sequences.
   int64_t count(int64_t running) const {
     return std::lower_bound(ranks.begin(), ranks.end(), running) - ranks.begin();
   }
@@ -158,7 +158,7 @@ constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
 // computes.
 constexpr int64_t kSliceSequences = 8;
 
-// Slices may have so many times the steps of the average one.
+// Slices may have this many times the steps of the average one.
 constexpr double kImbalance = 1.05;
 
 // Deals out the ranks, of falling length, to slices. Neighbours go to the same one as far as the balance
