@@ -20,8 +20,7 @@ from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
-from attnlstm.training.calibrate import write_calibration
-from attnlstm.training.module import restore_module
+from tests.checkpoint.altered import changed, saved
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +37,6 @@ class Bomb:
         return self.call
 
 
-def saved(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
 def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: bytes) -> bytes:
     """The parts of an archive packed anew, some of them with another content."""
     buffer = io.BytesIO()
@@ -52,13 +45,6 @@ def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: b
             name = part.filename.rpartition("/")[2].replace(".", "_")
             new.writestr(part.filename, changes.get(name, old.read(part)), compression)
     return buffer.getvalue()
-
-
-def changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The checkpoint with something in it changed."""
-    loaded = torch.load(checkpoint, weights_only=True)
-    change(loaded)
-    return saved(loaded)
 
 
 def set_weight(make: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], None]:
@@ -284,147 +270,6 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     with pytest.raises(UserError, match="is no whole checkpoint"):
         predict(prediction, tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
-
-
-OF_OTHER_SOURCES = {
-    **dict.fromkeys(("path", "subset", "train", "validation", "test", "text_column")),
-    **dict.fromkeys(("label_column", "id_column", "time_column", "channel_columns", "delimiter")),
-    "tokenizer": {"kind": "word", "vocab_size": 30000, "min_frequency": 1, "lowercase": True},
-    "max_length": None,
-    "truncation": "head",
-}
-"""What the section `data` of format 4 had beyond the keys of the archive."""
-
-
-def as_version_4(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like while all sources had the same keys."""
-    loaded[FORMAT_KEY] = 4
-    loaded["hyper_parameters"]["config"]["data"] |= OF_OTHER_SOURCES
-
-
-def as_version_3(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like while the LSTM and the second classifier counted the same."""
-    as_version_4(loaded)
-    loaded[FORMAT_KEY] = 3
-    del loaded["calibration"]["expert_weight"]
-    del loaded["hyper_parameters"]["config"]["model"]["max_steps"]
-
-
-def as_version_2(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like before there were calibrations."""
-    as_version_3(loaded)
-    loaded[FORMAT_KEY] = 2
-    del loaded["calibration"]
-
-
-def as_version_1(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like before there were stems and several poolings."""
-    as_version_2(loaded)
-    loaded[FORMAT_KEY] = 1
-    config = loaded["hyper_parameters"]["config"]
-    (name,) = config["model"]["pooling"]
-    is_scaled = config["model"].pop("scaled_attention")
-    config["model"]["pooling"] = {"name": name, "scaled": is_scaled if name == "hn_query" else None}
-    for key in ("stem", "skip_pooling", "ngrams", "random_convolutions"):
-        del config["model"][key]
-    for key in ("budget", "validation", "num_folds"):
-        del config[key]
-
-
-def as_version_0(loaded: dict[str, Any]) -> None:
-    """What the first checkpoints of this program looked like."""
-    as_version_1(loaded)
-    del loaded[FORMAT_KEY]
-    arguments = loaded["hyper_parameters"]
-    arguments["input_size"] = 12
-    del arguments["trained_on"], arguments["encoder"]["channel_names"]
-    del arguments["config"]["model"]["ensemble_size"], arguments["config"]["loss"]["focal_gamma"]
-
-
-def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> None:
-    path = tmp_path / "old.ckpt"
-    path.write_bytes(changed(small_checkpoint, as_version_0))
-    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
-    assert (old.config, old.trained_on) == (new.config, ["train"])
-    assert old.arguments == new.arguments
-    inputs = torch.randn(3, 7, 12)
-    lengths = torch.tensor([7, 2, 5])
-    with torch.inference_mode():
-        expected = new.classifier.eval()(inputs, lengths).logits
-        torch.testing.assert_close(old.classifier.eval()(inputs, lengths).logits, expected)
-    assert restore_module(old).label_names == new.label_names
-
-
-def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path: Path) -> None:
-    path = tmp_path / "old.ckpt"
-    path.write_bytes(changed(small_checkpoint, as_version_3))
-    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
-    assert (old.calibration.expert_weight, old.temperature) == (0.5, new.temperature)
-    assert old.config == new.config
-
-
-@pytest.mark.parametrize("as_before", [as_version_1, as_version_2])
-def test_checkpoints_of_before_calibrations_say_what_they_said(
-    small_checkpoint: Path, tmp_path: Path, as_before: Callable
-) -> None:
-    path = tmp_path / "old.ckpt"
-    path.write_bytes(changed(small_checkpoint, as_before))
-    old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
-    assert new.temperature != 1
-    assert (old.calibration, old.temperature, restore_module(old).temperature) == (None, 1, 1)
-    inputs, lengths = torch.randn(3, 7, 12), torch.tensor([7, 2, 5])
-    with torch.inference_mode():
-        # the classifier's own logits, with which the probabilities were computed then
-        expected = new.classifier.eval()(inputs, lengths).logits
-        found = restore_module(old).eval()(inputs, lengths).logits
-        calibrated = restore_module(new).eval()(inputs, lengths).logits
-    assert torch.equal(found, expected)
-    torch.testing.assert_close(calibrated, expected / new.temperature)
-
-
-@pytest.mark.parametrize(
-    ("pooling", "expected", "is_scaled"),
-    [
-        ({"name": "hn_query", "scaled": True}, ["hn_query"], True),
-        ({"name": "hn_query", "scaled": False}, ["hn_query"], False),
-        ({"name": "hn_query"}, ["hn_query"], False),
-        ({"name": "mean", "scaled": None}, ["mean"], False),
-    ],
-)
-def test_the_one_pooling_of_older_files_becomes_a_list(
-    small_checkpoint: Path,
-    tmp_path: Path,
-    pooling: dict[str, Any],
-    expected: list[str],
-    is_scaled: bool,
-) -> None:
-    def with_pooling(loaded: dict[str, Any]) -> None:
-        as_version_1(loaded)
-        loaded["hyper_parameters"]["config"]["model"]["pooling"] = pooling
-
-    path = tmp_path / "old.ckpt"
-    path.write_bytes(changed(small_checkpoint, with_pooling))
-    model = load_checkpoint(path).config.model
-    assert (model.pooling, model.scaled_attention) == (expected, is_scaled)
-    assert (model.stem.name, model.skip_pooling, model.ngrams) == ("none", [], None)
-
-
-def test_an_old_file_that_is_calibrated_gets_the_present_version(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
-    path, calibration = tmp_path / "old.ckpt", load_checkpoint(small_checkpoint).calibration
-    assert calibration is not None
-    path.write_bytes(changed(small_checkpoint, as_version_0))
-    write_calibration(path, calibration)
-    assert torch.load(path, weights_only=True)[FORMAT_KEY] == FORMAT_VERSION
-    assert load_checkpoint(path).temperature == calibration.temperature
-
-
-def test_what_is_written_has_the_present_version(small_checkpoint: Path) -> None:
-    best = read_checkpoint(small_checkpoint)
-    last = read_checkpoint(small_checkpoint.with_name("last.ckpt"))
-    assert best.loaded[FORMAT_KEY] == last.loaded[FORMAT_KEY] == FORMAT_VERSION
-    assert "optimizer_states" in last.loaded  # what a training needs to go on
 
 
 def test_messages_name_the_key_that_chose_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Checkpoints with something in them changed."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def saved(value: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The checkpoint with something in it changed."""
+    loaded = torch.load(checkpoint, weights_only=True)
+    change(loaded)
+    return saved(loaded)

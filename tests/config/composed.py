@@ -1,0 +1,41 @@
+"""Configurations that the tests compose."""
+
+from functools import cache
+from pathlib import Path
+
+from attnlstm.cli.composition import compose_config
+from attnlstm.config.schema import (
+    TrainConfig,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@cache
+def compose(*overrides: str) -> TrainConfig:
+    return compose_config(CONF, "train", TrainConfig, overrides)
+
+
+TEXTS = ("bbc_news", "text_files", "hub_text")
+SERIES = ("archive", "series_files")
+FILES_OF_ROWS = ("text_files", "series_files")
+
+OPTIONS = {
+    "path": ("user/name", ("hub_text",)),
+    "subset": ("small", ("hub_text",)),
+    "train": (["a.csv", "b.csv"], FILES_OF_ROWS),
+    "validation": ("a.csv", FILES_OF_ROWS),
+    "test": ("a.csv", FILES_OF_ROWS),
+    "text_column": ("x", ("text_files", "hub_text")),
+    "label_column": ("x", ("text_files", "hub_text", "series_files")),
+    "id_column": ("x", ("series_files",)),
+    "time_column": ("x", ("series_files",)),
+    "channel_columns": (["x"], ("series_files",)),
+    "delimiter": (";", FILES_OF_ROWS),
+    "max_length": (5, TEXTS),
+    "tokenizer": ({"kind": "bpe"}, TEXTS),
+    "truncation": ("tail", TEXTS),
+    "noise": (0.5, SERIES),
+    "normalize": (False, SERIES),
+}
+"""Keys that only some sources have: a value, and these sources."""

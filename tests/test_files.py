@@ -1,0 +1,82 @@
+"""Files are found by name and told apart by their content."""
+
+import hashlib
+import os
+
+import pytest
+
+from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint, find_files
+from tests.data.formats.written import ROWS, problem_of, write, write_saved
+
+
+class TestFindFiles:
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("b.csv", "a.csv", "c.txt", "deep/d.csv", "odd[1].csv"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            write(tmp_path / name, "text\n")
+
+    def names(self, patterns):
+        return [str(path) for path in find_files(patterns, "data.train")]
+
+    def test_paths_globs_and_lists(self, tmp_path):
+        assert self.names("a.csv") == ["a.csv"]
+        assert self.names("?.csv") == ["a.csv", "b.csv"]
+        assert self.names("**/*.csv") == ["a.csv", "b.csv", "deep/d.csv", "odd[1].csv"]
+        assert self.names(["c.txt", "?.csv"]) == ["c.txt", "a.csv", "b.csv"]
+        assert self.names("odd[1].csv") == ["odd[1].csv"]
+        assert self.names(str(tmp_path / "d*/*")) == [str(tmp_path / "deep/d.csv")]
+        assert self.names("deep") == ["deep"]
+
+    def test_home_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert self.names("~/a.csv") == [str(tmp_path / "a.csv")]
+
+    def test_a_glob_finds_saved_folders_but_no_others(self, tmp_path):
+        write_saved(tmp_path / "saved", ROWS)
+        assert self.names("*[!vt]") == ["saved"]
+
+    @pytest.mark.parametrize(
+        ("patterns", "words"),
+        [
+            ("e.csv", "data.train=e.csv does not exist"),
+            ("*.tsv", "data.train=*.tsv matches no file"),
+            (["a.csv", "e.csv"], "data.train=e.csv does not exist"),
+            ([], "data.train names no file"),
+            ("", "data.train= does not exist"),
+            (["a.csv", "./a.csv"], "a.csv 2 times: name it once"),
+            (["a.csv", "*.csv"], "a.csv 2 times: name it once"),
+        ],
+    )
+    def test_what_cannot_be_found(self, patterns, words):
+        assert words in problem_of(find_files, patterns, "data.train")
+
+
+class TestFingerprint:
+    def test_of_a_file_is_its_sha256(self, tmp_path):
+        content = b"text\n" * 100_000
+        assert (
+            file_fingerprint(write(tmp_path / "a", content)) == hashlib.sha256(content).hexdigest()
+        )
+
+    def test_of_a_folder_changes_with_names_and_contents(self, tmp_path):
+        write(tmp_path / "a", "1")
+        first = file_fingerprint(tmp_path)
+        assert file_fingerprint(tmp_path) == first
+        write(tmp_path / "a", "2")
+        second = file_fingerprint(tmp_path)
+        (tmp_path / "a").rename(tmp_path / "b")
+        assert len({first, second, file_fingerprint(tmp_path)}) == 3
+
+    def test_of_a_missing_file(self, tmp_path):
+        assert "cannot be read" in problem_of(file_fingerprint, tmp_path / "a")
+
+
+def test_pipes_and_names_that_are_too_long_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")  # which would be waited for forever
+    with pytest.raises(UserError, match="is neither a file nor a folder"):
+        find_files(str(tmp_path / "pipe.csv"), "data.train")
+    with pytest.raises(UserError, match="does not exist"):
+        find_files("long" * 100, "data.train")
