@@ -76,7 +76,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda loaded: loaded.update({FORMAT_KEY: FORMAT_VERSION + 1}),
         f"has the format {FORMAT_VERSION + 1} of a newer version of attnlstm",
     ),
-    "no version": (lambda loaded: loaded.update({FORMAT_KEY: "1"}), "is no version"),
+    "no version": (lambda loaded: loaded.update({FORMAT_KEY: "1"}), "is not a version"),
     "no weights": (lambda loaded: loaded.pop("state_dict"), "it has no 'state_dict'"),
     "weights missing": (
         lambda loaded: loaded["state_dict"].pop("classifier.head.bias"),
@@ -88,19 +88,22 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "weights of another model": (
         lambda loaded: loaded["state_dict"].update({"layer.weight": torch.zeros(1)}),
-        "something else than the weights of a classifier",
+        "an entry that is not a weight of a classifier",
     ),
     "other shape": (
         set_weight(lambda weight: weight[:, :3].clone()),
-        r"the weight head.weight is \[9, 3\], and by its own configuration \[9, 16\]",
+        r"weight head.weight has the shape \[9, 3\], but by its own configuration \[9, 16\]",
     ),
-    "no floats": (set_weight(lambda weight: weight.long()), "no plain tensor of torch.float32"),
-    "no tensor": (set_weight(lambda weight: weight.tolist()), "something else than the weights"),
+    "no floats": (set_weight(lambda weight: weight.long()), "not a plain tensor of torch.float32"),
+    "no tensor": (set_weight(lambda weight: weight.tolist()), "an entry that is not a weight"),
     "huge, from one number": (
         set_weight(lambda weight: torch.zeros(1).expand(9, 16)),
-        "no plain tensor of torch.float32",
+        "not a plain tensor of torch.float32",
     ),
-    "huge layers": (set_argument(*MODEL, "lstm", "hidden_size", value=10**6), "is .* and by its"),
+    "huge layers": (
+        set_argument(*MODEL, "lstm", "hidden_size", value=10**6),
+        "has the shape .* but by its",
+    ),
     "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "overflowed"),
     "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=10**9), "fewer weights than"),
     "many members": (set_argument(*MODEL, "ensemble_size", value=10**9), "fewer weights than its"),
@@ -109,22 +112,28 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "unknown key model.lstm.hiden_size: did you mean model.lstm.hidden_size",
     ),
     "no config": (lambda loaded: loaded["hyper_parameters"].pop("config"), "it has no 'config'"),
-    "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not names"),
-    "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not names"),
-    "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one number"),
+    "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not a list"),
+    "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not a list"),
+    "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one integer"),
     "temperature of 0": (
         set_calibration(temperature=0.0),
-        "its temperature is no number from",
+        "its temperature is not a number from",
     ),
-    "temperature of nothing": (set_calibration(temperature=None), "its temperature is no number"),
-    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is no"),
-    "expert_weight above 1": (set_calibration(expert_weight=1.5), "its expert_weight is no number"),
-    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is no"),
-    "scores in a list": (set_calibration(scores=[0.5]), "its scores are no plain tensor"),
-    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are no plain"),
+    "temperature of nothing": (
+        set_calibration(temperature=None),
+        "its temperature is not a number",
+    ),
+    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is not a"),
+    "expert_weight above 1": (
+        set_calibration(expert_weight=1.5),
+        "its expert_weight is not a number",
+    ),
+    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is not a"),
+    "scores in a list": (set_calibration(scores=[0.5]), "its scores are not a plain tensor"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are not a plain"),
     "many scores": (
         set_calibration(scores=torch.zeros(1).double().expand(10**9)),
-        "its scores are no plain tensor of torch.float64",
+        "its scores are not a plain tensor of torch.float64",
     ),
     "scores of disorder": (
         set_calibration(scores=torch.tensor([0.5, 0.2, 0.7]).double()),
@@ -160,12 +169,12 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
     mkdir, code = Bomb(os.mkdir, str(exploded)), "could run code"
     return {
         "empty": (b"", "is empty"),
-        "text": (b"not a checkpoint", "is of another program"),
-        "truncated": (content[:5000], "is no whole checkpoint"),
-        "without its last byte": (content[:-1], "is no whole checkpoint"),
-        "with more behind": (content + b"\0", "is no whole checkpoint"),
+        "text": (b"not a checkpoint", "comes from another program"),
+        "truncated": (content[:5000], "is not a complete checkpoint"),
+        "without its last byte": (content[:-1], "is not a complete checkpoint"),
+        "with more behind": (content + b"\0", "is not a complete checkpoint"),
         "flipped": (bytes(middle), "is damaged: .* not what was written"),
-        "flipped without a seal": (bytes(weights), "is damaged: .*/data/0' does not have the che"),
+        "flipped without a seal": (bytes(weights), "is damaged: .*/data/0' does not match"),
         "bare pickle": (pickle.dumps(mkdir), f"is a bare pickle .* {code}"),
         "old torch format": (pickle.dumps(mkdir, 2), f"is a bare pickle .* {code}"),
         "code": (saved({"state_dict": mkdir}), f"names '(posix|nt) mkdir', .* {code}"),
@@ -185,7 +194,7 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
             repacked(unsealed, zipfile.ZIP_DEFLATED, data_pkl=bytes(10**7)),
             "bytes would unpack to 1\\d,\\d{3},\\d{3}",
         ),
-        "zip": (other_zip.getvalue(), "is a zip archive, but no checkpoint"),
+        "zip": (other_zip.getvalue(), "is a zip archive but not a checkpoint"),
         "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
         "tensor": (saved(torch.zeros(3)), "only tensors"),
         **{name: (changed(checkpoint, change), said) for name, (change, said) in CHANGES.items()},
@@ -263,11 +272,11 @@ def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path
     (tmp_path / "new.ts").write_text("@classLabel false\n@data\n1\n")
     arguments = [f"ckpt={path}", "trainer.accelerator=cpu"]
     config = compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a complete checkpoint"):
         evaluate(config, tmp_path / "out")
     arguments += [f"input={tmp_path / 'new.ts'}", f"output={tmp_path / 'out.csv'}"]
     prediction = compose_config(ROOT / "conf", "predict", PredictConfig, arguments)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a complete checkpoint"):
         predict(prediction, tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 

@@ -1,4 +1,4 @@
-"""Where, and in which precision, a model predicts."""
+"""The device and the precision that a model predicts with."""
 
 from importlib.util import find_spec
 from typing import Protocol
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 
 class Device(Protocol):
-    """What `Predictor` asks of a device: Lightning's Fabric, or `CPU`."""
+    """The methods of Lightning's Fabric that `Predictor` uses."""
 
     def setup_module(self, module: nn.Module, /) -> nn.Module:
-        """The module on the device, in its precision."""
+        """Return the module on the device, in its precision."""
 
     def to_device(self, tensor: Tensor, /) -> Tensor:
-        """The tensor on the device."""
+        """Return the tensor on the device."""
 
 
 class CPU:
-    """The CPU in single precision, where there is nothing to move or to convert."""
+    """The CPU in single precision: nothing is moved or converted."""
 
     def setup_module(self, module: nn.Module, /) -> nn.Module:
         return module
@@ -28,7 +28,7 @@ class CPU:
 
 
 def choose_device(accelerator: str, precision: int | str | None) -> Device:
-    """What Lightning means by these names; but it is not imported for the CPU in float32."""
+    """Return a device for Lightning's names; the CPU in float32 does not import Lightning."""
     has_accelerator = torch.accelerator.is_available() or find_spec("torch_xla") is not None
     is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_accelerator)
     if is_cpu and precision in (None, 32, "32-true"):

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
+from attnlstm.data import Row
 from attnlstm.errors import UserError
-from attnlstm.inference.report.report import Example, Report
+from attnlstm.inference.predictor import Prediction
+from attnlstm.inference.report.report import Report
+from tests.inference.report.rows import NAMES, example, make_prediction, word_spans
 
-NAMES = ["first", "second", "third"]
 VOID = {"meta", "rect", "polyline"}
 
 
@@ -72,31 +74,25 @@ class Page(HTMLParser):
         self.here.content.append(data)
 
 
-def write(path, examples, *, names=NAMES, bad=0, title="Predictions", subtitle="", **options):
-    report = Report(names, **options)
-    for example in examples:
-        report.add(example)
-    report.count_bad(bad)
+def write(
+    path, rows, *, names=NAMES, spans=word_spans, title="Predictions", subtitle="", **options
+):
+    report = Report(names, spans, **options)
+    for row in rows:
+        report.add(row)
     report.write(path, title=title, subtitle=subtitle)
     return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def read(tmp_path_factory):
-    """`read(examples, **options)`: the page of these, parsed."""
+    """`read(rows, **options)`: the parsed page of these predictions."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    return lambda examples, **options: Page(write(path, examples, **options)).root
+    return lambda rows, **options: Page(write(path, rows, **options)).root
 
 
-def example(number=0, prediction=0, confidence=0.8, label=None, names=NAMES, **content):
-    rest = (1 - confidence) / (len(names) - 1)
-    probabilities = [rest] * len(names)
-    probabilities[prediction] = confidence
-    return Example(f"row {number}", names[prediction], probabilities, label, **content)
-
-
-def word_spans(text):
-    return [match.span() for match in re.finditer(r"\S+", text)]
+def first_word(text):
+    return word_spans(text)[:1]
 
 
 def places(page):
@@ -109,7 +105,7 @@ def places(page):
 def test_tokens_carry_their_weights_and_the_text_stays_whole(read):
     text = "A  good\tfilm,\nnot long"
     weights = [0.05, 0.5, 0.25, 0.2, 0.0]
-    page = read([example(text=text, spans=word_spans(text), attention=weights)])
+    page = read([example(text=text, attention=weights)])
     tokens = list(page.all(class_name="token"))
     assert [token.text for token in tokens] == ["A", "good", "film,", "not"]  # 0 has no shade
     assert [float(token.attributes["data-weight"]) for token in tokens] == weights[:4]
@@ -124,50 +120,51 @@ def test_tokens_carry_their_weights_and_the_text_stays_whole(read):
 
 
 def test_tokens_of_the_same_characters_are_shown_once_with_their_sum(read):
-    page = read([example(text="½ cup", spans=[(0, 1), (0, 1), (2, 5)], attention=[0.3, 0.2, 0.5])])
+    spans = [(0, 1), (0, 1), (2, 5)]
+    page = read([example(text="½ cup", attention=[0.3, 0.2, 0.5])], spans=lambda _: spans)
     tokens = [(t.text, t.attributes["data-weight"]) for t in page.all(class_name="token")]
     assert tokens == [("½", "0.5"), ("cup", "0.5")]
 
 
 @pytest.mark.parametrize("attention", [[1.0], None])
 def test_what_was_not_read_is_set_apart_and_counted(read, attention):
-    page = read([example(text="read " + "x" * 1300, spans=[(0, 4)], attention=attention)])
+    page = read([example(text="read " + "x" * 1300, attention=attention)], spans=first_word)
     assert page.one(class_name="read").text == "read"
     assert page.one(class_name="unread").text == " " + "x" * 299
     assert "… 1,001 more characters not read" in page.one(class_name="text").text
 
 
 def test_a_short_rest_that_was_not_read_is_shown_whole(read):
-    page = read([example(text="read not", spans=[(0, 4)], attention=[1.0])])
+    page = read([example(text="read not", attention=[1.0])], spans=first_word)
     assert page.one(class_name="unread").text == " not"
     assert "(dimmed: not read)" in page.one(class_name="text").text
-    page = read([example(text="read \n", spans=[(0, 4)], attention=[1.0])])
+    page = read([example(text="read \n", attention=[1.0])], spans=first_word)
     assert not list(page.all(class_name="unread"))
 
 
 def test_of_a_very_long_text_the_page_says_what_it_leaves_out(read):
     text = "word " * 2000
-    page = read([example(text=text, spans=word_spans(text), attention=[1 / 2000] * 2000)])
+    page = read([example(text=text, attention=[1 / 2000] * 2000)])
     assert page.one(class_name="read").text == text[:5000]
     note = "[… 5,000 more characters read, not shown; they have 50.0 % of the attention]"
     assert note in page.one(class_name="text").text
 
 
 def test_without_attention_nothing_is_shaded_and_the_page_says_so(read):
-    page = read([example(text="some words", spans=[(0, 4), (5, 10)])])
+    page = read([example(text="some words")])
     assert not list(page.all(class_name="token"))
     assert "pooling has no attention" in page.one(class_name="legend").text
     assert page.one(class_name="read").text == "some words"
 
 
 def test_attention_must_fit(tmp_path):
-    report = Report(NAMES)
+    report = Report(NAMES, word_spans)
     with pytest.raises(ValueError, match="shorter"):
-        report.add(example(text="a b", spans=[(0, 1), (2, 3)], attention=[1.0]))
+        report.add(example(text="a b", attention=[1.0]))
     with pytest.raises(ValueError, match="2 attention weights for 3 time steps"):
         report.add(example(series=np.zeros((3, 1)), attention=[0.5, 0.5]))
     with pytest.raises(ValueError, match="2 probabilities for 3 classes"):
-        report.add(Example("row 0", "first", [0.5, 0.5]))
+        report.add(make_prediction(0, "first", [0.5, 0.5]))
     report.write(tmp_path / "report.html", title="nothing was counted")
     assert Page((tmp_path / "report.html").read_text()).root.one(id="num-rows").text == "0"
 
@@ -214,24 +211,25 @@ def skeleton(element):
 
 
 @settings(max_examples=40, deadline=None)
-@given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), place=HOSTILE)
-def test_whatever_is_written_is_text_and_nothing_else(read, text, names, place):
+@given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), name=HOSTILE)
+def test_whatever_is_written_is_text_and_nothing_else(read, text, names, name):
     spans = [(i, i + 1) for i in range(len(text))]
     attention = [1 / len(text)] * len(text) if text else []
 
-    def page_of(text, names, place):
-        row = Example(place, names[0], [0.75, 0.25], names[1], text, spans, None, attention)
-        return read([row], names=names, title=text or "title", subtitle=place or "subtitle")
+    def page_of(text, names, name):
+        row = make_prediction(0, names[0], [0.75, 0.25], names[1], text, attention, name)
+        options = {"title": text or "title", "subtitle": name or "subtitle"}
+        return read([row], names=names, spans=lambda _: spans, **options)
 
-    page = page_of(text, names, place)
+    page = page_of(text, names, name)
     assert page.one(class_name="read").text == as_shown(text)
     assert [token.text for token in page.all(class_name="token")] == list(as_shown(text))
     assert page.one("title").text == page.one("h1").text == as_shown(text or "title")
-    assert page.one(class_name="subtitle").text == as_shown(place or "subtitle")
-    assert page.one("h3").text == as_shown(place)
+    assert page.one(class_name="subtitle").text == as_shown(name or "subtitle")
+    assert page.one("h3").text == as_shown(f"row 0 (id {name})")
     predicted, true = (found.text for found in page.one("article").all("strong"))
     assert (predicted, true) == (as_shown(names[0]), as_shown(names[1]))
-    assert skeleton(page) == skeleton(page_of("x" * len(text), ["aaaa", "b"], "place"))
+    assert skeleton(page) == skeleton(page_of("x" * len(text), ["aaaa", "b"], "name"))
 
 
 def test_long_names_are_cut_with_their_length(read):
@@ -244,7 +242,7 @@ def test_long_names_are_cut_with_their_length(read):
 
 
 def test_the_page_asks_for_nothing_outside_it(read):
-    page = read([example(text="see https://example.org", series=np.zeros((3, 2)))])
+    page = read([example(text="see https://example.org"), example(series=np.zeros((3, 2)))])
     policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
     assert "default-src 'none'" in policy
     for element in page.all():
@@ -329,7 +327,9 @@ def test_errors_come_first_then_the_least_sure(read):
         example(2, confidence=0.5),
         example(3, confidence=0.95, label="third"),
         example(4, confidence=0.7, label="first"),
-        Example("row 5", "first", [0.6, 0.3, 0.1], "third"),  # as sure, and less of the true class
+        make_prediction(
+            5, "first", [0.6, 0.3, 0.1], "third"
+        ),  # as sure, and less of the true class
         example(6, confidence=0.6, label="a label that the model does not know"),
     ]
     assert places(read(rows)) == [f"row {number}" for number in (3, 6, 5, 1, 2, 4, 0)]
@@ -351,29 +351,33 @@ def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
     for number, (label, parts) in enumerate(rows):
         probabilities = [part / sum(parts) for part in parts]
         prediction = NAMES[int(np.argmax(probabilities))]
-        examples.append(Example(f"row {number}", prediction, probabilities, label))
+        examples.append(make_prediction(number, prediction, probabilities, label))
 
-    def interest(row):
-        is_error = row.label not in (None, row.prediction)
-        of_true = dict(zip(NAMES, row.probabilities, strict=True)).get(row.label, 0.0)
-        return (-max(row.probabilities), of_true) if is_error else (max(row.probabilities), 0)
+    def is_error(prediction):
+        return prediction.row.label not in (None, prediction.label)
+
+    def interest(prediction):
+        probabilities = prediction.probabilities.tolist()
+        of_true = dict(zip(NAMES, probabilities, strict=True)).get(prediction.row.label, 0.0)
+        confidence = max(probabilities)
+        return (-confidence, of_true) if is_error(prediction) else (confidence, 0)
 
     def choose(rows, room):
         """Sorted all at once, as the docstring says."""
         rows = sorted(rows, key=interest)
-        pairs = [(row.label, row.prediction) for row in rows]
+        pairs = [(prediction.row.label, prediction.label) for prediction in rows]
         firsts = [row for i, row in enumerate(rows) if pairs[i] not in pairs[:i]]
         rest = [row for i, row in enumerate(rows) if pairs[i] in pairs[:i]]
         return sorted((firsts + rest)[:room], key=interest)
 
-    errors = [row for row in examples if row.label not in (None, row.prediction)]
-    others = [row for row in examples if row.label in (None, row.prediction)]
+    errors = [prediction for prediction in examples if is_error(prediction)]
+    others = [prediction for prediction in examples if not is_error(prediction)]
     room_for_errors = max((room + 1) // 2, room - len(others))
     chosen = choose(errors, room_for_errors)
     chosen += choose(others, room - len(chosen))
     page = read(examples, max_examples=room)
     # equal ones may be kept in any order
-    assert sorted(places(page)) == sorted(row.place for row in chosen)
+    assert sorted(places(page)) == sorted(prediction.row.place for prediction in chosen)
     assert [interest(examples[int(place[4:])]) for place in places(page)] == list(
         map(interest, chosen)
     )
@@ -391,20 +395,22 @@ def test_a_rare_kind_of_error_keeps_its_place_among_many_surer_ones(read):
         assert len(places(page)) == 4
 
 
-def test_rows_that_are_not_wanted_need_no_content():
+def test_rows_without_a_chance_are_not_drawn():
     rng = np.random.default_rng(0)
-    report = Report(NAMES, max_examples=10)
-    wanted = 0
+    drawn = []
+    report = Report(NAMES, lambda text: drawn.append(text) or [], max_examples=10)
     for number in range(2000):
         probabilities = rng.dirichlet(np.ones(3)).tolist()
         prediction = NAMES[int(np.argmax(probabilities))]
-        label = [None, *NAMES][number % 4]
-        wanted += report.wants(prediction, probabilities, label)
-        report.add(Example(f"row {number}", prediction, probabilities, label, text="text"))
-    assert 10 <= wanted < 300
+        report.add(
+            make_prediction(number, prediction, probabilities, [None, *NAMES][number % 4], "text")
+        )
+    assert 10 <= len(drawn) < 300
 
 
 # Counts
+
+BAD = Prediction(Row("new.csv", 0, ""), "no text")
 
 
 def numbers_of(page):
@@ -417,11 +423,11 @@ def test_counts_and_scores_are_those_of_all_rows(read):
     labels = torch.tensor(rng.integers(0, 2, size=1500))  # the third class has none
     predictions = probabilities.argmax(dim=1)
     rows = [
-        Example(f"row {i}", NAMES[predictions[i]], probabilities[i].tolist(), NAMES[labels[i]])
+        make_prediction(i, NAMES[predictions[i]], probabilities[i].tolist(), NAMES[labels[i]])
         for i in range(1500)
     ]
     unlabelled = [example(1500 + i, prediction=2) for i in range(7)]
-    page = read(rows + unlabelled, bad=4, max_examples=20)
+    page = read([*rows, *unlabelled, *[BAD] * 4], max_examples=20)
     accuracy = multiclass_accuracy(probabilities, labels, 3, average="micro")
     assert numbers_of(page) == {
         "num-rows": "1,507",
@@ -458,7 +464,7 @@ def test_without_labels_there_is_nothing_to_be_right_or_wrong_about(read):
 
 
 def test_no_rows_at_all(read):
-    page = read([], bad=2)
+    page = read([BAD, BAD])
     assert numbers_of(page) == {"num-rows": "0", "num-bad": "2"}
     assert page.one(id="showing").text == "There are no rows."
 

@@ -9,30 +9,18 @@ import subprocess
 import numpy as np
 import pytest
 
-from attnlstm.inference.report.report import Example, Report
+from attnlstm.inference.report.report import Report
+from tests.inference.report.rows import NAMES, example, word_spans
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["first", "second", "third"]
-
 
 def write(path, examples, names=NAMES, title="Predictions"):
-    report = Report(names)
+    report = Report(names, lambda text: word_spans(text)[:6])
     for row in examples:
         report.add(row)
     report.write(path, title=title)
     return path.read_text(encoding="utf-8")
-
-
-def example(number=0, prediction=0, confidence=0.8, label=None, names=NAMES, **content):
-    rest = (1 - confidence) / (len(names) - 1)
-    probabilities = [rest] * len(names)
-    probabilities[prediction] = confidence
-    return Example(f"row {number}", names[prediction], probabilities, label, **content)
-
-
-def word_spans(text):
-    return [match.span() for match in re.finditer(r"\S+", text)]
 
 
 BROWSER = next(
@@ -100,7 +88,7 @@ def looks(request, tmp_path_factory):
     names = ["<script>alerted = true</script>", "a" * 10_000, "third"]
     pages = {
         "texts": [
-            example(0, 0, 0.9, NAMES[1], text=text, spans=word_spans(text)[:6],
+            example(0, 0, 0.9, NAMES[1], text=text,
                     attention=[0.02, 0.3, 0.06, 0.5, 0.0, 0.12]),
             example(1, 0, 0.8, NAMES[0], text="b"),
             example(2, 1, 0.7, NAMES[1], text="c"),
