@@ -7,6 +7,7 @@ torch.save alone has written, is accepted if its checksums match.
 """
 
 import hashlib
+import mmap
 import pickletools
 import struct
 import zipfile
@@ -128,13 +129,8 @@ def _check_bytes(file: BinaryIO) -> None:
 
 def _digest(file: BinaryIO, size: int) -> bytes:
     """Return the SHA-256 of the first `size` bytes."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while size:
-        block = file.read(min(size, 1 << 20))
-        digest.update(block)
-        size -= len(block)
-    return digest.digest()
+    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+        return hashlib.sha256(content).digest()
 
 
 def _check_archive(file: BinaryIO) -> None:

@@ -19,7 +19,7 @@ from torchmetrics.classification import (
 
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import validate
-from attnlstm.config.data import AnyDataConfig, DataConfig, SeriesFilesConfig, TextConfig
+from attnlstm.config.data import AnyDataConfig, SeriesFilesConfig, TextConfig
 from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data import (
@@ -149,8 +149,11 @@ def open_split(config: AnyDataConfig, trained: TrainedModel, split: str) -> Part
     rows = rows._replace(parts={split: rows.parts[split]})
     for line in describe_rows(rows, config):
         logger.info("%s", line)
-    is_same = sources_of(config) == sources_of(trained.config.data)
-    if is_same and split in trained.trained_on:
+    origin, trained_origin = (
+        data.model_dump(include={"name", "path", "subset", "train", "validation", "test"})
+        for data in (config, trained.config.data)
+    )
+    if origin == trained_origin and split in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "
             "on other rows",
@@ -174,12 +177,6 @@ class PredictionCollector(Callback):
         *_: Any,
     ) -> None:
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
-
-
-def sources_of(config: DataConfig) -> list[Any]:
-    """Return the settings that determine which rows belong to the splits."""
-    names = ("name", "path", "subset", "train", "validation", "test")
-    return [getattr(config, name, None) for name in names]
 
 
 def override_data(trained: TrainedModel, config: EvaluateConfig) -> AnyDataConfig:

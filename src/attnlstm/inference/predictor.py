@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -76,13 +77,8 @@ class Predictor:
 
         A chunk is read and encoded while the workers still compute the previous one.
         """
-        finish = None
-        for rows in chunks:
-            begun = self._begin(rows)
-            if finish is not None:
-                yield finish()
-            finish = begun
-        if finish is not None:
+        # pairwise takes the next chunk from _begin before it returns the previous one
+        for finish, _ in pairwise(chain(map(self._begin, chunks), [list])):
             yield finish()
 
     def _begin(self, rows: Sequence[Row]) -> Callable[[], list[Prediction]]:
@@ -92,50 +88,49 @@ class Predictor:
         problems = [find_problem(row, num_channels) for row in rows]
         good = [number for number, problem in enumerate(problems) if problem is None]
         encoded = encode_values(encoder, [rows[number].value for number in good], self.counts)
-        steps = dict(zip(good, encoded, strict=True))
         if longest is not None:
-            self.num_longer += sum(len(row) > longest for row in encoded)
-        order = sorted(good, key=lambda number: len(steps[number]))
-        starts = range(0, len(order), self.batch_size)
-        batches = [order[start : start + self.batch_size] for start in starts]
-        inputs = [[steps[number] for number in batch] for batch in batches]
-        answers = self._workers.map(self._predict_batch, inputs)
+            self.num_longer += sum(len(steps) > longest for steps in encoded)
+        pairs = sorted(zip(good, encoded, strict=True), key=lambda pair: len(pair[1]))
+        starts = range(0, len(pairs), self.batch_size)
+        answers = self._workers.map(
+            lambda start: self._predict_batch(rows, pairs[start : start + self.batch_size]), starts
+        )
 
         def finish() -> list[Prediction]:
             predictions = [
                 Prediction(row, None if problem is None else " ".join(problem).strip())
                 for row, problem in zip(rows, problems, strict=True)
             ]
-            for batch, results in zip(batches, answers, strict=True):
-                for number, (probabilities, attention) in zip(batch, results, strict=True):
-                    predictions[number] = self._to_prediction(
-                        rows[number], probabilities, attention
-                    )
+            for (number, _), prediction in zip(pairs, chain.from_iterable(answers), strict=True):
+                predictions[number] = prediction
             return predictions
 
         return finish
 
-    def _to_prediction(
-        self, row: Row, probabilities: np.ndarray, attention: np.ndarray | None
-    ) -> Prediction:
-        names = self._trained.label_names
-        label, labels = names[int(probabilities.argmax())], None
-        if self._threshold is not None:
-            is_in = in_prediction_set(torch.from_numpy(probabilities[None]), self._threshold)[0]
-            order = (-probabilities).argsort(kind="stable")
-            labels = [names[number] for number in order if is_in[number]]
-        return Prediction(row, None, label, probabilities, attention, labels)
-
     @torch.inference_mode()
-    def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Return the probabilities `[class]` and the attention `[time]` of each row."""
-        lengths = [len(row) for row in steps]
-        inputs = self._device.to_device(pad(steps))
+    def _predict_batch(
+        self, rows: Sequence[Row], batch: list[tuple[int, np.ndarray]]
+    ) -> list[Prediction]:
+        """Predict the rows whose numbers and steps are in the batch."""
+        lengths = [len(steps) for _, steps in batch]
+        inputs = self._device.to_device(pad([steps for _, steps in batch]))
         logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
         probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
-        if attention is None:
-            return [(row, None) for row in probabilities]
-        weights = at_least_float32(attention).cpu().numpy()  # [batch, time]
+        weights: list[np.ndarray | None] = [None] * len(batch)
+        if attention is not None:
+            padded = at_least_float32(attention).cpu().numpy()  # [batch, time]
+            weights = [row[:length] for row, length in zip(padded, lengths, strict=True)]
+        names = self._trained.label_names
         return [
-            (row, weights[number, : lengths[number]]) for number, row in enumerate(probabilities)
+            Prediction(
+                rows[number], None, names[int(row.argmax())], row, steps, self._prediction_set(row)
+            )
+            for (number, _), row, steps in zip(batch, probabilities, weights, strict=True)
         ]
+
+    def _prediction_set(self, probabilities: np.ndarray) -> list[str] | None:
+        if self._threshold is None:
+            return None
+        is_in = in_prediction_set(torch.from_numpy(probabilities[None]), self._threshold)[0]
+        order = (-probabilities).argsort(kind="stable")
+        return [self._trained.label_names[number] for number in order if is_in[number]]

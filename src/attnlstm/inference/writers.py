@@ -1,7 +1,7 @@
 """Write predictions to a CSV, JSON lines or Parquet file, one record per row."""
 
+import codecs
 import csv
-import io
 import json
 import os
 import sys
@@ -71,23 +71,15 @@ def _naming(output: str) -> Iterator[None]:
 
 @contextmanager
 def _write_csv(file: BinaryIO, columns: Columns) -> Iterator[Write]:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-
-    def write(rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            values = [row.get(name) for name in columns]
-            writer.writerow(
-                json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-                for value in values
-            )
-        file.write(text.getvalue().encode())
-        text.seek(0)
-        text.truncate()
-
+    writer = csv.writer(codecs.getwriter("utf-8")(file))
     writer.writerow(columns)
-    write([])
-    yield write
+    yield lambda rows: writer.writerows(
+        [_to_cell(row.get(name)) for name in columns] for row in rows
+    )
+
+
+def _to_cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -56,27 +56,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-class DrawnText(NamedTuple):
-    """A text in HTML.
+def draw_text(
+    text: str, spans: Sequence[tuple[int, int]], attention: Sequence[float] | None
+) -> dict[str, Any]:
+    """Return what the page shows of a text whose tokens have these spans and this attention.
 
     html: the beginning of the part that the model has read, with shaded tokens.
     unread, num_unread: the beginning of the part it has not read, and the length of that part.
     num_hidden, hidden_weight: the number of characters read but not shown, and their attention.
     strongest: the tokens with the largest weights, and these weights.
     """
-
-    html: Markup
-    unread: str
-    num_unread: int
-    num_hidden: int
-    hidden_weight: float
-    strongest: list[tuple[str, float]]
-
-
-def draw_text(
-    text: str, spans: Sequence[tuple[int, int]], attention: Sequence[float] | None
-) -> DrawnText:
-    """Draw a text whose tokens have these spans and, unless it is None, this attention."""
     text = to_page_text(text)
     tokens = _join_overlapping(spans, [0.0] * len(spans) if attention is None else attention)
     largest = max((weight for _, _, weight in tokens), default=0.0)
@@ -95,14 +84,14 @@ def draw_text(
         position = end
     pieces.append(escape(text[position:shown]))
     strongest = sorted(tokens, key=lambda token: -token[2])[:LISTED_WEIGHTS] if largest else []
-    return DrawnText(
-        html=Markup("".join(pieces)),
-        unread=text[end_of_read : end_of_read + UNREAD_CHARACTERS],
-        num_unread=len(text) - end_of_read,
-        num_hidden=end_of_read - shown,
-        hidden_weight=sum(weight for _, end, weight in tokens if end > shown),
-        strongest=[(text[start:end], weight) for start, end, weight in strongest],
-    )
+    return {
+        "html": Markup("".join(pieces)),
+        "unread": text[end_of_read : end_of_read + UNREAD_CHARACTERS],
+        "num_unread": len(text) - end_of_read,
+        "num_hidden": end_of_read - shown,
+        "hidden_weight": sum(weight for _, end, weight in tokens if end > shown),
+        "strongest": [(text[start:end], weight) for start, end, weight in strongest],
+    }
 
 
 def _join_overlapping(
@@ -118,39 +107,15 @@ def _join_overlapping(
     return tokens
 
 
-class DrawnShades(NamedTuple):
-    """The attention on a series.
+def draw_series(series: np.ndarray, attention: Sequence[float] | None) -> dict[str, Any]:
+    """Return what the page shows of a series `[time, channel]` and its attention `[time]`.
 
-    html: a rectangle for each shade, in time steps.
-    steps_per_shade: the number of neighbouring time steps that share a shade.
-    strongest: the names of the steps with the largest weights, and these weights.
-    """
-
-    html: Markup
-    steps_per_shade: int
-    strongest: list[tuple[str, float]]
-
-
-class DrawnSeries(NamedTuple):
-    """A series in SVG: time from 0 to `WIDTH`, values from `HEIGHT` down to 0.
-
-    lines: the points of each drawn channel.
+    lines: the points of each drawn channel: time from 0 to `WIDTH`, values from `HEIGHT` down to 0.
+        Of long series they are the smallest and largest values of neighbouring steps.
     low, high: the range of the drawn channels' values.
-    shades: None if the pooling has no attention.
-    """
-
-    num_steps: int
-    num_channels: int
-    lines: list[str]
-    low: str
-    high: str
-    shades: DrawnShades | None
-
-
-def draw_series(series: np.ndarray, attention: Sequence[float] | None) -> DrawnSeries:
-    """Draw a series `[time, channel]` and, unless it is None, its attention `[time]`.
-
-    Of long series, the smallest and largest values of neighbouring steps are drawn.
+    shades, steps_per_shade: a rectangle for each shade, in time steps, and the number of
+        neighbouring steps that share one; None and 1 without attention.
+    strongest: the names of the steps with the largest weights, and these weights.
     """
     num_steps, num_channels = series.shape
     if attention is not None and len(attention) != num_steps:
@@ -166,8 +131,15 @@ def draw_series(series: np.ndarray, attention: Sequence[float] | None) -> DrawnS
         x = np.rint((steps + 0.5) / num_steps * WIDTH).astype(int).tolist()
         y = np.rint(10 + channel[steps] * (HEIGHT - 20)).astype(int).tolist()
         lines.append(" ".join(f"{a},{b}" for a, b in zip(x, y, strict=True)))
-    shades = None if attention is None else _draw_shades(np.asarray(attention))
-    return DrawnSeries(num_steps, num_channels, lines, f"{low:.4g}", f"{high:.4g}", shades)
+    shades = (None, 1, []) if attention is None else _draw_shades(np.asarray(attention))
+    return {
+        "num_steps": num_steps,
+        "num_channels": num_channels,
+        "lines": lines,
+        "low": f"{low:.4g}",
+        "high": f"{high:.4g}",
+        **dict(zip(("shades", "steps_per_shade", "strongest"), shades, strict=True)),
+    }
 
 
 def _extreme_steps(values: np.ndarray, points: int) -> np.ndarray:
@@ -184,7 +156,7 @@ def _extreme_steps(values: np.ndarray, points: int) -> np.ndarray:
     return np.unique(steps)
 
 
-def _draw_shades(attention: np.ndarray) -> DrawnShades:
+def _draw_shades(attention: np.ndarray) -> tuple[Markup, int, list[tuple[str, float]]]:
     width = -(-len(attention) // SHADES)
     starts = np.arange(0, len(attention), width)
     weights = np.add.reduceat(attention, starts)
@@ -198,7 +170,7 @@ def _draw_shades(attention: np.ndarray) -> DrawnShades:
                 f'<rect x="{start}" width="{end - start}" height="1" {_shade(weight, largest)}/>'
             )
     strongest = [(names[i], weights[i]) for i in np.argsort(-weights, kind="stable")]
-    return DrawnShades(Markup("".join(rectangles)), width, strongest[:LISTED_WEIGHTS])
+    return Markup("".join(rectangles)), width, strongest[:LISTED_WEIGHTS]
 
 
 def _shade(weight: float, largest: float) -> Markup:
