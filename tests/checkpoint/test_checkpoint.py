@@ -1,4 +1,4 @@
-"""Checkpoint files from elsewhere: each refused in one line that says why, and never executed."""
+"""Foreign or damaged checkpoint files are refused in one line with the reason, never executed."""
 
 import io
 import os
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Bomb:
-    """What runs code as soon as it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
         self.call = function, arguments
@@ -38,7 +38,7 @@ class Bomb:
 
 
 def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: bytes) -> bytes:
-    """The parts of an archive packed anew, some of them with another content."""
+    """Repack an archive, with new content for some of its parts."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
         for part in old.infolist():
@@ -155,7 +155,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
-    """Files that are no checkpoints of this program, and what is said of them."""
+    """Return contents that are not checkpoints of this program, and what the refusal says."""
     content = checkpoint.read_bytes()
     middle = bytearray(content)
     middle[len(content) // 2] ^= 4
@@ -211,9 +211,7 @@ def refusal_of(path: Path) -> str:
     return message
 
 
-def test_what_is_no_checkpoint_is_refused_with_the_reason(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_other_files_are_refused_with_the_reason(small_checkpoint: Path, tmp_path: Path) -> None:
     path, exploded = tmp_path / "given.ckpt", tmp_path / "exploded"
     for what, (content, said) in contents(small_checkpoint, exploded).items():
         path.write_bytes(content)
@@ -222,15 +220,15 @@ def test_what_is_no_checkpoint_is_refused_with_the_reason(
         assert not exploded.exists(), what
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_without_a_file(tmp_path: Path) -> None:
     assert "does not exist" in refusal_of(tmp_path / "missing.ckpt")
     assert "is a folder" in refusal_of(tmp_path)
-    os.mkfifo(tmp_path / "pipe.ckpt")  # which would be waited for forever
+    os.mkfifo(tmp_path / "pipe.ckpt")  # reading it would block forever
     assert "is not a regular file" in refusal_of(tmp_path / "pipe.ckpt")
     assert "cannot be read" in refusal_of(tmp_path / ("long" * 100))
 
 
-def test_any_flipped_bit_and_any_missing_byte_is_noticed(
+def test_any_flipped_bit_and_any_missing_byte_is_detected(
     small_checkpoint: Path, tmp_path: Path
 ) -> None:
     content, path = small_checkpoint.read_bytes(), tmp_path / "damaged.ckpt"
@@ -246,7 +244,7 @@ def test_any_flipped_bit_and_any_missing_byte_is_noticed(
         refusal_of(path)
 
 
-def test_without_a_seal_damage_is_noticed_or_does_none(
+def test_without_a_seal_damage_is_detected_or_harmless(
     small_checkpoint: Path, tmp_path: Path
 ) -> None:
     content = saved(torch.load(small_checkpoint, weights_only=True))
@@ -266,7 +264,7 @@ def test_without_a_seal_damage_is_noticed_or_does_none(
             assert torch.equal(weights[name], weight)
 
 
-def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_both_verbs_refuse_and_write_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.ckpt"
     path.write_bytes(small_checkpoint.read_bytes()[:-5])
     (tmp_path / "new.ts").write_text("@classLabel false\n@data\n1\n")

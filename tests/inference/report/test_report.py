@@ -127,14 +127,14 @@ def test_tokens_of_the_same_characters_are_shown_once_with_their_sum(read):
 
 
 @pytest.mark.parametrize("attention", [[1.0], None])
-def test_what_was_not_read_is_set_apart_and_counted(read, attention):
+def test_the_unread_part_is_dimmed_and_counted(read, attention):
     page = read([example(text="read " + "x" * 1300, attention=attention)], spans=first_word)
     assert page.one(class_name="read").text == "read"
     assert page.one(class_name="unread").text == " " + "x" * 299
     assert "… 1,001 more characters not read" in page.one(class_name="text").text
 
 
-def test_a_short_rest_that_was_not_read_is_shown_whole(read):
+def test_a_short_unread_part_is_shown_in_full(read):
     page = read([example(text="read not", attention=[1.0])], spans=first_word)
     assert page.one(class_name="unread").text == " not"
     assert "(dimmed: not read)" in page.one(class_name="text").text
@@ -142,7 +142,7 @@ def test_a_short_rest_that_was_not_read_is_shown_whole(read):
     assert not list(page.all(class_name="unread"))
 
 
-def test_of_a_very_long_text_the_page_says_what_it_leaves_out(read):
+def test_the_page_counts_what_it_leaves_out_of_a_long_text(read):
     text = "word " * 2000
     page = read([example(text=text, attention=[1 / 2000] * 2000)])
     assert page.one(class_name="read").text == text[:5000]
@@ -157,7 +157,7 @@ def test_without_attention_nothing_is_shaded_and_the_page_says_so(read):
     assert page.one(class_name="read").text == "some words"
 
 
-def test_attention_must_fit(tmp_path):
+def test_attention_must_match_the_tokens_or_steps(tmp_path):
     report = Report(NAMES, word_spans)
     with pytest.raises(ValueError, match="shorter"):
         report.add(example(text="a b", attention=[1.0]))
@@ -190,7 +190,7 @@ HOSTILE = st.one_of(
 
 
 def as_shown(text):
-    """Each character for one, so that no token slips; those that HTML has not are replaced."""
+    """Replace each character that HTML does not allow by one character, so that spans stay valid."""
     shown = []
     for here, following in zip(text, [*text[1:], ""], strict=False):
         if here == "\r":
@@ -206,13 +206,13 @@ def as_shown(text):
 
 
 def skeleton(element):
-    """Its elements and the names of their attributes, without what is in them."""
+    """Return the tags and attribute names below an element, without their content."""
     return [(part.tag, sorted(part.attributes)) for part in element.all()]
 
 
 @settings(max_examples=40, deadline=None)
 @given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), name=HOSTILE)
-def test_whatever_is_written_is_text_and_nothing_else(read, text, names, name):
+def test_everything_from_the_data_is_escaped(read, text, names, name):
     spans = [(i, i + 1) for i in range(len(text))]
     attention = [1 / len(text)] * len(text) if text else []
 
@@ -241,7 +241,7 @@ def test_long_names_are_cut_with_their_length(read):
     assert len(page.text) < 40_000
 
 
-def test_the_page_asks_for_nothing_outside_it(read):
+def test_the_page_is_self_contained(read):
     page = read([example(text="see https://example.org"), example(series=np.zeros((3, 2)))])
     policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
     assert "default-src 'none'" in policy
@@ -310,17 +310,17 @@ def test_many_channels(read, channels, drawn):
 
 
 @pytest.mark.parametrize("series", [[[3.0]], [[3.0], [3.0]], [[-1e38], [1e38]]])
-def test_series_without_a_range_or_with_a_huge_one(read, series):
+def test_series_with_no_range_or_a_huge_one(read, series):
     page = read([example(series=np.array(series, dtype=np.float32), attention=[1.0] * len(series))])
     points = points_of(page.one("polyline"))
     assert len(points) == 2
     assert all(0 <= x <= 1000 and 0 <= y <= 300 for x, y in points)
 
 
-# Order and choice
+# Order and selection
 
 
-def test_errors_come_first_then_the_least_sure(read):
+def test_errors_come_first_then_the_least_confident_rows(read):
     rows = [
         example(0, confidence=0.9, label="first"),
         example(1, confidence=0.6, label="second"),
@@ -329,7 +329,7 @@ def test_errors_come_first_then_the_least_sure(read):
         example(4, confidence=0.7, label="first"),
         make_prediction(
             5, "first", [0.6, 0.3, 0.1], "third"
-        ),  # as sure, and less of the true class
+        ),  # as confident, with less of the true class
         example(6, confidence=0.6, label="a label that the model does not know"),
     ]
     assert places(read(rows)) == [f"row {number}" for number in (3, 6, 5, 1, 2, 4, 0)]
@@ -346,7 +346,7 @@ ROWS = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS, room=st.integers(1, 12))
-def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
+def test_the_most_interesting_rows_are_kept(read, rows, room):
     examples = []
     for number, (label, parts) in enumerate(rows):
         probabilities = [part / sum(parts) for part in parts]
@@ -376,7 +376,7 @@ def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
     chosen = choose(errors, room_for_errors)
     chosen += choose(others, room - len(chosen))
     page = read(examples, max_examples=room)
-    # equal ones may be kept in any order
+    # any of equally interesting rows may be kept
     assert sorted(places(page)) == sorted(prediction.row.place for prediction in chosen)
     assert [interest(examples[int(place[4:])]) for place in places(page)] == list(
         map(interest, chosen)
@@ -386,7 +386,7 @@ def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
         assert f"Showing {room} of {len(rows)} rows" in page.one(id="showing").text
 
 
-def test_a_rare_kind_of_error_keeps_its_place_among_many_surer_ones(read):
+def test_a_rare_kind_of_error_is_kept_among_many_more_confident_ones(read):
     rows = [example(number, 0, 0.9, "second") for number in range(50)]
     rare = example(50, 2, 0.4, "first")
     for order in ([*rows, rare], [rare, *rows]):
@@ -395,7 +395,7 @@ def test_a_rare_kind_of_error_keeps_its_place_among_many_surer_ones(read):
         assert len(places(page)) == 4
 
 
-def test_rows_without_a_chance_are_not_drawn():
+def test_rows_that_are_not_kept_are_not_drawn():
     rng = np.random.default_rng(0)
     drawn = []
     report = Report(NAMES, lambda text: drawn.append(text) or [], max_examples=10)
@@ -417,7 +417,7 @@ def numbers_of(page):
     return {dd.attributes["id"]: dd.text for dd in page.all("dd")}
 
 
-def test_counts_and_scores_are_those_of_all_rows(read):
+def test_counts_and_scores_cover_all_rows(read):
     rng = np.random.default_rng(0)
     probabilities = torch.tensor(rng.dirichlet(np.ones(3), size=1500))
     labels = torch.tensor(rng.integers(0, 2, size=1500))  # the third class has none
@@ -454,7 +454,7 @@ def test_counts_and_scores_are_those_of_all_rows(read):
     assert len(places(page)) == 20
 
 
-def test_without_labels_there_is_nothing_to_be_right_or_wrong_about(read):
+def test_without_labels_nothing_is_right_or_wrong(read):
     page = read([example(0), example(1, prediction=2)])
     assert numbers_of(page) == {"num-rows": "2"}
     assert [select.attributes["id"] for select in page.all("select")] == ["filter-predicted"]
@@ -463,13 +463,13 @@ def test_without_labels_there_is_nothing_to_be_right_or_wrong_about(read):
     assert Counter(th.text for th in page.all("th", scope="row")) == Counter(NAMES)
 
 
-def test_no_rows_at_all(read):
+def test_no_good_rows(read):
     page = read([BAD, BAD])
     assert numbers_of(page) == {"num-rows": "0", "num-bad": "2"}
     assert page.one(id="showing").text == "There are no rows."
 
 
-def test_labels_that_the_model_does_not_know_are_errors(read):
+def test_labels_unknown_to_the_model_are_errors(read):
     page = read([example(0, label="new"), example(1, label="first")])
     assert numbers_of(page)["accuracy"] == "0.5000"
     assert "true class new, which the model does not know" in " ".join(page.text.split())
@@ -483,7 +483,7 @@ def test_labels_that_the_model_does_not_know_are_errors(read):
     assert list(page.one(class_name="confusion").all("td"))[-3].text == "350"
 
 
-def test_with_very_many_classes_the_confusions_are_listed(read):
+def test_confusions_of_many_classes_are_listed(read):
     names = [f"class {number}" for number in range(150)]
     rows = [example(0, 3, label="class 4", names=names)] * 3
     rows += [
@@ -501,7 +501,7 @@ def test_with_very_many_classes_the_confusions_are_listed(read):
 # The file
 
 
-def test_the_page_replaces_an_older_one_and_leaves_nothing_beside_it(tmp_path):
+def test_the_page_replaces_an_older_one_atomically(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
     with path.open() as being_read:
@@ -511,7 +511,7 @@ def test_the_page_replaces_an_older_one_and_leaves_nothing_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing/report.html", "file/report.html", "folder", "x" * 300])
-def test_a_place_that_cannot_be_written_is_named(tmp_path, name):
+def test_an_unwritable_path_is_named(tmp_path, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     report = Report(NAMES)

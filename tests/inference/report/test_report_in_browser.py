@@ -1,4 +1,4 @@
-"""The report's page as a browser shows it: read back from headless Chromium."""
+"""The report's page as headless Chromium renders it."""
 
 import html
 import json
@@ -80,7 +80,7 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="module", params=["light", "dark"])
 def looks(request, tmp_path_factory):
-    """What a browser makes of three pages, by name, at two widths: `[name, width]`."""
+    """What a browser renders for three pages at two widths, by `(name, width)`."""
     if BROWSER is None:
         pytest.skip("there is no chromium or google-chrome here")
     folder = tmp_path_factory.mktemp("browser")
@@ -126,7 +126,7 @@ def looks(request, tmp_path_factory):
 
 
 def luminance(colour):
-    """Of sRGB from 0 to 255, as WCAG 2 defines it."""
+    """Return the luminance of sRGB values from 0 to 255, as defined by WCAG 2."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
               for c in (part / 255 for part in colour)]  # fmt: skip
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -154,7 +154,7 @@ def test_shading_grows_with_the_weight(looks):
         assert np.allclose(np.divide(strengths, strengths[-1]), shares, atol=0.03)
 
 
-def test_everything_can_be_read_in_the_light_and_in_the_dark(looks):
+def test_texts_are_legible_in_light_and_dark_mode(looks):
     scheme, pages = looks
     look = pages["texts", 1200]
     assert (luminance(look["card"]) > 0.5) == (scheme == "light")
@@ -176,7 +176,7 @@ def test_filters_combine(looks):
     ]
 
 
-def test_series_stand_above_their_attention(looks):
+def test_series_are_aligned_with_their_attention(looks):
     _, pages = looks
     for width in (360, 1200):
         look = pages["series", width]
@@ -188,7 +188,7 @@ def test_series_stand_above_their_attention(looks):
             assert shade["right"] == pytest.approx(left + (number + 1) * step, abs=2)
 
 
-def test_no_page_scrolls_sideways_runs_what_it_shows_or_asks_for_anything(looks):
+def test_no_page_scrolls_sideways_runs_its_data_or_sends_requests(looks):
     _, pages = looks
     for (_, width), look in pages.items():
         assert look["width"] <= width
