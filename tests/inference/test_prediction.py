@@ -261,12 +261,12 @@ def test_texts_longer_than_the_lstm_reads_are_counted(run_train, texts, tmp_path
     path = tmp_path / "new.txt"
     path.write_text("the actor and the director\nprofit\n\nfour words are read\n")
     caplog.set_level("INFO")
-    for given in (f"input={path}", "text='the actor and the director'"):
+    for given in (f"input={path}", "text=the actor and the director"):
         caplog.clear()
         run(tmp_path, f"ckpt={result.checkpoint}", given)
         assert "the LSTM reads the first 4 tokens of 1 longer text" in caplog.text
     caplog.clear()
-    run(tmp_path, f"ckpt={result.checkpoint}", "text='four words are read'")
+    run(tmp_path, f"ckpt={result.checkpoint}", "text=four words are read")
     assert "the LSTM reads" not in caplog.text
 
 

@@ -190,7 +190,7 @@ HOSTILE = st.one_of(
 
 
 def as_shown(text):
-    """Replace each character that HTML does not allow by one character, so that spans stay valid."""
+    """Replace each character that HTML does not allow by a single one, so spans stay valid."""
     shown = []
     for here, following in zip(text, [*text[1:], ""], strict=False):
         if here == "\r":
