@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnlstm.data import Encoder, TextEncoder
+from attnlstm.data.encoders.encoding import Encoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.packaged_vectors import VECTOR_PACKAGES
 from attnlstm.errors import UserError
 from attnlstm.nn.build import SeriesInputs, TokenInputs, build_classifier

@@ -16,12 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+import attnlstm.data.sources  # noqa: F401 - the sources register
 from attnlstm.cli.resume import flatten, resume_config
 from attnlstm.config.checks import (
     Config,
     ConfigError,
     Settings,
     can_be_off,
+    check_choice,
     list_settings,
     nearest,
     show,
@@ -29,7 +31,7 @@ from attnlstm.config.checks import (
     validate,
     wrong_value,
 )
-from attnlstm.config.data import DATA_CONFIGS
+from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
@@ -72,7 +74,7 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
         if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
             raise UserError(
                 f"data={value}: did you mean data=text_files data.train={value}, or "
-                f"data=series_files data.train={value}? data is one of {', '.join(DATA_CONFIGS)}"
+                f"data=series_files data.train={value}? data is one of {', '.join(SOURCES)}"
             )
         return f"{key}={value}"
     if key == "text":
@@ -208,7 +210,13 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise UserError(_explain(error)) from error
     try:
-        return validate(values, schema)
+        config = validate(values, schema)
+        if isinstance(config, TrainConfig):
+            # The parts of a model have a file each in conf/, or in the user's own folder.
+            options = GlobalHydra.instance().config_loader().get_group_options
+            check_choice("model.pooling", config.model.pooling, options("model/pooling"))
+            check_choice("model.stem.name", config.model.stem.name, options("model/stem"))
+        return config
     except ConfigError as error:
         file = _find_file(error.key, composed)
         raise UserError(f"In '{file}': {error}" if file else str(error)) from error

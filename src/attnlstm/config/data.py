@@ -1,11 +1,13 @@
-"""The keys of `data`: a model for each source, and what sources have in common.
+"""The section `data`: what all sources share, and how the chosen source's own model is found.
 
-A key of another source is refused, as the model of the chosen one does not have it.
+The sources themselves are in `attnlstm.data.sources`, one file each, and register there.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Optional, Union, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema
 
 from attnlstm.config.section import (
     Amount,
@@ -124,91 +126,68 @@ class Delimiter(Section):
     """what parts the columns of CSV and TSV files; null: found out"""
 
 
-class HubName(Section):
-    """A data set of the Hugging Face Hub."""
+SOURCES: dict[str, type[DataConfig]] = {}
+"""The model of each source by its name; filled by `attnlstm.config.schema.register_source`."""
 
-    path: Name | None = None
-    """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
-    subset: str | None = None
-    """one of the data set, where it has some"""
+DEFAULT_SOURCE = "archive"
 
 
-class ArchiveConfig(SeriesConfig):
-    """Sets of the UCR and UEA archives of time series."""
-
-    source: Literal["archive"] = "archive"
-    """where the rows come from"""
-    name: str = "JapaneseVowels"
-    """the set, and the folder of its runs"""
+def source_name(model: type[DataConfig]) -> str:
+    """The name by which `data.source` chooses a model."""
+    return get_args(model.model_fields["source"].annotation)[0]
 
 
-class SeriesFilesConfig(SeriesColumns, Delimiter, FileParts, SeriesConfig):
-    """Files of series: .ts, .npz, and long tables."""
-
-    source: Literal["series_files"] = "series_files"
-    """where the rows come from"""
-
-
-class BBCNewsConfig(TextConfig):
-    """2,225 news articles of 5 topics, in a Python package."""
-
-    source: Literal["bbc_news"] = "bbc_news"
-    """where the rows come from"""
+def own_options(model: type[DataConfig]) -> list[str]:
+    """The options that a source adds to those of all sources of its kind, its name excepted."""
+    kind = TextConfig if issubclass(model, TextConfig) else SeriesConfig
+    own = {*model.model_fields.keys() - kind.model_fields, *model.__annotations__} - {"source"}
+    return [name for name in model.model_fields if name in own]
 
 
-class TextFilesConfig(TextColumns, Delimiter, FileParts, TextConfig):
-    """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
+class AnySource:
+    """Marks a `DataConfig` that is to be validated by the model of the source it names."""
 
-    source: Literal["text_files"] = "text_files"
-    """where the rows come from"""
-
-
-class HubTextConfig(TextColumns, HubName, TextConfig):
-    """Texts of the Hugging Face Hub."""
-
-    source: Literal["hub_text"] = "hub_text"
-    """where the rows come from"""
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        models: Any = Union[tuple(SOURCES.values())]  # noqa: UP007
+        tagged = Annotated[models, Field(discriminator="source"), BeforeValidator(_prepare)]
+        return handler.generate_schema(tagged)
 
 
-DATA_CONFIGS: dict[str, type[DataConfig]] = {
-    "archive": ArchiveConfig,
-    "bbc_news": BBCNewsConfig,
-    "text_files": TextFilesConfig,
-    "hub_text": HubTextConfig,
-    "series_files": SeriesFilesConfig,
-}
-"""The model of each source."""
+class WithSourceOptions:
+    """Adds to a section the own options of every source, all of them optional."""
+
+    def __get_pydantic_core_schema__(
+        self, section: type[Section], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        fields: dict[str, Any] = {
+            name: (Optional[field.annotation], Field(None, description=field.description))  # noqa: UP045
+            for model in SOURCES.values()
+            for name, field in model.model_fields.items()
+            if name in own_options(model)
+        }
+        return handler.generate_schema(create_model(section.__name__, __base__=section, **fields))
 
 
 def drop_keys_of_other_sources(values: dict[str, Any]) -> None:
-    """What the section `data` of checkpoints and config.yaml has held for any source, up to 0.1."""
-    model = DATA_CONFIGS[values["source"]]
+    """Remove the keys that up to 0.1 a run's `data` section held whatever its source was."""
+    model = SOURCES[values["source"]]
     for name in ("tokenizer", "truncation", "normalize"):
         if name not in model.model_fields:
             values.pop(name, None)
 
 
 def _prepare(values: Any) -> Any:
-    """Without a source it is the archive; another source's key that is empty is left out."""
-    if not isinstance(values, dict):
+    """Fill in the default source, and leave out keys of other sources that are empty."""
+    if not isinstance(values, Mapping):
         return values
-    values = {"source": "archive"} | values
-    model = DATA_CONFIGS.get(str(values["source"]))
+    values = {"source": DEFAULT_SOURCE} | dict(values)
+    model = SOURCES.get(str(values["source"]))
     if model is None:
         return values
-    known = {name for other in DATA_CONFIGS.values() for name in other.model_fields}
-    needless = known - model.model_fields.keys()
+    needless = {name for other in SOURCES.values() for name in other.model_fields}
+    needless -= model.model_fields.keys()
     return {
         name: value
         for name, value in values.items()
         if name not in needless or value not in (None, 0, []) or value is False
     }
-
-
-AnyDataConfig = Annotated[
-    Annotated[
-        ArchiveConfig | BBCNewsConfig | TextFilesConfig | HubTextConfig | SeriesFilesConfig,
-        Field(discriminator="source"),
-    ],
-    BeforeValidator(_prepare),
-]

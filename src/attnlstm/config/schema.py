@@ -6,20 +6,23 @@ result by these models, and the configuration in a checkpoint likewise. Importin
 imports neither torch nor lightning.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from attnlstm.config.checks import list_settings
 from attnlstm.config.data import (
-    AnyDataConfig,
-    ArchiveConfig,
+    DEFAULT_SOURCE,
+    SOURCES,
+    AnySource,
+    DataConfig,
     Delimiter,
-    FileParts,
-    HubName,
     OnBadRow,
     SeriesColumns,
     TextColumns,
     TextConfig,
+    WithSourceOptions,
+    source_name,
 )
 from attnlstm.config.lightning import (
     Accelerator,
@@ -45,9 +48,7 @@ from attnlstm.errors import UserError
 
 Backend = Literal["auto", "naive", "fused", "torch", "native"]
 Activation = Literal["tanh", "sigmoid", "relu", "hard_sigmoid"]
-PoolingName = Literal["hn_query", "learned_query", "last_state", "mean", "max"]
 SkipPoolingName = Literal["mean", "max"]
-StemName = Literal["none", "conv", "inception"]
 Validation = Literal["auto", "holdout", "folds"]
 Split = Literal["train", "validation", "test"]
 
@@ -97,8 +98,8 @@ class LSTMConfig(Section):
 class StemConfig(Section):
     """The stem of series and its options; None is an option that it does not have."""
 
-    name: StemName = "none"
-    """convolutions that read a series before the LSTM does"""
+    name: str = "none"
+    """convolutions that read a series before the LSTM does, as registered in attnlstm.nn.stem"""
     stride: Annotated[int, Field(ge=1, le=65536), Number] | None = None
     """original steps for each step that is left, a power of 2; null: so that about 64 are left"""
     num_filters: Annotated[int, Field(ge=1, le=4096), Number] | None = None
@@ -153,8 +154,8 @@ class ModelConfig(Section):
     """the LSTM"""
     stem: StemConfig = StemConfig()
     """what reads a series before the LSTM does"""
-    pooling: list[PoolingName] | PoolingName = Field(default=["hn_query"])
-    """how a sequence becomes one vector: one, or several side by side"""
+    pooling: list[str] | str = Field(default=["hn_query"])
+    """how a sequence becomes one vector: one or more of those registered in attnlstm.nn.pooling"""
     scaled_attention: bool = False
     """whether hn_query divides its scores by sqrt(features)"""
     skip_pooling: list[SkipPoolingName] | SkipPoolingName = Field(default=[])
@@ -201,7 +202,7 @@ class BudgetConfig(Section):
     """at most about this long"""
 
 
-class TrainConfig(Section):
+class TrainConfig(Section, defer_build=True):
     """conf/train.yaml.
 
     `optimizer` and `scheduler` hold the `name` of a class of torch.optim and its keyword arguments,
@@ -221,7 +222,9 @@ class TrainConfig(Section):
     """of validation=holdout: train anew on all rows, for the steps that were best"""
     baseline: Literal["auto", "none"] = "none"
     """auto: compare with TF-IDF and logistic regression, or MiniRocket and ridge regression"""
-    data: AnyDataConfig = ArchiveConfig()
+    data: Annotated[DataConfig, AnySource()] = Field(
+        default_factory=lambda: SOURCES[DEFAULT_SOURCE]()
+    )
     """which rows, and how they become batches"""
     model: ModelConfig = ModelConfig()
     """the classifier"""
@@ -285,13 +288,11 @@ class TrainConfig(Section):
         return self
 
 
-class EvaluateDataConfig(TextColumns, FileParts, HubName):
-    """Which rows to evaluate on; None is as in the checkpoint."""
+class EvaluateDataConfig(Section, defer_build=True):
+    """Which rows to evaluate on; None is as in the checkpoint. Options of the sources are added."""
 
     split: Split = "test"
     """the part of the data"""
-    name: str | None = None
-    """another set of the archive"""
     on_bad_row: OnBadRow | None = None
     """what to do about rows that cannot be used"""
     batch_size: Count | None = None
@@ -323,12 +324,14 @@ class EvaluateTrainerConfig(Section):
     """number format, such as bf16-mixed; null: as in training"""
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(Section, defer_build=True):
     """conf/evaluate.yaml."""
 
     ckpt: Name
     """a checkpoint of train.py"""
-    data: EvaluateDataConfig = EvaluateDataConfig()
+    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
+        default_factory=EvaluateDataConfig
+    )
     """which rows; null is as in training"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
@@ -374,3 +377,16 @@ class PredictConfig(Section):
     """cores that work on batches; null: all"""
     runs_dir: Name = "runs"
     """folder of the folders of runs"""
+
+
+Source = TypeVar("Source", bound=DataConfig)
+
+
+def register_source(model: type[Source]) -> type[Source]:
+    """Have `data.source` choose a model by the only value that its field `source` can have."""
+    SOURCES[source_name(model)] = model
+    for config in (TrainConfig, EvaluateConfig):
+        if config.__pydantic_complete__:  # otherwise it is built when it is first used
+            config.model_rebuild(force=True)
+            list_settings.cache_clear()
+    return model

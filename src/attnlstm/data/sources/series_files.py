@@ -4,13 +4,36 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
+from attnlstm.config.data import Delimiter, SeriesColumns, SeriesConfig
+from attnlstm.config.schema import register_source
 from attnlstm.data.formats.long_table import LongTable
 from attnlstm.data.formats.npz_file import NpzFile
 from attnlstm.data.formats.ts_file import TsFile
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.source import FileSource
 from attnlstm.errors import UserError
+
+
+@register_source
+class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
+    """Files of series: .ts, .npz, and long tables."""
+
+    source: Literal["series_files"] = "series_files"
+    """where the rows come from"""
+
+    def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
+        columns = {}
+        if any(file.suffix.lower() not in (".ts", ".npz") for file in files):
+            names = {*SeriesColumns.model_fields, *Delimiter.model_fields}
+            columns = self.model_dump(include=names)
+        return SeriesFiles(files, key=key, needs_labels=needs_labels, **columns)
+
+    def with_channels(self, names: Sequence[str] | None) -> Self:
+        if self.channel_columns is not None or names is None:
+            return self
+        return self.model_copy(update={"channel_columns": list(names)})
 
 
 class SeriesFiles(RowSource):

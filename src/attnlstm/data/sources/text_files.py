@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 from attnlstm.config.checks import nearest
+from attnlstm.config.data import Delimiter, TextColumns, TextConfig
+from attnlstm.config.schema import register_source
 from attnlstm.console import shorten
 from attnlstm.data.formats.line_tables import (
     LONGEST_LINE,
@@ -18,6 +20,7 @@ from attnlstm.data.formats.line_tables import (
 from attnlstm.data.formats.table import NOT_UTF8, Record
 from attnlstm.data.formats.tables import open_table
 from attnlstm.data.rows import Row, RowSource, name_columns
+from attnlstm.data.sources.source import FileSource
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint, fingerprint_of, is_cut, read_line
 
@@ -56,6 +59,24 @@ LABEL_COLUMNS = (
 NO_TEXT = "no text"
 NO_STRING = "text is not a string"
 NO_LABEL_TYPE = "label is not a string, integer or boolean"
+
+
+@register_source
+class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
+    """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
+
+    source: Literal["text_files"] = "text_files"
+    """where the rows come from"""
+
+    def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
+        return TextFiles(
+            files,
+            key=key,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            delimiter=self.delimiter,
+            needs_labels=needs_labels,
+        )
 
 
 class TextFiles(RowSource):
