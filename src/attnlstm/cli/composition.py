@@ -211,15 +211,20 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
         raise UserError(_explain(error)) from error
     try:
         config = validate(values, schema)
-        if isinstance(config, TrainConfig):
-            # The parts of a model have a file each in conf/, or in the user's own folder.
-            options = GlobalHydra.instance().config_loader().get_group_options
-            check_choice("model.pooling", config.model.pooling, options("model/pooling"))
-            check_choice("model.stem.name", config.model.stem.name, options("model/stem"))
+        if isinstance(config, TrainConfig) and "hydra" in composed:  # a job gets what was checked
+            model = config.model
+            check_choice("model.pooling", model.pooling, _list_files(composed, "model/pooling"))
+            check_choice("model.stem.name", model.stem.name, _list_files(composed, "model/stem"))
         return config
     except ConfigError as error:
         file = _find_file(error.key, composed)
         raise UserError(f"In '{file}': {error}" if file else str(error)) from error
+
+
+def _list_files(composed: DictConfig, group: str) -> list[str]:
+    """The files of a group in conf/ and in the user's own folder: one for each part of its kind."""
+    folders = [Path(source.path, group) for source in composed.hydra.runtime.config_sources]
+    return sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
 
 
 def _find_file(key: str, composed: DictConfig) -> str | None:

@@ -88,7 +88,7 @@ def list_settings(schema: type[BaseModel]) -> Settings:
                 option = root["$defs"][option["$ref"].rpartition("/")[2]]
             for name, inner in option.get("properties", {}).items():
                 if name == node.get("discriminator", {}).get("propertyName"):
-                    inner = {"enum": list(SOURCES), "description": inner["description"]}
+                    inner = {"enum": list(SOURCES), "description": "where the rows come from"}
                 add(_join(key, name), inner)
         for name, description in node.get("keys", {}).items():
             settings[_join(key, name)] = {"description": description}

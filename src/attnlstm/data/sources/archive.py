@@ -28,7 +28,6 @@ class ArchiveSource(Source, SeriesConfig):
     """Sets of the UCR and UEA archives of time series."""
 
     source: Literal["archive"] = "archive"
-    """where the rows come from"""
     name: str = "JapaneseVowels"
     """the set, and the folder of its runs"""
 

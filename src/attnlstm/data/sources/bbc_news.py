@@ -22,7 +22,6 @@ class BBCNewsSource(Source, TextConfig):
     """2,225 news articles of 5 topics, in a Python package."""
 
     source: Literal["bbc_news"] = "bbc_news"
-    """where the rows come from"""
 
     def open(self, only: str | None = None) -> Mapping[str, RowSource]:
         return {part: BBCNews(part) for part in (["test"] if only == "test" else ["train", "test"])}

@@ -28,7 +28,6 @@ class HubTextSource(Source, TextColumns, TextConfig):
     """Texts of the Hugging Face Hub."""
 
     source: Literal["hub_text"] = "hub_text"
-    """where the rows come from"""
     path: Name | None = None
     """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
     subset: str | None = None

@@ -21,7 +21,6 @@ class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
     """Files of series: .ts, .npz, and long tables."""
 
     source: Literal["series_files"] = "series_files"
-    """where the rows come from"""
 
     def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
         columns = {}

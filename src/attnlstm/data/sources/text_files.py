@@ -66,7 +66,6 @@ class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
     """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
 
     source: Literal["text_files"] = "text_files"
-    """where the rows come from"""
 
     def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
         return TextFiles(
