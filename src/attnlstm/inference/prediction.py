@@ -28,8 +28,9 @@ from attnlstm.console import print_table, printable
 from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
+from attnlstm.data.formats.texts import TextLines
 from attnlstm.data.sources.registry import open_series
-from attnlstm.data.sources.text_files import TextFiles, TextLines
+from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.device import choose_device

@@ -10,10 +10,12 @@ from datasets import ClassLabel, Dataset
 from datasets.exceptions import DatasetGenerationError
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
+from attnlstm.console import enumerate_names
 from attnlstm.data.formats.arrow_tables import arrow_values
+from attnlstm.data.formats.columns import find_text_columns
 from attnlstm.data.formats.table import Record
+from attnlstm.data.formats.texts import to_row
 from attnlstm.data.rows import Row, RowSource, name_columns
-from attnlstm.data.sources.text_files import choose_columns, to_row
 from attnlstm.errors import UserError
 from attnlstm.files import fingerprint_of
 
@@ -134,9 +136,13 @@ class HubText(RowSource):
     ) -> None:
         self.name = name
         columns = dataset.column_names
-        described = f"Its columns are {', '.join(map(repr, columns))}"
-        self.text_column, self.label_column = choose_columns(
-            columns, name, described, text_column, label_column, needs_labels
+        self.text_column, self.label_column = find_text_columns(
+            columns,
+            name,
+            lambda: f"Its columns are {enumerate_names(columns)}",
+            text_column,
+            label_column,
+            needs_labels,
         )
         self.columns_used = name_columns(text=self.text_column, label=self.label_column)
         chosen = list(self.columns_used.values())

@@ -17,6 +17,7 @@ from attnlstm.config.data import (
     SeriesFilesConfig,
     TextFilesConfig,
 )
+from attnlstm.data.formats.opening import is_series_file
 from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
@@ -90,7 +91,7 @@ def open_series(
     Raises:
         UserError: a file is of no known kind, or cannot be read as what it is.
     """
-    is_table = any(file.suffix.lower() not in (".ts", ".npz") for file in files)
+    is_table = not all(map(is_series_file, files))
     columns: dict[str, Any] = {}
     if is_table:
         columns = {
