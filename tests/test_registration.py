@@ -5,12 +5,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from attnlstm.data import formats
+from attnlstm.data.formats import opening
+from attnlstm.data.formats.opening import is_series_file, open_table
+from attnlstm.data.formats.series import SERIES_READERS, register_series
 from attnlstm.data.formats.table import TABLES, Record, Table, register_table
-from attnlstm.data.formats.tables import open_table
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.nn import LSTM, SequenceClassifier, build_pooling
 from attnlstm.nn.pooling import POOLINGS, Pooling, register_pooling
@@ -143,3 +149,46 @@ def test_a_source_and_a_pooling_in_a_program_of_the_users(tmp_path: Path) -> Non
     content = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
     assert content["data"]["lines"] == 3
     assert content["model"]["pooling"] == ["first"]
+
+
+def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "train.ramp"
+    path.write_text("3 5")
+    assert not is_series_file(path)
+    monkeypatch.setitem(SERIES_READERS, ".ramp", lambda *args, **options: None)
+
+    @register_series(".ramp")
+    class RampFile(RowSource):
+        """A ramp for each number in the file, of that many steps."""
+
+        def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> None:
+            self.path, self.name = path, name
+
+        def __iter__(self) -> Iterator[Row]:
+            for number, length in enumerate(map(int, self.path.read_text().split())):
+                series = np.arange(length, dtype=float).reshape(-1, 1)
+                yield Row(self.name, number, series, "up")
+
+        def fingerprint(self) -> str:
+            return self.path.read_text()
+
+    assert is_series_file(path)
+    rows = list(SeriesFiles([path], key="data.train"))
+    assert [(row.file, len(row.value), row.label) for row in rows] == [
+        ("train.ramp", 3, "up"),
+        ("train.ramp", 5, "up"),
+    ]
+
+
+def test_a_file_in_the_package_is_imported_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "new_kind.py").write_text(
+        "from attnlstm.data.formats.series import register_series\n"
+        "register_series('.new')(lambda path, **options: [])\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    monkeypatch.setitem(SERIES_READERS, ".new", print)  # which monkeypatch removes again
+    del SERIES_READERS[".new"]
+    opening.import_readers.cache_clear()
+    assert is_series_file(tmp_path / "a.new")

@@ -28,10 +28,11 @@ from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.formats.texts import TextLines
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
-from attnlstm.data.sources.text_files import TextFilesSource, TextLines
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.device import choose_device

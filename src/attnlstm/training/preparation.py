@@ -220,4 +220,4 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
         )
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    return found.ids, found.vectors
+    return torch.from_numpy(found.ids), torch.from_numpy(found.vectors)

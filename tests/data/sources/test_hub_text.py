@@ -79,7 +79,7 @@ class TestHubText:
         dataset = Dataset.from_dict({"title": ["a"], "kind": [3]})
         message = problem_of(HubText, dataset, "news, train split")
         assert "news, train split has no column" in message
-        assert "say data.text_column=..." in message
+        assert "name one with data.text_column" in message
         assert "Its columns are 'title', 'kind'" in message
         source = HubText(dataset, "news", text_column="title", needs_labels=False)
         assert [(r.value, r.label) for r in source] == [("a", None)]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from attnlstm.config.data import TextColumns, TextConfig
 from attnlstm.config.schema import register_source
 from attnlstm.config.section import Name
-from attnlstm.data.formats.table import Record
+from attnlstm.console import enumerate_names
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.sources.source import PARTS, Source
-from attnlstm.data.sources.text_files import choose_columns, to_row
 from attnlstm.errors import UserError
 from attnlstm.files import fingerprint_of
 
@@ -145,11 +144,17 @@ class HubText(RowSource):
     ) -> None:
         from datasets import ClassLabel
 
+        from attnlstm.data.formats.columns import find_text_columns
+
         self.name = name
         columns = dataset.column_names
-        described = f"Its columns are {', '.join(map(repr, columns))}"
-        self.text_column, self.label_column = choose_columns(
-            columns, name, described, text_column, label_column, needs_labels
+        self.text_column, self.label_column = find_text_columns(
+            columns,
+            name,
+            lambda: f"Its columns are {enumerate_names(columns)}",
+            text_column,
+            label_column,
+            needs_labels,
         )
         self.columns_used = name_columns(text=self.text_column, label=self.label_column)
         chosen = list(self.columns_used.values())
@@ -159,6 +164,8 @@ class HubText(RowSource):
 
     def __iter__(self) -> Iterator[Row]:
         from attnlstm.data.formats.arrow_tables import arrow_values
+        from attnlstm.data.formats.table import Record
+        from attnlstm.data.formats.texts import to_row
 
         number = 0
         for batch in self._dataset.iter(batch_size=1000):
