@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from attnlstm.data import EncodedSplit
+from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.errors import UserError
 

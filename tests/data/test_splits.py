@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlstm.config.data import DataConfig
-from attnlstm.data import LabelledParts, split_sources
-from attnlstm.data.splits import Part, sort_labels, stratified_choice
+from attnlstm.data.splits import LabelledParts, Part, sort_labels, split_sources, stratified_choice
 from attnlstm.errors import UserError
 
 # ----------------------------------------------------------------- a fraction of every class

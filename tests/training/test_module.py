@@ -14,7 +14,9 @@ from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import SequenceBatch, SeriesEncoder, TextEncoder
+from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.errors import UserError
 from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (

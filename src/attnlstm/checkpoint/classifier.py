@@ -5,7 +5,8 @@ from typing import Any
 
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import Encoder, TextEncoder
+from attnlstm.data.encoders.encoding import Encoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.packaged_vectors import VECTOR_PACKAGES
 from attnlstm.errors import UserError
 from attnlstm.nn.build import SeriesInputs, TokenInputs, build_classifier

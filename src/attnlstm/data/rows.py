@@ -8,10 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from attnlstm.console import shorten
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Row:
 
     file: str
     number: int
-    value: str | np.ndarray | None
+    value: "str | np.ndarray | None"
     label: str | None = None
     problem: str | None = None
     line: int | None = None

@@ -19,19 +19,15 @@ from torchmetrics.classification import (
 
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import validate
-from attnlstm.config.data import AnyDataConfig, SeriesFilesConfig, TextConfig
+from attnlstm.config.data import TextConfig, own_options
 from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
-from attnlstm.data import (
-    Part,
-    SequenceBatch,
-    SeriesEncoder,
-    encode_part,
-    open_sources,
-    split_sources,
-)
-from attnlstm.data.encoders.encoding import encoder_folder
+from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.encoding import encode_part, encoder_folder
+from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.sources.source import Source
+from attnlstm.data.splits import Part, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
@@ -93,15 +89,15 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     silence_known_warnings()
     trained = load_checkpoint(Path(config.ckpt), config.model.lstm.backend)
     limit_threads(trained.config.num_threads)
-    data_config = override_data(trained, config)
-    split, part = config.data.split, open_split(data_config, trained, config.data.split)
+    source = override_data(trained, config)
+    split, part = config.data.split, open_split(source, trained, config.data.split)
     encoded, counts = encode_part(trained.encoder, encoder_folder(trained.encoder), part, split)
-    logger.info("%s", counts.describe(split, data_config))
+    logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
     data = SequenceDataModule(
         {"test": encoded},
-        batch_size=config.data.batch_size or data_config.batch_size or 16,
-        num_workers=data_config.num_workers if num_workers is None else num_workers,
+        batch_size=config.data.batch_size or source.batch_size or 16,
+        num_workers=source.num_workers if num_workers is None else num_workers,
     )
     collector = PredictionCollector(len(part), len(trained.label_names))
     trainer = lightning.Trainer(
@@ -119,23 +115,27 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()
     }
-    kind = "texts" if isinstance(data_config, TextConfig) else "series"
-    title = f"{data_config.name}, {split} split ({len(part)} {kind})"
+    kind = "texts" if isinstance(source, TextConfig) else "series"
+    title = f"{source.name}, {split} split ({len(part)} {kind})"
     targets = data.splits["test"].targets
     return Evaluation(title, split, trained.label_names, metrics, collector.probabilities, targets)
 
 
-def open_split(config: AnyDataConfig, trained: TrainedModel, split: str) -> Part:
+def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
     """Open the rows of a split and log their description.
 
     Raises:
         UserError: see `compute_evaluation`.
     """
-    sources = open_sources(config, split)
+    own = set(own_options(type(source)))  # what decides which rows a source gives
+    is_same = source.model_dump(include=own) == trained.config.data.model_dump(include=own)
+    if isinstance(trained.encoder, SeriesEncoder):
+        source = source.with_channels(trained.encoder.channel_names)
+    sources = source.open(split)
     # With the seed of training, "validation" is the split that training validated on.
     rows = split_sources(
         sources,
-        config,
+        source,
         trained.config.seed,
         trained.label_names,
         validation="holdout" if "validation" in sources else trained.config.validation,
@@ -147,13 +147,9 @@ def open_split(config: AnyDataConfig, trained: TrainedModel, split: str) -> Part
             "(validation=folds): choose test, or give data.validation=FILE"
         )
     rows = rows._replace(parts={split: rows.parts[split]})
-    for line in describe_rows(rows, config):
+    for line in describe_rows(rows, source):
         logger.info("%s", line)
-    origin, trained_origin = (
-        data.model_dump(include={"name", "path", "subset", "train", "validation", "test"})
-        for data in (config, trained.config.data)
-    )
-    if origin == trained_origin and split in trained.trained_on:
+    if is_same and split in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "
             "on other rows",
@@ -179,7 +175,7 @@ class PredictionCollector(Callback):
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
-def override_data(trained: TrainedModel, config: EvaluateConfig) -> AnyDataConfig:
+def override_data(trained: TrainedModel, config: EvaluateConfig) -> Source:
     """Return the data section of the training run, with the keys given for the evaluation.
 
     Raises:
@@ -188,11 +184,9 @@ def override_data(trained: TrainedModel, config: EvaluateConfig) -> AnyDataConfi
     given = config.data.model_dump(
         exclude_none=True, exclude={"split", "batch_size", "num_workers"}
     )
-    data = validate({"data": trained.config.data.model_dump() | given}, TrainConfig).data
-    if isinstance(data, SeriesFilesConfig) and data.channel_columns is None:
-        assert isinstance(trained.encoder, SeriesEncoder)
-        data = data.model_copy(update={"channel_columns": trained.encoder.channel_names})
-    return data
+    source = validate({"data": trained.config.data.model_dump() | given}, TrainConfig).data
+    assert isinstance(source, Source)
+    return source
 
 
 def describe_classes(evaluation: Evaluation) -> list[list[str]]:

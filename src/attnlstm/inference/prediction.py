@@ -22,14 +22,17 @@ from attnlstm.checkpoint.calibration import (
 )
 from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
-from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
-from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
-from attnlstm.data.sources.registry import open_series
-from attnlstm.data.sources.text_files import TextFiles, TextLines
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.formats.texts import TextLines
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.series_files import SeriesFilesSource
+from attnlstm.data.sources.source import FileSource
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.device import choose_device
@@ -169,32 +172,21 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
             raise UserError("input: give one .txt file at a time")
         return TextLines(files[0])
     data = override_data(trained, config)
-    if isinstance(data, SeriesFilesConfig):
-        assert isinstance(trained.encoder, SeriesEncoder)
-        names = data.channel_columns or trained.encoder.channel_names
-        return open_series(data, files, "input", names, needs_labels=False)
-    return TextFiles(
-        files,
-        key="input",
-        text_column=data.text_column,
-        label_column=data.label_column,
-        delimiter=data.delimiter,
-        needs_labels=False,
-    )
+    if isinstance(trained.encoder, SeriesEncoder):
+        data = data.with_channels(trained.encoder.channel_names)
+    return data.open_files(files, "input", needs_labels=False)
 
 
-def override_data(
-    trained: TrainedModel, config: PredictConfig
-) -> TextFilesConfig | SeriesFilesConfig:
+def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:
     """Return how to read files: as the training rows, with the keys given for the input.
 
     Raises:
         UserError: a key does not apply to the kind of rows the model reads.
     """
-    kind: type[TextFilesConfig | SeriesFilesConfig] = SeriesFilesConfig
+    kind: type[FileSource] = SeriesFilesSource
     what = "series"
     if isinstance(trained.encoder, TextEncoder):
-        kind, what = TextFilesConfig, "texts"
+        kind, what = TextFilesSource, "texts"
     given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
     for name in given.keys() - kind.model_fields.keys():
         raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")

@@ -12,17 +12,13 @@ from torch import Tensor
 
 from attnlstm.config.data import SeriesConfig, TextConfig
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import (
-    EncodedSplit,
-    Encoder,
-    LabelledParts,
-    TextEncoder,
-    encode_part,
-    fit_encoder,
-    packaged_vectors,
-)
+from attnlstm.data import packaged_vectors
+from attnlstm.data.batches import EncodedSplit
+from attnlstm.data.encoders.encoding import Encoder, encode_part, fit_encoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.splits import LabelledParts
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
@@ -224,4 +220,4 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
         )
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    return found.ids, found.vectors
+    return torch.from_numpy(found.ids), torch.from_numpy(found.vectors)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from attnlstm.data import Row
+from attnlstm.data.rows import Row
 from attnlstm.inference.predictor import Prediction
 
 NAMES = ["first", "second", "third"]

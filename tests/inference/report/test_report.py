@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-from attnlstm.data import Row
+from attnlstm.data.rows import Row
 from attnlstm.errors import UserError
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.report.report import Report

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from attnlstm.errors import UserError
 from attnlstm.files import read_line
@@ -36,8 +34,8 @@ class WordVectors(NamedTuple):
     num_malformed: how many lines could not be used.
     """
 
-    vectors: Tensor
-    ids: Tensor
+    vectors: np.ndarray
+    ids: np.ndarray
     size: int
     num_lines: int
     num_malformed: int
@@ -101,8 +99,8 @@ def load_vectors(
             "data.tokenizer.lowercase as in the file"
         )
     return WordVectors(
-        torch.from_numpy(np.stack(list(vectors.values()))),
-        torch.tensor(list(vectors)),
+        np.stack(list(vectors.values())),
+        np.array(list(vectors)),
         size,
         num_lines,
         num_malformed,
