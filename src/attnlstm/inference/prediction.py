@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
-from attnlstm.inference.device import choose_device
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.report import Report
 from attnlstm.inference.writers import name_probability, open_writer
@@ -105,19 +105,28 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
 
 
 def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
-    """Build the predictor on the configured device.
+    """Build the predictor for the configured device and precision.
 
     Raises:
         UserError: see `find_threshold`.
     """
     torch.set_num_threads(1)  # per operation: batches, not operations, run in parallel
     precision = config.trainer.precision or trained.config.trainer.precision
-    device = choose_device(config.trainer.accelerator, precision)
+    accelerator, fabric = config.trainer.accelerator, None
+    has_accelerator = torch.accelerator.is_available() or find_spec("torch_xla") is not None
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_accelerator)
+    if not is_cpu or precision not in (None, 32, "32-true"):
+        from lightning.fabric import Fabric  # not at the top: importing it takes three seconds
+
+        from attnlstm.training.trainer import silence_known_warnings
+
+        silence_known_warnings()
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     num_workers = config.num_threads or os.cpu_count() or 1
     if precision == "64-true":
         num_workers = 1  # Fabric changes the default dtype of all threads while one computes
     threshold = find_threshold(config, trained)
-    return Predictor(trained, device, config.data.batch_size, num_workers, threshold)
+    return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
 
 def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None:

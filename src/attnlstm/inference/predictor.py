@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from attnlstm.checkpoint.calibration import calibrated_probabilities, in_prediction_set
 from attnlstm.checkpoint.load import TrainedModel
@@ -15,8 +16,10 @@ from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.rows import Row
-from attnlstm.inference.device import Device
 from attnlstm.nn.classifier import at_least_float32
+
+if TYPE_CHECKING:  # importing Lightning takes three seconds
+    from lightning.fabric import Fabric
 
 
 class Prediction(NamedTuple):
@@ -46,7 +49,7 @@ class Predictor:
 
     Args:
         trained: the model.
-        device: the device and the precision to compute with.
+        fabric: chooses the device and the precision; None: the CPU in single precision.
         batch_size: rows per batch.
         num_workers: number of batches to compute at the same time. The operations of an LSTM are
             too small to use more than one core each.
@@ -56,8 +59,8 @@ class Predictor:
     def __init__(
         self,
         trained: TrainedModel,
-        device: Device,
-        batch_size: int,
+        fabric: "Fabric | None" = None,
+        batch_size: int = 64,
         num_workers: int = 1,
         threshold: float | None = None,
     ) -> None:
@@ -65,10 +68,12 @@ class Predictor:
         self.counts = Counts()  # of the values encoded so far
         self.num_longer = 0  # rows with more steps than the LSTM reads
         self._trained = trained
-        self._device = device
+        self._fabric = fabric
         self._threshold = threshold
         self._workers = ThreadPoolExecutor(num_workers)
-        self._classifier = device.setup_module(trained.classifier.eval())
+        self._classifier: nn.Module = trained.classifier.eval()
+        if fabric is not None:
+            self._classifier = fabric.setup_module(self._classifier)
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Return a prediction for each row, in order."""
@@ -115,7 +120,9 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict the rows whose numbers and steps are in the batch."""
         lengths = [len(steps) for _, steps in batch]
-        inputs = self._device.to_device(pad([steps for _, steps in batch]))
+        inputs = pad([steps for _, steps in batch])
+        if self._fabric is not None:
+            inputs = self._fabric.to_device(inputs)
         logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
         probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
         weights: list[np.ndarray | None] = [None] * len(batch)
