@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats import line_tables
+from attnlstm.data.formats import line_tables, lines
 from attnlstm.data.formats.opening import open_table
 from tests.data.formats.written import (
     COLUMNS,
@@ -265,7 +265,7 @@ class TestJSONLines:
         assert found(open_table(path), ["a", "b"]) == [(0, 1, (None, 1)), (1, 2, (2, 3))]
 
     def test_a_line_beyond_the_limit(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(lines, "LONGEST_LINE", 40)
         path = write_json(tmp_path / "rows.jsonl", [("a", "1"), ("x" * 100, "2"), ("b", "3")])
         assert found(open_table(path)) == [
             (0, 1, ("a", "1")),
