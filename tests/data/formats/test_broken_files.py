@@ -1,4 +1,4 @@
-"""A corpus of broken files: each ends a training in one message that says what to fix, and where.
+"""A corpus of broken files: each stops training with one message that says what to fix, and where.
 
 The files are given to the training run as a user would, with data=text_files, data=series_files,
 word vectors or a tokenizer.json.
@@ -78,7 +78,7 @@ OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
 SPACES = " " * 100
 DEEP = "[" * 100_000
 
-# name of the file -> (content, what is said of it)
+# name of the file -> (content, pattern of the message)
 TEXTS: dict[str, tuple[str | bytes, str]] = {
     "empty.csv": ("", "is empty: its first line must name the columns"),
     "blank.csv": ("\n\n\n", "is empty: its first line must name the columns"),
@@ -394,7 +394,7 @@ def configs() -> dict[str, TrainConfig]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "content", "said"), CORPUS)
-def test_a_broken_file_ends_training_in_one_message(
+def test_a_broken_file_stops_training_with_one_message(
     configs: dict[str, TrainConfig],
     tmp_path: Path,
     kind: str,

@@ -142,7 +142,7 @@ def test_all_malformed_lines_are_counted(load):
 
 
 @pytest.mark.parametrize("header", ["4 3", "2 3", "3 4"])
-def test_a_file_that_holds_something_else_than_it_announces(load, header):
+def test_a_header_that_does_not_match_the_file(load, header):
     content = f"{header}\nthe 1 2 3\nfilm 1 2 3\nother 1 2 3\n"
     count, size = header.split()
     announced = f"line 1 \\({count} vectors of {size} values announced, 3 of 3 found\\)"

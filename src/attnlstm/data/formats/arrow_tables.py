@@ -22,11 +22,8 @@ LARGEST_COLUMN = 1 << 28  # bytes of a column in one row group, if its values ar
 LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value in such a column, on average
 
-UNREADABLE = "a value that cannot be read"
 UNREADABLE_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError)
 """From bytes that are not UTF-8, dates that Python does not have, and unknown time zones."""
-
-UNDECLARED = "a label number without a declared name"
 
 
 class _ArrowTable(Table):
@@ -78,10 +75,9 @@ def read_batches(
     for batch in batches:
         problems: dict[int, str] = {}
         values = [_read(batch.column(name), classes, problems) for name, classes in columns.items()]
-        for place in range(batch.num_rows):
+        for place, row in enumerate(zip(*values, strict=True)):
             problem = problems.get(place)
-            row = None if problem else {c: v[place] for c, v in zip(columns, values, strict=True)}
-            yield Record(number, row, problem)
+            yield Record(number, None if problem else dict(zip(columns, row, strict=True)), problem)
             number += 1
 
 
@@ -97,12 +93,12 @@ def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> lis
             except UNREADABLE_ERRORS as error:
                 values.append(None)
                 is_text = isinstance(error, UnicodeDecodeError)
-                problems[place] = NOT_UTF8 if is_text else UNREADABLE
+                problems[place] = NOT_UTF8 if is_text else "a value that cannot be read"
     if names is None:
         return values
     for place, value in enumerate(values):
         if value is not None and not -1 <= value < len(names):
-            problems[place] = UNDECLARED
+            problems[place] = "a label number without a declared name"
             values[place] = None
     return [None if value is None or value == -1 else names[value] for value in values]
 

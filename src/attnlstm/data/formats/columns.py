@@ -1,4 +1,4 @@
-"""Which columns of a table hold the texts, or the ids, times and channels of series; and labels."""
+"""Find the columns of a table that hold texts and labels, or the parts of series."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ TEXT_TABLE: UsualNames = {
     ),
 }
 
-SERIES_TABLE: UsualNames = {  # `y` is missing because it may be a channel
+SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
     "id": ("id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"),
     "time": ("time", "timestamp", "datetime", "date", "time_step", "timestep", "step", "t"),
     "label": ("label", "class", "category", "target"),
@@ -125,12 +125,12 @@ def find_series_columns(
 
 @dataclass
 class _Finder:
-    """Finds which column has which role; see `find_text_columns`."""
+    """The columns of a table, and the messages about them; see `find_text_columns`."""
 
     columns: Sequence[str]
     where: str
     describe: Callable[[], str]
-    usual_names: Mapping[str, Sequence[str]]
+    usual_names: UsualNames
 
     def find_candidates(
         self, named: Mapping[str, str | None], channels: Sequence[str] = ()
@@ -150,12 +150,11 @@ class _Finder:
                     f"{self.where}: column {name!r} is named twice, by {keys}: name it once"
                 )
         left = [column for column in self.columns if column not in taken]
-        return {
+        usual = {
             role: [column for column in left if column.strip().lower() in self.usual_names[role]]
-            if name is None
-            else [name]
-            for role, name in named.items()
+            for role in named
         }
+        return usual | {role: [name] for role, name in named.items() if name is not None}
 
     def choose(self, role: str, candidates: Mapping[str, list[str]], reason: str = "") -> str:
         """Return the only candidate, or raise a UserError; `reason` says why there must be one."""

@@ -28,11 +28,8 @@ from attnlstm.errors import UserError
 
 SCANNED_LINES = 1000  # of JSON, whose keys are the columns
 
-WRONG_WIDTH = "wrong number of columns"
 BAD_QUOTE = 'a quote (") that is not closed or not doubled'
 NOT_JSON = "not a JSON object"
-KEY_TWICE = "key twice in a JSON object"
-BAD_UNICODE = "invalid Unicode"
 
 WHOLE_NUMBER = re.compile(r"\s*([+-]?(?:0|[1-9]\d*))\.0+\s*", re.ASCII)
 """Such as 1.0, which is how a column of integers with gaps is often saved."""
@@ -99,7 +96,7 @@ class CSVTable(Table):
                 if isinstance(fields, str):
                     yield Record(number, None, fields, line)
                 elif len(fields) != len(names):
-                    yield Record(number, None, WRONG_WIDTH, line)
+                    yield Record(number, None, "wrong number of columns", line)
                 else:
                     values = [fields[place] for place in places]
                     problem = _find_problem(values)
@@ -218,7 +215,7 @@ class JSONTable(Table):
                 if all(is_unicode(value) for value in values.values() if isinstance(value, str)):
                     yield Record(number, values, None, line)
                 else:
-                    yield Record(number, None, BAD_UNICODE, line)
+                    yield Record(number, None, "invalid Unicode", line)
 
     def _objects(self, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
         """Yield the line of each object, and the object, or what is wrong with the line."""
@@ -233,7 +230,7 @@ def _parse(line: str) -> dict[str, Any] | str:
     try:
         value = json.loads(line, object_pairs_hook=_to_object)
     except _KeyTwiceError:
-        return KEY_TWICE
+        return "key twice in a JSON object"
     except (ValueError, RecursionError):  # the latter from thousands of brackets
         return NOT_JSON
     return value if isinstance(value, dict) else NOT_JSON

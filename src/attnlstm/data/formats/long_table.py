@@ -12,7 +12,7 @@ The records of a series follow each other in time; those of other series may sta
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
@@ -32,25 +32,21 @@ from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 
-NO_ID = "no id"
 NOT_A_TIME = "time that is not a number or date"
-TIME_GOES_BACK = "time that goes back"
-TIME_TWICE = "time step twice"
-SEVERAL_LABELS = "several labels in one series"
-PARTLY_LABELLED = "label on some steps only"
 
 
 @dataclass
 class _OpenSeries:
-    """A series whose records have not all been read.
+    """A series that is being read.
 
-    steps: the values of each record up to the first bad one, and in `lines` where they begin.
+    num_left: the number of its records still to come.
+    steps: the values of each record up to the first bad one; `lines` says where they begin.
     bad: the problem of that one and its line.
     """
 
     number: int
     name: str | None
-    complete: bool = False
+    num_left: int
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     bad: tuple[str, int | None] | None = None
@@ -60,12 +56,12 @@ class LongTable(RowSource):
     """The series of one long table, in the order in which their ids first appear.
 
     The table is read twice, first to count the records of each id. A series is given as soon as it
-    and those before it are complete, so memory holds the ids and the series that have begun: one
-    if the records of an id stand together, all if the table is sorted by time. Times must increase
-    from record to record of an id; without a time column, the order of the file is that of time.
+    and those before it are complete, so that memory holds one series if the records of an id stand
+    together, and all of them if the table is sorted by time. Times must increase within a series;
+    without a time column, the order of the file counts.
 
-    A record that cannot be read spoils its series, or is a row of its own if its id cannot be read
-    either. `Row.line` is the first line of a series, or the one that has the problem.
+    A record that cannot be read spoils its series, or is a row of its own if it has no readable id.
+    `Row.line` is the first line of a series, or the one that has the problem.
 
     The arguments are those of `open_series`.
 
@@ -88,27 +84,24 @@ class LongTable(RowSource):
             self.label_names = table.label_names(self.columns.label)
 
     def __iter__(self) -> Iterator[Row]:
-        remaining = self._num_records.copy()
-        begun: dict[str | None, _OpenSeries] = {}
-        waiting: deque[_OpenSeries] = deque()
+        num_records = self._num_records.copy()
+        waiting: OrderedDict[str | int, _OpenSeries] = OrderedDict()
         number = 0
         for identity, record, step in self._read():
-            series = begun.get(identity)
+            key = record.number if identity is None else identity
+            series = waiting.get(key)
             if series is None:
-                series = begun[identity] = _OpenSeries(number, identity)
-                waiting.append(series)
+                num_left = 1 if identity is None else num_records.pop(identity, 0)
+                series = waiting[key] = _OpenSeries(number, identity, num_left)
                 number += 1
             if step is None:
-                series.bad = series.bad or (record.problem or NO_ID, record.line)
+                series.bad = series.bad or (record.problem or "no id", record.line)
             elif series.bad is None:
                 series.steps.append(step)
                 series.lines.append(record.line)
-            remaining[identity] -= 1
-            if identity is None or not remaining[identity]:
-                series.complete = True
-                del begun[identity]
-            while waiting and waiting[0].complete:
-                yield self._to_row(waiting.popleft())
+            series.num_left -= 1
+            while waiting and next(iter(waiting.values())).num_left == 0:
+                yield self._to_row(waiting.popitem(last=False)[1])
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
 
@@ -129,17 +122,18 @@ class LongTable(RowSource):
 
     @cached_property
     def _num_records(self) -> Counter[str | None]:
-        """The number of records of each id, and under None of those without a readable id."""
+        """The number of records of each id; None stands for no readable id."""
         return Counter(map(self._id_of, self._table.records([self.columns.id])))
 
     def _id_of(self, record: Record) -> str | None:
-        return None if record.values is None else _id_text(record.values[self.columns.id])
+        value = None if record.values is None else record.values[self.columns.id]
+        try:
+            return read_label(value)
+        except RowProblemError:  # such as a date
+            return str(value)
 
     def _read(self) -> Iterator[tuple[str | None, Record, tuple[Any, ...] | None]]:
-        """Yield each record with its id and its values, None for what it lacks.
-
-        The values are the id, the channels, and then the time and label if there are such columns.
-        """
+        """Yield each record's id, or None, and its values in the order of `wanted`, or None."""
         others = [self.columns.time, self.columns.label]
         wanted = [self.columns.id, *self.columns.channels, *filter(None, others)]
         take = itemgetter(*wanted)
@@ -180,14 +174,13 @@ class LongTable(RowSource):
             return self._table.read_label(values[0])
         labels = set(map(self._table.read_label, values))
         if len(labels) > 1:
-            raise RowProblemError(PARTLY_LABELLED if None in labels else SEVERAL_LABELS)
+            raise RowProblemError(
+                "label on some steps only" if None in labels else "several labels in one series"
+            )
         return labels.pop()
 
     def _first_problem(self, series: _OpenSeries) -> tuple[str, int | None]:
-        """Return the problem of a series that comes first in the file, and its line.
-
-        A problem of the first steps is also one of any more of them, so this can be bisected.
-        """
+        """Return the problem of a bad series that comes first in the file, and its line."""
 
         def problem_of(num_steps: int) -> str:
             try:
@@ -196,17 +189,9 @@ class LongTable(RowSource):
                 return str(problem)
             return ""
 
-        place = bisect_left(
-            range(1, len(series.steps)), True, key=lambda number: bool(problem_of(number))
-        )
+        # steps with a problem still have one after more steps, so this can be bisected
+        place = bisect_left(range(1, len(series.steps)), True, key=lambda n: problem_of(n) != "")
         return problem_of(place + 1), series.lines[place]
-
-
-def _id_text(value: Any) -> str | None:
-    try:
-        return read_label(value)
-    except RowProblemError:  # such as a date
-        return str(value)
 
 
 def _check_times(values: Sequence[Any]) -> None:
@@ -218,7 +203,7 @@ def _check_times(values: Sequence[Any]) -> None:
         goes_back = any(map(lt, times[1:], times))
     except TypeError:  # numbers and dates, or dates with and without a time zone
         raise RowProblemError(NOT_A_TIME) from None
-    raise RowProblemError(TIME_GOES_BACK if goes_back else TIME_TWICE)
+    raise RowProblemError("time that goes back" if goes_back else "time step twice")
 
 
 def _to_times(values: Sequence[Any]) -> Sequence[Any]:

@@ -17,7 +17,6 @@ from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
 from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values
 from attnlstm.files import open_binary, read_zip_directory_size
 
-BAD_LENGTH = "length beyond the padded length"
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
     *(EOFError, NotImplementedError, OSError),
@@ -94,7 +93,7 @@ class NpzFile(SeriesFile):
         if length is not None and length <= 0:
             raise RowProblemError(EMPTY)
         if length is not None and length > len(padded):
-            raise RowProblemError(BAD_LENGTH)
+            raise RowProblemError("length beyond the padded length")
         series = padded[:length].astype(np.float64)
         check_series_values(series)
         return series, label

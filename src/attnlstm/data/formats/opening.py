@@ -41,6 +41,12 @@ def open_table(path: str | Path, delimiter: str | None = None) -> Table:
     return reader(path, delimiter)
 
 
+def is_series_file(path: Path) -> bool:
+    """Return whether a file holds whole series, and not a table with a step in each record."""
+    reader = _find_reader(path)
+    return reader is not None and issubclass(reader, SeriesFile)
+
+
 def open_series(
     path: Path, *, key: str, name: str, needs_labels: bool, **options: Unpack[TableOptions]
 ) -> RowSource:
@@ -67,12 +73,6 @@ def open_series(
                 f"leave data.{setting} out"
             )
     return reader(path, key=key, name=name, needs_labels=needs_labels)
-
-
-def is_series_file(path: Path) -> bool:
-    """Return whether a file holds whole series, and not a table with a step in each record."""
-    reader = _find_reader(path)
-    return reader is not None and issubclass(reader, SeriesFile)
 
 
 def _find_reader(path: Path) -> type | None:

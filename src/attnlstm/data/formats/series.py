@@ -16,8 +16,6 @@ from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 
 EMPTY = "empty series"
-MISSING = "missing values (NaN)"
-INFINITE = "infinite values"
 NOT_A_NUMBER = "value that is not a number"
 
 
@@ -107,4 +105,6 @@ def check_series_values(series: np.ndarray) -> None:
     if not series.size:
         raise RowProblemError(EMPTY)
     if not np.isfinite(series).all():
-        raise RowProblemError(MISSING if np.isnan(series).any() else INFINITE)
+        raise RowProblemError(
+            "missing values (NaN)" if np.isnan(series).any() else "infinite values"
+        )

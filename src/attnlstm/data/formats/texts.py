@@ -12,7 +12,6 @@ from attnlstm.data.rows import Row, RowSource
 from attnlstm.files import file_fingerprint
 
 NO_TEXT = "no text"
-NO_STRING = "text is not a string"
 
 
 def to_row(
@@ -35,7 +34,7 @@ def to_row(
     if text is None or text != text:  # NaN is how pandas writes a missing text
         text, problem = None, NO_TEXT
     elif not isinstance(text, str):
-        text, problem = None, NO_STRING
+        text, problem = None, "text is not a string"
     elif len(text) > LONGEST_LINE:
         text, problem = None, TOO_LONG
     elif not text or text.isspace():

@@ -30,11 +30,6 @@ LONGEST_HEADER_LINE = 1 << 20
 LONGEST_HEADER = 10_000  # lines
 TAGS = ("@timestamps", "@targetlabel", "@classlabel", "@univariate", "@dimensions", "@dimension")
 
-TOO_LONG = "longer than 8 Mi characters"
-WRONG_CHANNELS = "wrong number of channels"
-UNDECLARED_LABEL = "label that the @classLabel line does not declare"
-UNEQUAL_CHANNELS = "channels of different lengths"
-
 
 @register_reader(".ts")
 class TsFile(SeriesFile):
@@ -57,26 +52,26 @@ class TsFile(SeriesFile):
 
     def _parse(self, content: bytes) -> tuple[np.ndarray, str | None]:
         if len(content) == LONGEST_LINE:
-            raise RowProblemError(TOO_LONG)
+            raise RowProblemError("longer than 8 Mi characters")
         try:
             fields = content.decode().strip().split(":")
         except UnicodeDecodeError:
             raise RowProblemError(NOT_UTF8) from None
         label = fields.pop().strip() if self.label_names is not None else None
         if self._num_channels not in (None, len(fields)):
-            raise RowProblemError(WRONG_CHANNELS)
+            raise RowProblemError("wrong number of channels")
         if not any(field.strip() for field in fields):
             raise RowProblemError(EMPTY)
         channels = [to_numbers(field.split(",")) for field in fields]
         if len({len(channel) for channel in channels}) > 1:
-            raise RowProblemError(UNEQUAL_CHANNELS)
+            raise RowProblemError("channels of different lengths")
         series = np.stack(channels, axis=1)  # [time, channel]
         check_series_values(series)
         if label in self._declared:
             return series, label
         if label in (None, "", "?"):
             return series, None
-        raise RowProblemError(UNDECLARED_LABEL)
+        raise RowProblemError("label that the @classLabel line does not declare")
 
     def _read_header(self, needs_labels: bool) -> None:
         self._tags, self._header_lines = self._read_tags()
