@@ -137,7 +137,10 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         ",".join(f"c{n}" for n in range(1_000_000)) + "\n" + "1," * 999_999 + "1\n",
         r"header line of .* cannot be read \(longer than 4 Mi characters\)",
     ),
-    "long names.csv": ("a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n", "no column with a name"),
+    "long names.csv": (
+        "a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n",
+        "no column with a usual name",
+    ),
     "empty.jsonl": ("", "is empty: it must have one JSON object a line"),
     "array.json": ('[{"text": "a", "label": "x"}]', "is one JSON array: save it as UTF-8"),
     "pretty.json": ('{\n  "text": "a",\n  "label": "x"\n}', "has no JSON objects with keys"),
@@ -189,8 +192,8 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         parquet(text=pa.array([b"\xff", b"a"]).cast(pa.binary()), label=["a", "b"]),
         "text is not a string|not UTF-8",
     ),
-    "unknown ending.xlsx": (GOOD, "is of no known kind: save it as one of .csv"),
-    "pickle.pkl": (pickle.dumps([1]), "is of no known kind: save it as one of .csv"),
+    "unknown ending.xlsx": (GOOD, "is not a known kind of file: save it as one of .csv"),
+    "pickle.pkl": (pickle.dumps([1]), "is not a known kind of file: save it as one of .csv"),
 }
 
 SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
@@ -279,7 +282,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         archive(**{f"array {n}": b"" for n in range(5_000)}),
         "has too many arrays",
     ),
-    "unknown ending.mat": (b"MATLAB 5.0", "is of no known kind"),
+    "unknown ending.mat": (b"MATLAB 5.0", "is not a known kind of file"),
 }
 
 VECTORS: dict[str, tuple[str | bytes, str]] = {

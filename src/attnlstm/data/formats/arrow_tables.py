@@ -251,7 +251,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     with reading(path, ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise UserError(f"{path} is not of save_to_disk: save the folder again")
+        raise UserError(f"{path} was not written by save_to_disk: save the folder again")
     return found
 
 

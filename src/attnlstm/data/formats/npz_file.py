@@ -90,10 +90,8 @@ class NpzFile(SeriesFile):
         self, content: tuple[np.ndarray, int | None, str | None]
     ) -> tuple[np.ndarray, str | None]:
         padded, length, label = content
-        if length is not None and length <= 0:
-            raise RowProblemError(EMPTY)
-        if length is not None and length > len(padded):
-            raise RowProblemError("length beyond the padded length")
+        if length is not None and not 0 < length <= len(padded):
+            raise RowProblemError(EMPTY if length <= 0 else "length beyond the padded length")
         series = padded[:length].astype(np.float64)
         check_series_values(series)
         return series, label

@@ -10,6 +10,7 @@ separated by colons, each with its values separated by commas, and at the end th
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,12 +18,7 @@ import numpy as np
 from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.lines import NOT_UTF8, read_lines
-from attnlstm.data.formats.series import (
-    EMPTY,
-    SeriesFile,
-    check_series_values,
-    to_numbers,
-)
+from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values, to_numbers
 from attnlstm.files import open_binary
 
 LONGEST_LINE = 1 << 23  # bytes
@@ -101,7 +97,7 @@ class TsFile(SeriesFile):
                         f"is not a .ts file: line {line} is longer than a line of a header"
                     )
                 if line == 1:
-                    content = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+                    content = content.removeprefix(BOM_UTF8)
                 if _is_comment(content):
                     continue
                 if not content.lstrip().startswith(b"@"):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice, takewhile
@@ -20,7 +21,6 @@ LONGEST_LINE = 1 << 20  # bytes
 LARGEST_SIZE = 10_000  # values of a vector; longer ones are something else
 LARGEST = float(np.finfo(np.float32).max)
 HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})")
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
 
 
@@ -97,9 +97,8 @@ def load_vectors(
 
 
 def _check_is_text(path: Path) -> None:
-    if (
-        path.exists() and not path.is_file() and not path.is_dir()
-    ):  # such as a pipe, which would block
+    # a pipe would block, and opening a folder says what it is
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
     try:
         with path.open("rb") as file:
@@ -121,7 +120,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         for number, line in read_lines(file, LONGEST_LINE):
             if number == 1:
-                line = line.removeprefix(BYTE_ORDER_MARK)
+                line = line.removeprefix(BOM_UTF8)
             line = line.replace(b"\t", b" ").rstrip(b" \r\n")
             if line:
                 yield number, line
