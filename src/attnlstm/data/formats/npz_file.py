@@ -23,11 +23,8 @@ BROKEN = (
 )
 """What zipfile raises for a broken file, or one that numpy did not write."""
 
-LARGEST_DIRECTORY = 2**18
-"""Bytes of the list of all parts: zipfile needs ten times as much memory, and much time."""
-
-MAX_BYTES = 2**28
-"""Of what is read at once, such as one series, as float64."""
+LARGEST_DIRECTORY = 2**18  # bytes of the list of parts: zipfile needs ten times as much memory
+MAX_BYTES = 2**28  # that are read at once, such as one series, as float64
 
 FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
 """The most steps, the fewest channels and the fewest channels per step that raise a doubt."""
@@ -54,9 +51,7 @@ class NpzFile(SeriesFile):
         series in its row of X is padding, and is not looked at. Without `lengths` every step
         counts, and NaN is a missing value, also at the end of a row.
 
-    Raises:
-        UserError: the file is no `.npz` file or broken, an array is missing, or has another shape
-            or type. Arrays of Python objects are never unpickled.
+    Arrays of Python objects are refused, and never unpickled.
     """
 
     def _read_header(self, needs_labels: bool) -> None:
@@ -80,8 +75,7 @@ class NpzFile(SeriesFile):
 
     def _contents(self) -> Iterator[tuple[None, tuple[np.ndarray, int | None, str | None]]]:
         with self._archive() as archive:
-            labels = self._read_labels(archive)
-            lengths = self._read_lengths(archive)
+            labels, lengths = self._read_labels(archive), self._read_lengths(archive)
             for number, padded in enumerate(self._padded_series(archive)):
                 length = None if lengths is None else int(lengths[number])
                 yield None, (padded, length, labels[number] if labels else None)

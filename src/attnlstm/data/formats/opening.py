@@ -35,8 +35,8 @@ def open_table(path: str | Path, delimiter: str | None = None) -> Table:
     if reader is None or not issubclass(reader, Table):
         endings = sorted(end for end, kind in formats.READERS.items() if issubclass(kind, Table))
         raise UserError(
-            f"{path} is not a known kind of file: save it as one of {', '.join(endings)} (JSON with "
-            "one object a line), or as a folder with save_to_disk of the datasets package"
+            f"{path} is not a known kind of file: save it as one of {', '.join(endings)} (JSON "
+            "with one object a line), or as a folder with save_to_disk of the datasets package"
         )
     return reader(path, delimiter)
 

@@ -44,11 +44,7 @@ class Table(ABC):
 
     @abstractmethod
     def column_names(self) -> list[str]:
-        """Return the names in the order of the file.
-
-        Raises:
-            UserError: the file cannot be opened, or is no table.
-        """
+        """Return the names in the order of the file; a UserError says why it is no table."""
 
     def label_names(self, column: str) -> list[str] | None:
         """Return the class names that the file declares for a column of class numbers, or None.
@@ -58,11 +54,7 @@ class Table(ABC):
         return None
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
-        """Yield all records in the order of the file, with these columns.
-
-        Raises:
-            UserError: the file cannot be read, or there is no such column.
-        """
+        """Yield all records in the order of the file, with these columns; all must exist."""
         self.check_columns(columns)
         return self._records(columns)
 
@@ -78,11 +70,7 @@ class Table(ABC):
         return f"Its columns are {enumerate_names(self.column_names())}"
 
     def read_label(self, cell: Any) -> str | None:
-        """Return a cell of a column of labels as a label, None if it is missing.
-
-        Raises:
-            RowProblemError: it is of another type.
-        """
+        """Return a cell as a label, None if it is missing; see `labels.read_label`."""
         return read_label(cell)
 
     @abstractmethod

@@ -33,11 +33,7 @@ class TsFile(SeriesFile):
 
     Labels must match those of the `@classLabel` line exactly; an empty one and `?` are missing.
     `label_names` is in the order of that line. Only `@classLabel`, `@dimensions` and `@univariate`
-    are used; lengths are those of the values.
-
-    Raises:
-        UserError: the header is missing or makes no sense, it announces time stamps or a target
-            for regression, or there are no labels though they are needed.
+    are used; lengths are those of the values. Time stamps and regression targets are refused.
     """
 
     def _contents(self) -> Iterator[tuple[int, bytes]]:

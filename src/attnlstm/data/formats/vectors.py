@@ -52,10 +52,9 @@ def load_vectors(
         skip_malformed: skip and count malformed lines instead of raising.
 
     Raises:
-        UserError: the file cannot be read, is packed, binary or empty or holds no vectors, has
-            malformed lines (not UTF-8, another number of values than most, a value that is not a
-            number or is not finite in float32, or a first line that announces another number or
-            size of vectors), or has none of the words.
+        UserError: the file cannot be read, is packed, binary or without vectors, has none of the
+            words, or has malformed lines: not UTF-8, another number of values than most, a value
+            that is not a finite float32, or a header with another number or size of vectors.
     """
     path = Path(path)
     _check_is_text(path)
