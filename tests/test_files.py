@@ -1,4 +1,4 @@
-"""Files are found by name and told apart by their content."""
+"""Files are found by name and identified by their content."""
 
 import hashlib
 import os
@@ -74,8 +74,8 @@ class TestFingerprint:
         assert "cannot be read" in problem_of(file_fingerprint, tmp_path / "a")
 
 
-def test_pipes_and_names_that_are_too_long_are_no_files(tmp_path):
-    os.mkfifo(tmp_path / "pipe.csv")  # which would be waited for forever
+def test_pipes_and_overlong_names_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")  # opening it would block forever
     with pytest.raises(UserError, match="is neither a file nor a folder"):
         find_files(str(tmp_path / "pipe.csv"), "data.train")
     with pytest.raises(UserError, match="does not exist"):

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from attnlstm.data import formats
-from attnlstm.data.formats import opening
+from attnlstm.data.formats import opening, register_reader
+from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.opening import is_series_file, open_table
-from attnlstm.data.formats.series import SERIES_READERS, register_series
-from attnlstm.data.formats.table import TABLES, Record, Table, register_table
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.formats.series import SeriesFile
+from attnlstm.data.formats.table import Record, Table
 from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles
+from attnlstm.errors import UserError
 from attnlstm.nn import LSTM, SequenceClassifier, build_pooling
 from attnlstm.nn.pooling import POOLINGS, Pooling, register_pooling
 
@@ -44,14 +45,16 @@ def test_a_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attention.shape == (4, 7)
 
 
-def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for ending in (".pairs", *TABLES):  # which monkeypatch puts back
-        monkeypatch.setitem(TABLES, ending, TABLES.get(ending))
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
+    """The readers by ending; what a test registers is removed again."""
+    opening.import_readers()
+    monkeypatch.setattr(formats, "READERS", formats.READERS.copy())
+    return formats.READERS
 
-    @register_table(".pairs")
-    def open_pairs(path: Path, delimiter: str | None) -> "PairsTable":
-        return PairsTable(path)
 
+def test_a_kind_of_table(readers: dict[str, type], tmp_path: Path) -> None:
+    @register_reader(".pairs")
     class PairsTable(Table):
         """A label, a tab and a text in each line."""
 
@@ -103,44 +106,47 @@ def test_the_walk_throughs_of_contributing(tmp_path: Path) -> None:
     assert config["model"]["pooling"] == ["first"]
 
 
-def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = tmp_path / "train.ramp"
-    path.write_text("3 5")
-    assert not is_series_file(path)
-    monkeypatch.setitem(SERIES_READERS, ".ramp", lambda *args, **options: None)
+def test_a_kind_of_series_file(readers: dict[str, type], tmp_path: Path) -> None:
+    @register_reader(".ramps")
+    class RampsFile(SeriesFile):
+        """Numbers, each standing for a ramp of that many steps."""
 
-    @register_series(".ramp")
-    class RampFile(RowSource):
-        """A ramp for each number in the file, of that many steps."""
+        def _read_header(self, needs_labels: bool) -> None:
+            self.label_names = ["up"]
 
-        def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> None:
-            self.path, self.name = path, name
+        def _contents(self) -> Iterator[tuple[None, str]]:
+            for length in self.path.read_text().split():
+                yield None, length
 
-        def __iter__(self) -> Iterator[Row]:
-            for number, length in enumerate(map(int, self.path.read_text().split())):
-                series = np.arange(length, dtype=float).reshape(-1, 1)
-                yield Row(self.name, number, series, "up")
+        def _parse(self, content: str) -> tuple[np.ndarray, str]:
+            if content == "0":
+                raise RowProblemError("no steps")
+            return np.arange(float(content)).reshape(-1, 1), "up"
 
-        def fingerprint(self) -> str:
-            return self.path.read_text()
-
+    path = tmp_path / "train.RAMPS"
+    path.write_text("3 0 5")
     assert is_series_file(path)
-    rows = list(SeriesFiles([path], key="data.train"))
-    assert [(row.file, len(row.value), row.label) for row in rows] == [
-        ("train.ramp", 3, "up"),
-        ("train.ramp", 5, "up"),
+    source = SeriesFiles([path], key="data.train")
+    assert source.label_names == ["up"]
+    found = [(row.file, row.number, row.label, row.problem) for row in source]
+    assert found == [
+        ("train.RAMPS", 0, "up", None),
+        ("train.RAMPS", 1, None, "no steps"),
+        ("train.RAMPS", 2, "up", None),
     ]
+    with pytest.raises(UserError, match=r"save it as one of \.csv, .*\.tsv \(JSON"):
+        open_table(path)
 
 
-def test_a_file_in_the_package_is_imported_nowhere_else(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_module_in_the_package_is_found_without_an_import(
+    readers: dict[str, type], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "new_kind.py").write_text(
-        "from attnlstm.data.formats.series import register_series\n"
-        "register_series('.new')(lambda path, **options: [])\n"
+        "from attnlstm.data.formats import register_reader\n"
+        "from attnlstm.data.formats.ts_file import TsFile\n"
+        "register_reader('.new')(TsFile)\n"
     )
+    assert not is_series_file(tmp_path / "a.new")
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    monkeypatch.setitem(SERIES_READERS, ".new", print)  # which monkeypatch removes again
-    del SERIES_READERS[".new"]
     opening.import_readers.cache_clear()
     assert is_series_file(tmp_path / "a.new")

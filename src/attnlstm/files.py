@@ -1,4 +1,4 @@
-"""Files: found by name, written as a whole, read within bounds, told apart by their content."""
+"""Files: find them by name, write them whole, check that they can be read, hash their content."""
 
 import glob
 import hashlib
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, AnyStr, BinaryIO
+from typing import Any, BinaryIO
 
 from attnlstm.errors import UserError
 
@@ -18,10 +18,10 @@ ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place once it is on the disk.
+    """Yield a temporary file to write to, which replaces `path` once it is on the disk.
 
-    After an error, or where the folder is gone, `path` is as it was before. Processes that write
-    the same file at the same time do not disturb each other: the last one wins.
+    After an error, or if the folder is gone, `path` is unchanged. Processes that write the same
+    file at the same time do not disturb each other: the last one wins.
 
     Raises:
         OSError: it cannot be written.
@@ -37,31 +37,29 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def read_line(file: IO[AnyStr], longest: int) -> AnyStr:
-    """The next line with its end, nothing after the last one; of a longer line, its beginning."""
-    line = file.readline(longest)
-    rest = line
-    while is_cut(rest, longest):
-        rest = file.readline(longest)
-    return line
+@contextmanager
+def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Turn an OSError, or one of `errors`, into a UserError that says why `path` is unreadable."""
+    kinds: tuple[type[Exception], ...] = (OSError, *errors)
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read ({reason}): check the path, the file and its permissions"
+        ) from error
 
 
-def is_cut(line: str | bytes, longest: int) -> bool:
-    """Whether `read_line` has returned only the beginning of a line."""
-    if len(line) < longest:
-        return False
-    return not (line.endswith(("\r", "\n")) if isinstance(line, str) else line.endswith(b"\n"))
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; a UserError says why it cannot be opened."""
+    with reading(path):
+        return path.open("rb")
 
 
 def read_zip_directory_size(file: BinaryIO, size: int) -> int | None:
-    """How many bytes the list of parts of a zip archive takes.
+    """Return the number of bytes in the list of parts of a zip archive, or None if there is none.
 
-    Args:
-        file: it begins with the archive.
-        size: of the archive.
-
-    Returns:
-        None where no archive without a comment ends there.
+    The archive is the first `size` bytes of the file; an archive with a comment counts as none.
     """
     file.seek(max(0, size - ZIP_END_SIZE))
     end = file.read(ZIP_END_SIZE)
@@ -70,18 +68,8 @@ def read_zip_directory_size(file: BinaryIO, size: int) -> int | None:
     return int.from_bytes(end[12:16], "little")
 
 
-def fingerprint_of(values: Iterable[Any]) -> str:
-    """The SHA-256 of the JSON list of plain values, of which one at a time is in memory."""
-    digest = hashlib.sha256(b"[")
-    for number, value in enumerate(values):
-        separator = ", " if number else ""
-        digest.update(f"{separator}{json.dumps(value, sort_keys=True)}".encode())
-    digest.update(b"]")
-    return digest.hexdigest()
-
-
 def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
-    """The files of a path, of a glob such as `data/*.csv` (sorted), or of several of these.
+    """Return the files of a path, of a glob such as `data/*.csv` (sorted), or of several of these.
 
     key: what messages call the patterns, such as "data.train".
 
@@ -95,7 +83,7 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if os.path.exists(path) and pattern.strip():
-            if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            if not (path.is_file() or path.is_dir()):  # such as a pipe, which would block
                 raise UserError(f"{key}={pattern} is neither a file nor a folder: give one of them")
             files.append(path)
             continue
@@ -111,36 +99,27 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     return files
 
 
+def is_saved(path: Path) -> bool:
+    """Return whether a folder was written by `Dataset.save_to_disk`."""
+    return (path / "state.json").is_file()
+
+
 def file_fingerprint(path: Path) -> str:
-    """The SHA-256 of a file's content; for a folder, of the names and contents of its files."""
+    """Return the SHA-256 of a file's content, or of a folder's file names and contents."""
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
             digest.update(f"{file.relative_to(path)}\0{file_fingerprint(file)}\n".encode())
         return digest.hexdigest()
-    try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise cannot_read(path, error) from error
+    with reading(path), path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def open_binary(path: Path) -> BinaryIO:
-    """Open a file to read; raise a UserError if it cannot be opened."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
-def cannot_read(path: Path, error: Exception) -> UserError:
-    """The complaint about a file that cannot be opened or is broken."""
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return UserError(
-        f"{path} cannot be read ({reason}): check the path, the file and its permissions"
-    )
-
-
-def is_saved(path: Path) -> bool:
-    """Whether a folder was written by `Dataset.save_to_disk`."""
-    return (path / "state.json").is_file()
+def fingerprint_of(values: Iterable[Any]) -> str:
+    """Return the SHA-256 of the JSON list of plain values, holding one at a time in memory."""
+    digest = hashlib.sha256(b"[")
+    for number, value in enumerate(values):
+        separator = ", " if number else ""
+        digest.update(f"{separator}{json.dumps(value, sort_keys=True)}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()

@@ -214,10 +214,9 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
     path = Path(str(options.vectors))
     drop = config.data.on_bad_row == "drop"
     found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
-    if found.size != options.size:
-        raise UserError(
-            f"{path} has vectors of {found.size} numbers: set model.embedding.size={found.size}"
-        )
+    size = found.vectors.shape[1]
+    if size != options.size:
+        raise UserError(f"{path} has vectors of {size} numbers: set model.embedding.size={size}")
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
     return torch.from_numpy(found.ids), torch.from_numpy(found.vectors)

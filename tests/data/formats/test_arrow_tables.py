@@ -1,4 +1,4 @@
-"""Parquet files and saved folders, as they are and broken."""
+"""Parquet files and saved folders, sound and broken."""
 
 import io
 import json
@@ -56,7 +56,7 @@ class TestArrow:
             ("b", "neg"),
         ]
 
-    def test_many_batches_are_numbered_on(self, tmp_path):
+    def test_records_are_numbered_across_batches(self, tmp_path):
         rows = [(str(i), "x") for i in range(5000)]
         path = write_parquet(tmp_path / "rows.parquet", rows)
         assert found(open_table(path))[-1] == (4999, None, ("4999", "x"))
@@ -130,14 +130,14 @@ class TestArrow:
 
 
 @pytest.mark.parametrize("name", ["../other/data.arrow", "/etc/passwd", "..", "", "a\\b"])
-def test_a_saved_folder_names_only_files_of_its_own(tmp_path, name):
+def test_a_saved_folder_may_only_name_its_own_files(tmp_path, name):
     (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
     with pytest.raises(UserError, match="names no data file of this folder"):
         open_table(tmp_path)
 
 
 @pytest.mark.parametrize("state", ["[]", "{", '{"_data_files": 3}', '{"_data_files": [3]}', DEEP])
-def test_a_saved_folder_with_another_state(tmp_path, state):
+def test_a_saved_folder_with_a_broken_state(tmp_path, state):
     (tmp_path / "state.json").write_text(state)
     with pytest.raises(UserError, match=r"state\.json"):
         open_table(tmp_path)

@@ -1,4 +1,4 @@
-"""A corpus of broken files: each ends a training in one message that says what to fix, and where.
+"""A corpus of broken files: each stops training with one message that says what to fix, and where.
 
 The files are given to the training run as a user would, with data=text_files, data=series_files,
 word vectors or a tokenizer.json.
@@ -78,7 +78,7 @@ OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
 SPACES = " " * 100
 DEEP = "[" * 100_000
 
-# name of the file -> (content, what is said of it)
+# name of the file -> (content, pattern of the message)
 TEXTS: dict[str, tuple[str | bytes, str]] = {
     "empty.csv": ("", "is empty: its first line must name the columns"),
     "blank.csv": ("\n\n\n", "is empty: its first line must name the columns"),
@@ -137,7 +137,10 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         ",".join(f"c{n}" for n in range(1_000_000)) + "\n" + "1," * 999_999 + "1\n",
         r"header line of .* cannot be read \(longer than 4 Mi characters\)",
     ),
-    "long names.csv": ("a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n", "no column with a name"),
+    "long names.csv": (
+        "a" * 100_000 + "," + "b" * 100_000 + "\n1,2\n",
+        "no column with a usual name",
+    ),
     "empty.jsonl": ("", "is empty: it must have one JSON object a line"),
     "array.json": ('[{"text": "a", "label": "x"}]', "is one JSON array: save it as UTF-8"),
     "pretty.json": ('{\n  "text": "a",\n  "label": "x"\n}', "has no JSON objects with keys"),
@@ -189,8 +192,8 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         parquet(text=pa.array([b"\xff", b"a"]).cast(pa.binary()), label=["a", "b"]),
         "text is not a string|not UTF-8",
     ),
-    "unknown ending.xlsx": (GOOD, "is of no known kind: save it as one of .csv"),
-    "pickle.pkl": (pickle.dumps([1]), "is of no known kind: save it as one of .csv"),
+    "unknown ending.xlsx": (GOOD, "is not a known kind of file: save it as one of .csv"),
+    "pickle.pkl": (pickle.dumps([1]), "is not a known kind of file: save it as one of .csv"),
 }
 
 SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
@@ -279,7 +282,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         archive(**{f"array {n}": b"" for n in range(5_000)}),
         "has too many arrays",
     ),
-    "unknown ending.mat": (b"MATLAB 5.0", "is of no known kind"),
+    "unknown ending.mat": (b"MATLAB 5.0", "is not a known kind of file"),
 }
 
 VECTORS: dict[str, tuple[str | bytes, str]] = {
@@ -394,7 +397,7 @@ def configs() -> dict[str, TrainConfig]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name", "content", "said"), CORPUS)
-def test_a_broken_file_ends_training_in_one_message(
+def test_a_broken_file_stops_training_with_one_message(
     configs: dict[str, TrainConfig],
     tmp_path: Path,
     kind: str,

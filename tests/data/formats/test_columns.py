@@ -48,7 +48,7 @@ def test_y_is_a_channel_unless_it_is_named(write):
     assert (row.value.tolist(), row.label) == ([[1]], "2")
 
 
-def test_a_label_column_may_be_missing_where_labels_are_not_needed(write):
+def test_a_label_column_may_be_missing_if_labels_are_not_needed(write):
     path = write("id,x\na,1\n")
     assert "no column with a usual name for the label" in message_of(path)
     assert "no column 'kind' (data.label_column)" in message_of(path, label_column="kind")
@@ -95,12 +95,12 @@ def test_columns_that_are_refused(write, header, options, parts):
         assert part in message
 
 
-def test_a_column_of_texts_is_no_channel(write):
+def test_a_column_of_texts_is_not_a_channel(write):
     path = write("id,x,place,label\na,1,north,up\nb,2,south,up\n")
     assert "a column 'place' without numbers: name the channels with data.channel_columns" in (
         message_of(path)
     )
     rows = read(path, channel_columns=["x"])
     assert [row.problem for row in rows] == [None, None]
-    rows = read(path, channel_columns=["x", "place"])  # as the user says
+    rows = read(path, channel_columns=["x", "place"])  # the user insists
     assert {row.problem for row in rows} == {"value that is not a number"}

@@ -265,7 +265,7 @@ def test_labels_of_all_types(write_table, labels, texts):
     assert all(row.problem is None for row in rows)
 
 
-def test_labels_that_are_no_classes(write_table):
+def test_values_that_are_not_labels(write_table):
     (row,) = read(write_table(id=[0], x=[1.0], label=[0.5]))
     assert row.problem == "label is not a string, integer or boolean"
 
@@ -310,7 +310,7 @@ def test_ids_of_all_types(write_table, ids, names):
         [DAY, DAY + datetime.timedelta(seconds=1), DAY + datetime.timedelta(days=9)],
         [DAY.date(), DAY.date() + datetime.timedelta(1), DAY.date() + datetime.timedelta(2)],
         [datetime.timedelta(1), datetime.timedelta(2), datetime.timedelta(3)],
-        # floats would not tell them apart
+        # equal as floats
         [1700000000000000000, 1700000000000000001, 1700000000000000002],
         ["1700000000000000000", "1700000000000000001", "1700000000000000002"],
         ["9", "10", " 11.5 "],
@@ -333,7 +333,7 @@ def test_times_of_all_types(write_table, times):
 
 
 @pytest.mark.parametrize("times", [[True, True], ["2024-01-01", "2024-01-02T00:00Z"], [b"1", b"2"]])
-def test_no_times(write_table, times):
+def test_values_that_are_not_times(write_table, times):
     (row,) = read(write_table(id=[0, 0], x=[1.0, 2.0], label=["up"] * 2, time=times))
     assert row.problem == "time that is not a number or date"
 

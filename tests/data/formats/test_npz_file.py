@@ -126,7 +126,7 @@ def test_labels_of_all_types(save, labels, texts):
         np.array([(1,), (2,)], dtype=[("field", int)]),
     ],
 )
-def test_labels_that_are_no_classes(save, labels):
+def test_values_that_are_not_labels(save, labels):
     path = save(X=np.ones((2, 2)), y=labels)
     assert "has labels y that are neither texts nor whole numbers" in message_of(path)
 
@@ -215,14 +215,14 @@ def test_an_array_of_another_size_than_it_says(tmp_path, shape):
     assert "has an array X of another size than it says" in message_of(path)
 
 
-def test_a_series_that_unpacks_to_too_much(tmp_path, monkeypatch):
+def test_a_series_that_is_too_large_to_unpack(tmp_path, monkeypatch):
     monkeypatch.setattr("attnlstm.data.formats.npz_file.MAX_BYTES", 1000)
     sound = write_zip(
         tmp_path / "walks.npz",
         X=array_bytes(np.zeros((100, 100))),
         y=array_bytes(np.arange(100, dtype=np.uint8)),
     )
-    assert len(read(sound)) == 100  # it is only one series that must fit
+    assert len(read(sound)) == 100  # only one series at a time must fit
     too_much = write_zip(
         tmp_path / "walks.npz", X=array_bytes(np.zeros((2, 200))), y=array_bytes(np.arange(2))
     )
@@ -294,7 +294,7 @@ def test_axes_that_look_swapped(save, shape):
         (3, 300),
     ],
 )
-def test_axes_that_need_no_doubt(save, shape):
+def test_axes_without_a_warning(save, shape):
     assert doubt_of(save(X=np.zeros(shape), y=np.zeros(3, int))) is None
 
 
@@ -303,7 +303,7 @@ def test_lengths_say_which_axis_is_time(save):
     assert doubt_of(path) is None
 
 
-def test_swapped_axes_are_warned_of_once(save, caplog):
+def test_swapped_axes_give_one_warning(save, caplog):
     values = np.random.default_rng(0).normal(size=(40, 6, 100))
     path = save(X=values, y=np.arange(40) % 2)
     config = SeriesFilesSource(train=str(path), test=str(path), name="walks")

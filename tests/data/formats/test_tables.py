@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats import line_tables
+from attnlstm.data.formats import line_tables, lines
 from attnlstm.data.formats.opening import open_table
 from tests.data.formats.written import (
     COLUMNS,
@@ -183,12 +183,12 @@ class TestCSV:
         assert [values for _, _, values in found(open_table(path, r"\t"))] == ROWS
 
     @pytest.mark.parametrize(("delimiter", "shown"), [(";", ";"), ("\t", r"\t"), ("|", "|")])
-    def test_the_delimiter_that_the_header_shows_is_named(self, tmp_path, delimiter, shown):
+    def test_a_message_names_the_delimiter_in_the_header(self, tmp_path, delimiter, shown):
         table = open_table(write_csv(tmp_path / "rows.csv", ROWS[:2], delimiter))
         assert f"say data.delimiter='{shown}'" in problem_of(table.records, ["text"])
 
     @pytest.mark.parametrize("delimiter", [";;", '"', "\n"])
-    def test_what_is_no_delimiter(self, tmp_path, delimiter):
+    def test_delimiters_that_are_refused(self, tmp_path, delimiter):
         assert "data.delimiter=" in problem_of(open_table, tmp_path / "rows.csv", delimiter)
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestCSV:
             ('"text,label\na,b\n', 'a quote (") that is not closed'),
         ],
     )
-    def test_files_without_a_header_that_can_be_used(self, tmp_path, content, words):
+    def test_files_without_a_usable_header(self, tmp_path, content, words):
         path = write(tmp_path / "rows.csv", content)
         message = problem_of(open_table(path).column_names)
         assert words in message
@@ -216,7 +216,7 @@ class TestCSV:
         st.lists(st.lists(st.text('a,"\n\r', max_size=6), min_size=2, max_size=2), max_size=6),
         st.text('a,"\n\r', max_size=20),
     )
-    def test_no_bytes_make_it_fail_or_lose_lines(self, tmp_path_factory, rows, rubbish):
+    def test_rubbish_neither_fails_nor_loses_lines(self, tmp_path_factory, rows, rubbish):
         good = io.StringIO()
         csv.writer(good, quoting=csv.QUOTE_ALL).writerows(rows)
         path = tmp_path_factory.mktemp("any") / "rows.csv"
@@ -265,7 +265,7 @@ class TestJSONLines:
         assert found(open_table(path), ["a", "b"]) == [(0, 1, (None, 1)), (1, 2, (2, 3))]
 
     def test_a_line_beyond_the_limit(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(lines, "LONGEST_LINE", 40)
         path = write_json(tmp_path / "rows.jsonl", [("a", "1"), ("x" * 100, "2"), ("b", "3")])
         assert found(open_table(path)) == [
             (0, 1, ("a", "1")),
@@ -284,7 +284,7 @@ class TestJSONLines:
             ("\n \n", "is empty"),
         ],
     )
-    def test_files_that_are_no_json_lines(self, tmp_path, content, words):
+    def test_files_that_are_not_json_lines(self, tmp_path, content, words):
         message = problem_of(open_table(write(tmp_path / "rows.json", content)).column_names)
         assert words in message
         assert "one" in message

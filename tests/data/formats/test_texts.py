@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from attnlstm.data.formats import texts
+from attnlstm.data.formats import lines
 from attnlstm.data.formats.texts import TextLines
 from attnlstm.errors import UserError
 from tests.data.formats.written import write
@@ -53,7 +53,7 @@ class TestTextLines:
             list(TextLines(tmp_path / "gone.txt"))
 
     def test_a_line_beyond_the_limit(self, monkeypatch):
-        monkeypatch.setattr(texts, "LONGEST_LINE", 10)
+        monkeypatch.setattr(lines, "LONGEST_LINE", 10)
         rows = list(TextLines(io.BytesIO(b"a\n" + b"b" * 35 + b"\nc\n")))
         assert [row.value for row in rows] == ["a", None, "c"]
         assert rows[1].problem == "longer than 4 Mi characters"

@@ -1,7 +1,6 @@
-"""Files in Arrow's formats of which one byte is wrong, each byte in turn.
+"""Files in Arrow's formats with one wrong byte, at each place in turn.
 
-What such a file says about itself is read by Arrow in C++, which can end the process where Python
-would raise an error.
+Arrow reads the metadata of such files in C++, and may end the process instead of raising an error.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ ROWS = Dataset.from_dict({"text": ["fine day", "dull day"], "label": ["good", "b
 
 
 def write_parquet(folder: Path) -> tuple[Path, Path, int]:
-    """What a user names, the file whose bytes are changed, and the first of them: the footer's."""
+    """Return the path to open, the file to change, and its first place: the footer's."""
     path = folder / "rows.parquet"
     pq.write_table(ROWS.data.table, path)
     content = path.read_bytes()
@@ -28,7 +27,7 @@ def write_parquet(folder: Path) -> tuple[Path, Path, int]:
 
 
 def write_saved(folder: Path) -> tuple[Path, Path, int]:
-    """The same of a folder of save_to_disk, whose stream begins with its columns."""
+    """Return the same for a folder of save_to_disk, whose stream begins with its columns."""
     ROWS.save_to_disk(folder / "rows")
     (path,) = (folder / "rows").glob("*.arrow")
     return folder / "rows", path, 0

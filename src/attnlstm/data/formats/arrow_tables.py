@@ -1,39 +1,37 @@
 """Tables in Arrow's formats: Parquet files and the folders that `datasets` saves.
 
-pyarrow is imported where it is needed: a CSV file is not to wait for it.
+pyarrow is imported where it is used, so that reading a CSV file does not wait for it.
 """
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from attnlstm.data.formats.table import NOT_UTF8, Record, Table, check_names, register_table
+from attnlstm.data.formats import register_reader
+from attnlstm.data.formats.lines import NOT_UTF8
+from attnlstm.data.formats.table import Record, Table, check_names
 from attnlstm.errors import UserError
-from attnlstm.files import cannot_read, is_saved
+from attnlstm.files import is_saved, reading
 
-ROWS_AT_ONCE = 16  # few, as a small file can say that a long text is in each row
-LARGEST_COLUMN = 1 << 28  # bytes of a row group's column that has few, long values
+ROWS_AT_ONCE = 16  # few, because a small file can claim a long text in each row
+LARGEST_COLUMN = 1 << 28  # bytes of a column in one row group, if its values are long
 LARGEST_FOOTER = 1 << 25  # bytes
-LONGEST_VALUE = 1 << 16  # bytes of a value of such a column, on average
+LONGEST_VALUE = 1 << 16  # bytes of a value in such a column, on average
 
-UNREADABLE = "a value that cannot be read"
 UNREADABLE_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError)
-"""Of bytes that are not UTF-8, dates beyond Python's, and time zones that do not exist."""
-
-UNDECLARED = "a label number without a declared name"
+"""From bytes that are not UTF-8, dates that Python does not have, and unknown time zones."""
 
 
 class _ArrowTable(Table):
     """Columns in Arrow batches, whose schema may declare the names of classes."""
 
     def column_names(self) -> list[str]:
-        try:
+        with _reading(self.path):
             names = self._schema().names
-        except UnicodeDecodeError as error:
-            raise cannot_read(self.path, error) from error
         if not names:
             raise UserError(f"{self.path} has no columns: choose another file")
         check_names(self.path, names)
@@ -51,25 +49,13 @@ class _ArrowTable(Table):
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
-        # other programs keep this declaration even when they change the column
+        # other programs keep the declaration even if they change the type of the column
         return names if pa.types.is_integer(schema.field(column).type) else None
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}
-        number = 0
-        for batch in self._batches(columns):
-            problems: dict[int, str] = {}
-            try:
-                values = [arrow_values(batch.column(c), names[c], problems) for c in columns]
-            except MemoryError as error:
-                raise cannot_read(self.path, error) from error
-            for row in range(batch.num_rows):
-                if row in problems:
-                    yield Record(number, None, problems[row])
-                else:
-                    read = {c: v[row] for c, v in zip(columns, values, strict=True)}
-                    yield Record(number, read)
-                number += 1
+        with _reading(self.path):
+            yield from read_batches(self._batches(columns), names)
 
     @abstractmethod
     def _schema(self) -> Any: ...
@@ -78,11 +64,28 @@ class _ArrowTable(Table):
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]: ...
 
 
-def arrow_values(column: Any, names: list[str] | None, problems: dict[int, str]) -> list[Any]:
-    """The values of an Arrow array, class numbers by name; adds to `problems` by place."""
+def read_batches(
+    batches: Iterable[Any], columns: Mapping[str, list[str] | None]
+) -> Iterator[Record]:
+    """Yield the rows of Arrow tables or batches.
+
+    columns: the columns to read, and for a column of class numbers the names of the classes.
+    """
+    number = 0
+    for batch in batches:
+        problems: dict[int, str] = {}
+        values = [_read(batch.column(name), classes, problems) for name, classes in columns.items()]
+        for place, row in enumerate(zip(*values, strict=True)):
+            problem = problems.get(place)
+            yield Record(number, None if problem else dict(zip(columns, row, strict=True)), problem)
+            number += 1
+
+
+def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> list[Any]:
+    """Return the values of an Arrow array, class numbers by name; add to `problems` by place."""
     try:
         values = column.to_pylist()
-    except UNREADABLE_ERRORS:  # such as bytes that are not UTF-8: find the values at fault
+    except UNREADABLE_ERRORS:  # find the values at fault
         values = []
         for place, value in enumerate(column):
             try:
@@ -90,50 +93,38 @@ def arrow_values(column: Any, names: list[str] | None, problems: dict[int, str])
             except UNREADABLE_ERRORS as error:
                 values.append(None)
                 is_text = isinstance(error, UnicodeDecodeError)
-                problems[place] = NOT_UTF8 if is_text else UNREADABLE
+                problems[place] = NOT_UTF8 if is_text else "a value that cannot be read"
     if names is None:
         return values
     for place, value in enumerate(values):
         if value is not None and not -1 <= value < len(names):
-            problems[place] = UNDECLARED
+            problems[place] = "a label number without a declared name"
             values[place] = None
     return [None if value is None or value == -1 else names[value] for value in values]
 
 
-@register_table(".parquet")
-def open_parquet(path: Path, _: str | None) -> "ParquetTable":
-    return ParquetTable(path)
-
-
+@register_reader(".parquet")
 class ParquetTable(_ArrowTable):
-    """A Parquet file, read in small batches and not as a memory map, which counts as memory."""
+    """A Parquet file, read in small batches, without a memory map, which would count as memory."""
 
     def _open(self, source: Any = None) -> Any:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with _reading(self.path):
             self._check_footer()
             return pq.ParquetFile(source or self.path, memory_map=False, buffer_size=1 << 20)
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last: of names
-            raise cannot_read(self.path, error) from error
 
     def _schema(self) -> Any:
         with self._open() as file:
             return file.schema_arrow
 
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        import pyarrow as pa
-
         self._check_sizes(columns)
         with self._open() as file:
-            try:
-                yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
-            except (OSError, pa.ArrowException) as error:
-                raise cannot_read(self.path, error) from error
+            yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
 
     def _check_footer(self) -> None:
-        """Arrow takes ten times the memory of the footer, whose size stands at the end."""
+        """Refuse a large footer: Arrow needs ten times its size, which stands at the end."""
         with self.path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8))
             size, mark = int.from_bytes(file.read(4), "little"), file.read()
@@ -144,17 +135,13 @@ class ParquetTable(_ArrowTable):
             )
 
     def _check_sizes(self, columns: Sequence[str]) -> None:
-        """Refuse values that would fill the memory, as the file itself says."""
-        try:
-            source = _FooterOnly(self.path)
-        except OSError as error:
-            raise cannot_read(self.path, error) from error
-        with source, self._open(source) as file:
+        """Refuse values that would fill the memory, by the sizes that the file declares."""
+        with _FooterOnly(self.path) as source, self._open(source) as file:
             source.is_read = True
             paths = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
             leaves = [leaf for leaf, path in enumerate(paths) if path.split(".")[0] in columns]
             for number in range(file.num_row_groups):
-                if not self._has_pages(file, number, columns):
+                if not _has_pages(file, number, columns):
                     continue
                 group = file.metadata.row_group(number)
                 for leaf in leaves:
@@ -166,25 +153,22 @@ class ParquetTable(_ArrowTable):
                             f"values of column {paths[leaf]!r}: save shorter values"
                         )
 
-    def _has_pages(self, file: Any, number: int, columns: Sequence[str]) -> bool:
-        """Whether there is something to read in a row group, of whose columns the footer is whole.
 
-        Arrow raises an error of a broken footer when it begins to read, but when it is asked what
-        stands there it ends the process.
-        """
-        import pyarrow as pa
+def _has_pages(file: Any, number: int, columns: Sequence[str]) -> bool:
+    """Return whether a row group of a `_FooterOnly` file has anything to read.
 
-        try:
-            rows = file.iter_batches(1, [number], list(columns), use_threads=False)
-            return next(rows, None) is not None
-        except _PageWanted:
-            return True
-        except (OSError, pa.ArrowException) as error:
-            raise cannot_read(self.path, error) from error
+    If its footer is broken, Arrow raises an error when it starts to read, but would end the
+    process if it were asked for the metadata of the columns.
+    """
+    try:
+        rows = file.iter_batches(1, [number], list(columns), use_threads=False)
+        return next(rows, None) is not None
+    except _PageWanted:
+        return True
 
 
 class _FooterOnly(FileIO):
-    """A Parquet file that raises a _PageWanted when it is read on after its footer `is_read`."""
+    """A Parquet file that raises a _PageWanted if it is read again once its footer `is_read`."""
 
     is_read = False
 
@@ -194,8 +178,8 @@ class _FooterOnly(FileIO):
         return super().read(size)
 
 
-class _PageWanted(Exception):  # noqa: N818  # nobody's mistake
-    """Something was to be read beyond the footer."""
+class _PageWanted(Exception):  # noqa: N818 - it is not an error
+    """Something beyond the footer is to be read."""
 
 
 class SavedTable(_ArrowTable):
@@ -205,7 +189,7 @@ class SavedTable(_ArrowTable):
         super().__init__(path)
         splits = path / "dataset_dict.json"
         if splits.is_file():
-            found = self._read_json(splits).get("splits")
+            found = _read_json(splits).get("splits")
             names = [str(path / str(name)) for name in found] if isinstance(found, list) else []
             raise UserError(f"{path} holds several splits: choose one of {', '.join(names[:20])}")
         if not is_saved(path):
@@ -213,71 +197,70 @@ class SavedTable(_ArrowTable):
                 f"{path} is a folder without the state.json of save_to_disk of the datasets "
                 f"package: name its files, such as {path / '*.csv'}"
             )
-        files = self._read_json(path / "state.json").get("_data_files")
+        files = _read_json(path / "state.json").get("_data_files")
         names = [
             str(file.get("filename")) if isinstance(file, dict) else ""
             for file in (files if isinstance(files, list) else [])
         ]
-        # only files of this folder: a name with slashes could lead anywhere
+        # only files in this folder: a name with slashes could lead anywhere
         self._files = [path / name for name in names if _is_plain(name)]
         if not self._files or len(self._files) < len(names):
             raise UserError(
                 f"{path / 'state.json'} names no data file of this folder: save the folder again"
             )
 
-    def _read_json(self, path: Path) -> dict[str, Any]:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise cannot_read(path, error) from error
-        if not isinstance(found, dict):
-            raise UserError(f"{path} is not of save_to_disk: save the folder again")
-        return found
-
-    def _open(self, path: Path) -> Any:
-        import pyarrow as pa
-
-        try:
-            return pa.ipc.open_stream(pa.OSFile(str(path)))
-        except (OSError, pa.ArrowException) as error:
-            raise cannot_read(path, error) from error
-
     def _schema(self) -> Any:
-        return self._open(self._files[0]).schema
+        with _reading(self._files[0]):
+            return _open_stream(self._files[0]).schema
 
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        import pyarrow as pa
-
         for path in self._files:
-            try:
-                for batch in self._open(path):
+            with _reading(path):
+                for batch in _open_stream(path):
                     for column in columns:
-                        _check_array(self._column(batch, column))
+                        self._check(batch, column)
                     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                         yield batch.slice(start, ROWS_AT_ONCE)
-            except (OSError, pa.ArrowException) as error:
-                raise cannot_read(path, error) from error
 
-    def _column(self, batch: Any, name: str) -> Any:
+    def _check(self, batch: Any, name: str) -> None:
+        """Raise an ArrowInvalid for a column that would read beyond its buffers.
+
+        Arrow trusts the offsets in a stream.
+        """
+        import pyarrow as pa
+
         try:
-            return batch.column(name)
-        except KeyError as error:  # Arrow has more types than pyarrow, such as intervals of months
+            batch.column(name).validate(full=True)
+        except KeyError as error:  # a type that pyarrow lacks, such as intervals of months
             raise UserError(
                 f"{self.path} has column {name!r} in a type that cannot be read: save it as text "
                 "or as numbers"
             ) from error
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error):  # checked after the offsets, and reported row by row
+                raise
 
 
-def _check_array(array: Any) -> None:
-    """Raise an ArrowInvalid if the array would read beyond its buffers: Arrow trusts a stream."""
+def _open_stream(path: Path) -> Any:
     import pyarrow as pa
 
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid as error:
-        if "UTF8" not in str(error):  # which is looked at after the offsets, and told row by row
-            raise
+    return pa.ipc.open_stream(pa.OSFile(str(path)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with reading(path, ValueError, RecursionError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise UserError(f"{path} was not written by save_to_disk: save the folder again")
+    return found
 
 
 def _is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    """Turn an error of pyarrow's into a UserError about the file."""
+    import pyarrow as pa
+
+    return reading(path, pa.ArrowException, UnicodeDecodeError, MemoryError)

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the texts, or the ids, times and channels of series; and labels."""
+"""Find the columns of a table that hold texts and labels, or the parts of series."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ TEXT_TABLE: UsualNames = {
     ),
 }
 
-SERIES_TABLE: UsualNames = {  # `y` is missing because it may be a channel
+SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
     "id": ("id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"),
     "time": ("time", "timestamp", "datetime", "date", "time_step", "timestep", "step", "t"),
     "label": ("label", "class", "category", "target"),
@@ -68,7 +68,7 @@ def find_text_columns(
 
     Args:
         where: what messages call the table.
-        describe: the end of a message, about the columns there are.
+        describe: returns the end of a message, about the columns there are.
         needs_labels: otherwise the label column may be missing, and is None if it is unclear.
 
     Raises:
@@ -77,22 +77,23 @@ def find_text_columns(
     named = {"text": text_column, "label": label_column}
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
-    candidates = _Candidates(columns, where, describe, TEXT_TABLE, named)
-    text, label = candidates.choose("text"), None
-    if needs_labels or len(candidates.by_role.get("label", ())) == 1:
-        label = candidates.choose("label")
+    finder = _Finder(columns, where, describe, TEXT_TABLE)
+    candidates = finder.find_candidates(named)
+    text, label = finder.choose("text", candidates), None
+    if needs_labels or len(candidates.get("label", ())) == 1:
+        label = finder.choose("label", candidates)
     return text, label
 
 
 def find_series_columns(
-    table: Table, where: str, options: TableOptions, needs_labels: bool
+    table: Table, where: str, needs_labels: bool, options: TableOptions
 ) -> Columns:
     """Return the columns of a long table, as named or with a usual name.
 
     Args:
         where: what messages call the table.
-        options: `channel_columns` of None stands for all other columns.
         needs_labels: otherwise the label column may be missing, even if it is named.
+        options: `channel_columns` of None stands for all other columns.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -105,13 +106,12 @@ def find_series_columns(
     }
     if not needs_labels and named["label"] not in columns:
         named["label"] = None
-    candidates = _Candidates(
-        columns, where, table.describe_columns, SERIES_TABLE, named, channels or ()
-    )
+    finder = _Finder(columns, where, table.describe_columns, SERIES_TABLE)
+    candidates = finder.find_candidates(named, channels or ())
     found = Columns(
-        candidates.choose("id", ", as each record is a step and must say of which series"),
-        candidates.choose("time") if candidates.by_role["time"] else None,
-        candidates.choose("label") if needs_labels or candidates.by_role["label"] else None,
+        finder.choose("id", candidates, ", as each record is a step and must say of which series"),
+        finder.choose("time", candidates) if candidates["time"] else None,
+        finder.choose("label", candidates) if needs_labels or candidates["label"] else None,
         list(channels or ()),
     )
     if channels is None:
@@ -123,56 +123,55 @@ def find_series_columns(
     return found
 
 
-class _Candidates:
-    """For each role the column that is named, or all other columns with a usual name."""
+@dataclass
+class _Finder:
+    """The columns of a table, and the messages about them; see `find_text_columns`."""
 
-    def __init__(
-        self,
-        columns: Sequence[str],
-        where: str,
-        describe: Callable[[], str],
-        usual_names: UsualNames,
-        named: Mapping[str, str | None],
-        channels: Sequence[str] = (),
-    ) -> None:
-        self._where = where
-        self._describe = describe
-        self._usual_names = usual_names
-        settings = [(f"data.{role}_column", name) for role, name in named.items()]
+    columns: Sequence[str]
+    where: str
+    describe: Callable[[], str]
+    usual_names: UsualNames
+
+    def find_candidates(
+        self, named: Mapping[str, str | None], channels: Sequence[str] = ()
+    ) -> dict[str, list[str]]:
+        """Return for each role the column that is named, or all others with a usual name."""
+        settings = [
+            (f"data.{role}_column", name) for role, name in named.items() if name is not None
+        ]
         settings += [("data.channel_columns", name) for name in channels]
-        taken = [name for _, name in settings if name is not None]
+        taken = Counter(name for _, name in settings)
         for setting, name in settings:
-            if name is not None and name not in columns:
-                raise missing_column(where, name, columns, describe(), setting)
-        for name, count in Counter(taken).items():
-            if count > 1:
+            if name not in self.columns:
+                raise missing_column(self.where, name, self.columns, self.describe(), setting)
+            if taken[name] > 1:
                 keys = " and ".join(dict.fromkeys(key for key, other in settings if other == name))
-                raise UserError(f"{where}: column {name!r} is named twice, by {keys}: name it once")
-        left = [column for column in columns if column not in taken]
-        self.by_role = {
-            role: [name] if name is not None else self._with_usual_name(role, left)
-            for role, name in named.items()
+                raise UserError(
+                    f"{self.where}: column {name!r} is named twice, by {keys}: name it once"
+                )
+        left = [column for column in self.columns if column not in taken]
+        usual = {
+            role: [column for column in left if column.strip().lower() in self.usual_names[role]]
+            for role in named
         }
+        return usual | {role: [name] for role, name in named.items() if name is not None}
 
-    def choose(self, role: str, reason: str = "") -> str:
+    def choose(self, role: str, candidates: Mapping[str, list[str]], reason: str = "") -> str:
         """Return the only candidate, or raise a UserError; `reason` says why there must be one."""
-        columns = self.by_role[role]
-        if len(columns) == 1:
-            return columns[0]
-        if columns:
+        found = candidates[role]
+        if len(found) == 1:
+            return found[0]
+        if found:
             raise UserError(
-                f"{self._where} has several columns that may be the {role} "
-                f"({enumerate_names(columns)}): choose one, such as data.{role}_column="
-                f"{shorten(columns[0])}. {self._describe()}"
+                f"{self.where} has several columns that may be the {role} "
+                f"({enumerate_names(found)}): choose one, such as data.{role}_column="
+                f"{shorten(found[0])}. {self.describe()}"
             )
         raise UserError(
-            f"{self._where} has no column with a usual name for the {role} "
-            f"({', '.join(self._usual_names[role])}): name one with data.{role}_column{reason}. "
-            f"{self._describe()}"
+            f"{self.where} has no column with a usual name for the {role} "
+            f"({', '.join(self.usual_names[role])}): name one with data.{role}_column{reason}. "
+            f"{self.describe()}"
         )
-
-    def _with_usual_name(self, role: str, columns: Sequence[str]) -> list[str]:
-        return [name for name in columns if name.strip().lower() in self._usual_names[role]]
 
 
 def _refuse_texts(table: Table, where: str, channels: Sequence[str]) -> None:

@@ -10,71 +10,46 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from attnlstm.console import shorten
+from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.labels import read_label
-from attnlstm.data.formats.table import NOT_UTF8, Record, Table, check_names, register_table
+from attnlstm.data.formats.lines import (
+    LONGEST_LINE,
+    NOT_UTF8,
+    NUL,
+    TOO_LONG,
+    check_lines,
+    is_cut,
+    is_unicode,
+    open_lines,
+    read_line,
+)
+from attnlstm.data.formats.table import Record, Table, check_names
 from attnlstm.errors import UserError
-from attnlstm.files import cannot_read, is_cut, read_line
 
-LONGEST_LINE = 1 << 22  # characters; more than that are never held at a time
-SCANNED_LINES = 1000  # lines of JSON in which the names of the columns are looked for
+SCANNED_LINES = 1000  # of JSON, whose keys are the columns
 
-TOO_LONG = "longer than 4 Mi characters"
-WRONG_WIDTH = "wrong number of columns"
 BAD_QUOTE = 'a quote (") that is not closed or not doubled'
-NUL = "NUL character"
 NOT_JSON = "not a JSON object"
-KEY_TWICE = "key twice in a JSON object"
-BAD_UNICODE = "invalid Unicode"
 
 WHOLE_NUMBER = re.compile(r"\s*([+-]?(?:0|[1-9]\d*))\.0+\s*", re.ASCII)
-"""Such as 1.0: what a column of whole numbers with gaps turns into."""
+"""Such as 1.0, which is how a column of integers with gaps is often saved."""
 
 
-def open_lines(path: Path, newline: str) -> TextIO:
-    """Opened so that bytes that are not UTF-8 become lone surrogates, which `is_unicode` finds."""
-    try:
-        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a string has no lone surrogates, which cannot be encoded."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-@register_table(".csv")
-def open_csv(path: Path, delimiter: str | None) -> "CSVTable":
-    return CSVTable(path, delimiter or ",")
-
-
-@register_table(".tsv", ".tab")
-def open_tsv(path: Path, delimiter: str | None) -> "CSVTable":
-    return CSVTable(path, delimiter or "\t")
-
-
-@register_table(".jsonl", ".ndjson", ".json")
-def open_json(path: Path, _: str | None) -> "JSONTable":
-    return JSONTable(path)
-
-
+@register_reader(".csv")
 class CSVTable(Table):
     """Columns between delimiters, quoted with `"` where needed; names in the first line.
 
-    A blank line is no record. After a bad quote the reading goes on with the next line, so that
-    one quote that is never closed costs one record and not all that follow. Between tabs, a quoted
-    field with both a tab and a line break counts as one, too: it is far more likely that the file
-    was written without quoting, and a text that begins with a quote would swallow other records.
+    A blank line is no record. After a bad quote reading continues with the next line, so that a
+    quote that is never closed costs one record and not all that follow. Between tabs, a quoted
+    field with both a tab and a line break counts as a bad quote, too: the file was probably
+    written without quoting, and a text that begins with a quote would swallow other records.
     """
 
-    def __init__(self, path: Path, delimiter: str) -> None:
+    usual_delimiter = ","
+
+    def __init__(self, path: Path, delimiter: str | None = None) -> None:
         super().__init__(path)
+        delimiter = delimiter or self.usual_delimiter
         self.delimiter = "\t" if delimiter == r"\t" else delimiter
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise UserError(
@@ -107,7 +82,7 @@ class CSVTable(Table):
             raise UserError(f"{self.path} is empty: its first line must name the columns")
         if isinstance(names, str):
             raise UserError(f"the header line of {self.path} cannot be read ({names}): fix it")
-        if not all(is_unicode(name) and "\0" not in name for name in names):
+        if _find_problem(names):
             raise UserError(f"the header line of {self.path} is not UTF-8: save the file as UTF-8")
         check_names(self.path, names)
         return names
@@ -116,27 +91,23 @@ class CSVTable(Table):
         with open_lines(self.path, newline="") as file:
             rows = self._rows(file)
             names = self._header(rows)
-            wanted = [(column, names.index(column)) for column in columns]
+            places = [names.index(column) for column in columns]
             for number, (line, fields) in enumerate(rows):
                 if isinstance(fields, str):
                     yield Record(number, None, fields, line)
                 elif len(fields) != len(names):
-                    yield Record(number, None, WRONG_WIDTH, line)
+                    yield Record(number, None, "wrong number of columns", line)
                 else:
-                    values = {column: fields[place] for column, place in wanted}
-                    problem = None
-                    for value in values.values():
-                        if "\0" in value:
-                            problem = NUL
-                        elif not is_unicode(value):
-                            problem = NOT_UTF8
-                    yield Record(number, None if problem else values, problem, line)
+                    values = [fields[place] for place in places]
+                    problem = _find_problem(values)
+                    named = None if problem else dict(zip(columns, values, strict=True))
+                    yield Record(number, named, problem, line)
 
     def _rows(self, file: TextIO) -> Iterator[tuple[int, list[str] | str]]:
-        """The line on which each row begins, and its fields, or what is wrong with it."""
-        csv.field_size_limit(LONGEST_LINE)  # for all readers, but nothing else here is one
+        """Yield the line on which each row begins, and its fields, or what is wrong with it."""
+        csv.field_size_limit(LONGEST_LINE)  # a setting of the whole process
         lines = _Lines(file)
-        # strict: a bad quote is an error, and not read as something that nobody wrote
+        # strict: otherwise a bad quote would be read as something that nobody wrote
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         while True:
             lines.row.clear()
@@ -156,17 +127,24 @@ class CSVTable(Table):
                     yield line, fields
 
     def _swallows(self, fields: Sequence[str]) -> bool:
-        """Whether a quoted field seems to be of several records, see above."""
+        """Return whether a quoted field seems to hold several records, see above."""
         return self.delimiter == "\t" and any(
             "\t" in field and ("\n" in field or "\r" in field) for field in fields
         )
 
 
+@register_reader(".tsv", ".tab")
+class TSVTable(CSVTable):
+    """A CSV table with tabs unless another delimiter is given."""
+
+    usual_delimiter = "\t"
+
+
 class _Lines:
-    """The lines of a file for `csv.reader`, which remembers those of the row that it is in."""
+    """The lines of a file for `csv.reader`; those of the current row can be read again."""
 
     def __init__(self, file: TextIO) -> None:
-        self.number = 0  # of the line that was given last
+        self.number = 0  # of the line read last
         self.row: list[str] = []
         self._size = 0  # characters of the row
         self._file = file
@@ -187,11 +165,19 @@ class _Lines:
         return line
 
     def go_back(self) -> None:
-        """The lines of this row after its first are given again."""
+        """Return to the second line of the row."""
         self.number -= len(self.row) - 1
         self._again.extendleft(reversed(self.row[1:]))
 
 
+def _find_problem(fields: Sequence[str]) -> str | None:
+    content = "".join(fields)
+    if "\0" in content:
+        return NUL
+    return None if is_unicode(content) else NOT_UTF8
+
+
+@register_reader(".jsonl", ".ndjson", ".json")
 class JSONTable(Table):
     """One JSON object a line. A key that an object lacks is None; a blank line is no record.
 
@@ -208,15 +194,13 @@ class JSONTable(Table):
                     names.update(dict.fromkeys(filter(is_unicode, found)))
                     check_names(self.path, list(names))
             file.seek(0)
-            start = file.read(1000).lstrip()
+            is_array = file.read(1000).lstrip().startswith("[")
         if is_empty:
             raise UserError(f"{self.path} is empty: it must have one JSON object a line")
         if not names:
-            found = (
-                "is one JSON array" if start.startswith("[") else "has no JSON objects with keys"
-            )
+            what = "is one JSON array" if is_array else "has no JSON objects with keys"
             raise UserError(
-                f"{self.path} {found}: save it as UTF-8 with one object a line, as "
+                f"{self.path} {what}: save it as UTF-8 with one object a line, as "
                 "to_json(orient='records', lines=True) of pandas does"
             )
         return list(names)
@@ -231,30 +215,29 @@ class JSONTable(Table):
                 if all(is_unicode(value) for value in values.values() if isinstance(value, str)):
                     yield Record(number, values, None, line)
                 else:
-                    yield Record(number, None, BAD_UNICODE, line)
+                    yield Record(number, None, "invalid Unicode", line)
 
     def _objects(self, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        """The line of each object, and the object, or what is wrong with the line."""
-        number = 0
-        while line := read_line(file, LONGEST_LINE):
-            number += 1
-            if is_cut(line, LONGEST_LINE):
-                yield number, TOO_LONG
-            elif not is_unicode(line):
-                yield number, NOT_UTF8
+        """Yield the line of each object, and the object, or what is wrong with the line."""
+        for number, line, problem in check_lines(file):
+            if problem is not None:
+                yield number, problem
             elif not line.isspace():
-                try:
-                    value = json.loads(line, object_pairs_hook=_to_object)
-                except _KeyTwiceError:
-                    yield number, KEY_TWICE
-                    continue
-                except (ValueError, RecursionError):  # of brackets by the thousand
-                    value = None
-                yield number, value if isinstance(value, dict) else NOT_JSON
+                yield number, _parse(line)
+
+
+def _parse(line: str) -> dict[str, Any] | str:
+    try:
+        value = json.loads(line, object_pairs_hook=_to_object)
+    except _KeyTwiceError:
+        return "key twice in a JSON object"
+    except (ValueError, RecursionError):  # the latter from thousands of brackets
+        return NOT_JSON
+    return value if isinstance(value, dict) else NOT_JSON
 
 
 class _KeyTwiceError(ValueError):
-    """An object has a key twice, of which Python would take the last."""
+    """An object has a key twice; Python would silently use the last one."""
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Series in a long table: each record is a step of a series, whose id it has.
+"""Series in a long table: each record is a step of the series whose id it has.
 
 For example, as a CSV file:
 
@@ -7,19 +7,19 @@ For example, as a CSV file:
     a,1,0.2,1.5,walking
     b,0,0.9,1.2,running
 
-The records of a series follow each other in time; those of others may stand between them.
+The records of a series follow each other in time; those of other series may stand in between.
 """
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from math import isfinite
 from operator import itemgetter, lt
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -32,25 +32,21 @@ from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 
-NO_ID = "no id"
 NOT_A_TIME = "time that is not a number or date"
-TIME_GOES_BACK = "time that goes back"
-TIME_TWICE = "time step twice"
-SEVERAL_LABELS = "several labels in one series"
-PARTLY_LABELLED = "label on some steps only"
 
 
 @dataclass
 class _OpenSeries:
-    """A series of which not all records have been read.
+    """A series that is being read.
 
-    steps: the values of each record up to the first bad one, and `lines` where these begin.
+    num_left: the number of its records still to come.
+    steps: the values of each record up to the first bad one; `lines` says where they begin.
     bad: the problem of that one and its line.
     """
 
     number: int
     name: str | None
-    complete: bool = False
+    num_left: int
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     bad: tuple[str, int | None] | None = None
@@ -59,68 +55,53 @@ class _OpenSeries:
 class LongTable(RowSource):
     """The series of one long table, in the order in which their ids first appear.
 
-    The records of a series need not stand together: the table is read twice, first to count the
-    records of each id, and then a series is given as soon as it is complete and those before it
-    are. In memory are thus the ids, and the series that are begun and not complete: one where the
-    records of an id stand together, all where the table is sorted by time. Times must increase from
-    record to record of an id; without a time column, the order of the file is that of time.
+    The table is read twice, first to count the records of each id. A series is given as soon as it
+    and those before it are complete, so that memory holds one series if the records of an id stand
+    together, and all of them if the table is sorted by time. Times must increase within a series;
+    without a time column, the order of the file counts.
 
-    A record that cannot be read spoils its series; if its id cannot be read either, it is a row of
-    its own. `Row.line` is the first line of a series, or the one that has the problem.
+    A record that cannot be read spoils its series, or is a row of its own if it has no readable id.
+    `Row.line` is the first line of a series, or the one that has the problem.
 
-    Args:
-        table: its records are the steps.
-        key: what messages call the choice of this file, such as "data.train".
-        name: what rows and messages call the file.
-        needs_labels: whether a table without a label column is refused.
-        options: the names of the columns, and the delimiter of a CSV file.
+    The arguments are those of `open_series`.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
     """
 
     def __init__(
-        self,
-        table: Table,
-        *,
-        key: str,
-        name: str,
-        needs_labels: bool = True,
-        **options: Unpack[TableOptions],
+        self, table: Table, key: str, name: str, needs_labels: bool, options: TableOptions
     ) -> None:
         self.name = name
         self._where = f"{key}: {table.path}"
         self._delimiter = options.get("delimiter")
         self._table = table
-        self.columns = find_series_columns(self._table, self._where, options, needs_labels)
+        self.columns = find_series_columns(table, self._where, needs_labels, options)
         self.columns_used = name_columns(
             id=self.columns.id, time=self.columns.time, label=self.columns.label
         )
         if self.columns.label is not None:
-            self.label_names = self._table.label_names(self.columns.label)
+            self.label_names = table.label_names(self.columns.label)
 
     def __iter__(self) -> Iterator[Row]:
-        remaining = self._num_records.copy()
-        begun: dict[str | None, _OpenSeries] = {}
-        waiting: deque[_OpenSeries] = deque()
+        num_records = self._num_records.copy()
+        waiting: OrderedDict[str | int, _OpenSeries] = OrderedDict()
         number = 0
         for identity, record, step in self._read():
-            series = begun.get(identity)
+            key = record.number if identity is None else identity
+            series = waiting.get(key)
             if series is None:
-                series = begun[identity] = _OpenSeries(number, identity)
-                waiting.append(series)
+                num_left = 1 if identity is None else num_records.pop(identity, 0)
+                series = waiting[key] = _OpenSeries(number, identity, num_left)
                 number += 1
             if step is None:
-                series.bad = series.bad or (record.problem or NO_ID, record.line)
+                series.bad = series.bad or (record.problem or "no id", record.line)
             elif series.bad is None:
                 series.steps.append(step)
                 series.lines.append(record.line)
-            remaining[identity] -= 1
-            if identity is None or not remaining[identity]:
-                series.complete = True
-                del begun[identity]
-            while waiting and waiting[0].complete:
-                yield self._to_row(waiting.popleft())
+            series.num_left -= 1
+            while waiting and next(iter(waiting.values())).num_left == 0:
+                yield self._to_row(waiting.popitem(last=False)[1])
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
 
@@ -129,7 +110,7 @@ class LongTable(RowSource):
         return hashlib.sha256(repr((content, self._delimiter, self.columns)).encode()).hexdigest()
 
     def adopt_columns(self, first: "LongTable") -> None:
-        """Reads the channels in the order of another table, which must have the same."""
+        """Read the channels in the order of another table, which must have the same channels."""
         ours, theirs = self.columns.channels, first.columns.channels
         if odd := sorted(set(ours) ^ set(theirs)):
             raise UserError(
@@ -141,30 +122,30 @@ class LongTable(RowSource):
 
     @cached_property
     def _num_records(self) -> Counter[str | None]:
-        """How many records each id has, and how many have none or cannot be read."""
-        column = self.columns.id
-        return Counter(
-            None if record.values is None else _id_text(record.values[column])
-            for record in self._table.records([column])
-        )
+        """The number of records of each id; None stands for no readable id."""
+        return Counter(map(self._id_of, self._table.records([self.columns.id])))
+
+    def _id_of(self, record: Record) -> str | None:
+        value = None if record.values is None else record.values[self.columns.id]
+        try:
+            return read_label(value)
+        except RowProblemError:  # such as a date
+            return str(value)
 
     def _read(self) -> Iterator[tuple[str | None, Record, tuple[Any, ...] | None]]:
-        """Each record with its id and its values; None for what it lacks.
-
-        The values are those of the id, the channels, and the time and label where there are such.
-        """
+        """Yield each record's id, or None, and its values in the order of `wanted`, or None."""
         others = [self.columns.time, self.columns.label]
         wanted = [self.columns.id, *self.columns.channels, *filter(None, others)]
         take = itemgetter(*wanted)
-        ids: _Ids | None = None
+        ids: Iterator[Record] | None = None  # for records that are unreadable except for their id
         for record in self._table.records(wanted):
             if record.values is None:
-                ids = ids or _Ids(self._table, self.columns.id)
-                yield ids.find(record.number), record, None
+                ids = ids or self._table.records([self.columns.id])
+                same = (other for other in ids if other.number == record.number)
+                yield self._id_of(next(same, record)), record, None
                 continue
-            step = take(record.values)
-            identity = _id_text(step[0])
-            yield identity, record, step if identity is not None else None
+            identity = self._id_of(record)
+            yield identity, record, take(record.values) if identity is not None else None
 
     def _to_row(self, series: _OpenSeries) -> Row:
         try:
@@ -178,31 +159,28 @@ class LongTable(RowSource):
         return Row(self.name, series.number, values, label, line=series.lines[0], name=series.name)
 
     def _assemble(self, steps: list[tuple[Any, ...]]) -> tuple[np.ndarray, str | None]:
-        """The series `[time, channel]` and its label."""
+        """Return the series `[time, channel]` and its label."""
         _, *columns = zip(*steps, strict=True)
         num_channels = len(self.columns.channels)
         values = np.stack([to_numbers(column) for column in columns[:num_channels]], axis=1)
         check_series_values(values)
         if self.columns.time is not None:
             _check_times(columns[num_channels])
-        if self.columns.label is None:
-            return values, None
-        return values, self._common_label(columns[-1])
+        return values, None if self.columns.label is None else self._common_label(columns[-1])
 
     def _common_label(self, values: Sequence[Any]) -> str | None:
-        """The label of a series whose steps all have to say the same."""
+        """Return the label of a series; all of its steps must have the same."""
         if values.count(values[0]) == len(values):
             return self._table.read_label(values[0])
         labels = set(map(self._table.read_label, values))
         if len(labels) > 1:
-            raise RowProblemError(PARTLY_LABELLED if None in labels else SEVERAL_LABELS)
+            raise RowProblemError(
+                "label on some steps only" if None in labels else "several labels in one series"
+            )
         return labels.pop()
 
     def _first_problem(self, series: _OpenSeries) -> tuple[str, int | None]:
-        """The problem of a series that comes first in the file, and its line.
-
-        What is wrong with some first steps is wrong with more of them, so this can be bisected.
-        """
+        """Return the problem of a bad series that comes first in the file, and its line."""
 
         def problem_of(num_steps: int) -> str:
             try:
@@ -211,49 +189,25 @@ class LongTable(RowSource):
                 return str(problem)
             return ""
 
-        place = bisect_left(
-            range(1, len(series.steps)), True, key=lambda number: bool(problem_of(number))
-        )
+        # steps with a problem still have one after more steps, so this can be bisected
+        place = bisect_left(range(1, len(series.steps)), True, key=lambda n: problem_of(n) != "")
         return problem_of(place + 1), series.lines[place]
 
 
-class _Ids:
-    """Looks up the ids of single records whose other columns cannot be read, in their order."""
-
-    def __init__(self, table: Table, column: str) -> None:
-        self._column = column
-        self._records = table.records([column])
-
-    def find(self, number: int) -> str | None:
-        for record in self._records:
-            if record.number == number:
-                return None if record.values is None else _id_text(record.values[self._column])
-        return None
-
-
-def _id_text(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value.strip() or None
-    try:
-        return read_label(value)
-    except RowProblemError:  # such as a date
-        return str(value)
-
-
 def _check_times(values: Sequence[Any]) -> None:
-    """Refuses times that do not increase from each to the next."""
+    """Raise a RowProblemError if the times do not increase."""
     times = _to_times(values)
     try:
         if all(map(lt, times, times[1:])):
             return
         goes_back = any(map(lt, times[1:], times))
-    except TypeError:  # a number beside a date, or a date with a time zone beside one without
+    except TypeError:  # numbers and dates, or dates with and without a time zone
         raise RowProblemError(NOT_A_TIME) from None
-    raise RowProblemError(TIME_GOES_BACK if goes_back else TIME_TWICE)
+    raise RowProblemError("time that goes back" if goes_back else "time step twice")
 
 
 def _to_times(values: Sequence[Any]) -> Sequence[Any]:
-    """Numbers or dates, which can be compared; texts of either are parsed."""
+    """Return numbers or dates, which can be compared; texts of either are parsed."""
     types = set(map(type, values))
     if types == {str}:
         texts = [text.strip() for text in values]

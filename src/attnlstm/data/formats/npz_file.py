@@ -7,38 +7,32 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
 from attnlstm.console import enumerate_names
+from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
-from attnlstm.data.formats.series import EMPTY, check_series_values, register_series
-from attnlstm.data.rows import Row, RowSource
-from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint, open_binary, read_zip_directory_size
+from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values
+from attnlstm.files import open_binary, read_zip_directory_size
 
-BAD_LENGTH = "length beyond the padded length"
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
     *(EOFError, NotImplementedError, OSError),
 )
-"""What zipfile raises for a broken file, or one that no numpy has written."""
+"""What zipfile raises for a broken file, or one that numpy did not write."""
 
-LARGEST_DIRECTORY = 2**18
-"""Bytes of the list of all parts: zipfile takes ten times as much memory for it, and its time."""
-
-MAX_BYTES = 2**28
-"""Of what is read at once, such as one series, as float64."""
+LARGEST_DIRECTORY = 2**18  # bytes of the list of parts: zipfile needs ten times as much memory
+MAX_BYTES = 2**28  # that are read at once, such as one series, as float64
 
 FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
-"""The most steps, the fewest channels and the fewest channels a step that raise a doubt."""
+"""The most steps, the fewest channels and the fewest channels per step that raise a doubt."""
 
 LARGEST_BOMB = 2**26
 MOST_COMPRESSED = 200
-"""A file that claims to unpack to more than LARGEST_BOMB bytes, and to more than MOST_COMPRESSED
-times its size, is refused: reading it would take hours."""
+"""A file that claims to unpack to more than LARGEST_BOMB bytes and to more than MOST_COMPRESSED
+times its size is refused: reading it would take hours."""
 
 
 class _Array(NamedTuple):
@@ -47,31 +41,20 @@ class _Array(NamedTuple):
     dtype: np.dtype
 
 
-@register_series(".npz")
-class NpzFile(RowSource):
+@register_reader(".npz")
+class NpzFile(SeriesFile):
     """The series of one `.npz` file with the arrays `X`, and perhaps `y` and `lengths`.
 
-    X: `[row, time, channel]`, or `[row, time]` for one channel; whole numbers or floats.
-    y: `[row]` labels: texts, whole numbers or truth values.
-    lengths: `[row]` whole numbers from 1 to time, for series of different lengths: what follows a
-        series in its row of X is padding, and not looked at. Without `lengths` every step counts,
-        and NaN is a missing value, also at the end of a row.
+    X: `[row, time, channel]`, or `[row, time]` for one channel; integers or floats.
+    y: `[row]` labels: strings, integers or booleans.
+    lengths: `[row]` integers from 1 to time, for series of different lengths: what follows a
+        series in its row of X is padding, and is not looked at. Without `lengths` every step
+        counts, and NaN is a missing value, also at the end of a row.
 
-    Args:
-        path: the file.
-        key: what messages call the choice of this file, such as "data.train".
-        name: what rows and messages call the file.
-        needs_labels: whether a file without `y` is refused.
-
-    Raises:
-        UserError: the file is no `.npz` file or broken, an array is missing, or has a shape or
-            type other than those above. Arrays of Python objects are never unpickled.
+    Arrays of Python objects are refused, and never unpickled.
     """
 
-    def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
-        self.path = Path(path)
-        self.key = key
-        self.name = name
+    def _read_header(self, needs_labels: bool) -> None:
         with self._archive() as archive:
             arrays = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
             self._check_sizes(archive)
@@ -90,26 +73,22 @@ class NpzFile(RowSource):
             self._read_labels(archive)
             self._read_lengths(archive)
 
-    def __iter__(self) -> Iterator[Row]:
+    def _contents(self) -> Iterator[tuple[None, tuple[np.ndarray, int | None, str | None]]]:
         with self._archive() as archive:
-            labels = self._read_labels(archive)
-            lengths = self._read_lengths(archive)
+            labels, lengths = self._read_labels(archive), self._read_lengths(archive)
             for number, padded in enumerate(self._padded_series(archive)):
-                length = len(padded) if lengths is None else int(lengths[number])
-                try:
-                    if length <= 0:
-                        raise RowProblemError(EMPTY)
-                    if length > len(padded):
-                        raise RowProblemError(BAD_LENGTH)
-                    series = padded[:length].astype(np.float64)
-                    check_series_values(series)
-                except RowProblemError as problem:
-                    yield Row(self.name, number, None, problem=str(problem))
-                else:
-                    yield Row(self.name, number, series, labels[number] if labels else None)
+                length = None if lengths is None else int(lengths[number])
+                yield None, (padded, length, labels[number] if labels else None)
 
-    def fingerprint(self) -> str:
-        return file_fingerprint(self.path)
+    def _parse(
+        self, content: tuple[np.ndarray, int | None, str | None]
+    ) -> tuple[np.ndarray, str | None]:
+        padded, length, label = content
+        if length is not None and not 0 < length <= len(padded):
+            raise RowProblemError(EMPTY if length <= 0 else "length beyond the padded length")
+        series = padded[:length].astype(np.float64)
+        check_series_values(series)
+        return series, label
 
     def _check_sizes(self, archive: zipfile.ZipFile) -> None:
         packed = max(1, sum(member.compress_size for member in archive.infolist()))
@@ -132,7 +111,7 @@ class NpzFile(RowSource):
             raise self._error("has X without channels: it must be [row, time, channel]")
 
     def _doubt_axes(self, shape: tuple[int, ...]) -> str | None:
-        """What to say of an X that looks like `[row, channel, time]`, the order of aeon."""
+        """Return a warning about an X that looks like `[row, channel, time]`, the order of aeon."""
         if len(shape) != 3:
             return None
         _, steps, channels = shape
@@ -148,10 +127,10 @@ class NpzFile(RowSource):
         )
 
     def _padded_series(self, archive: zipfile.ZipFile) -> Iterator[np.ndarray]:
-        """The rows of X, each `[time, channel]`."""
+        """Yield the rows of X, each `[time, channel]`."""
         with self._array(archive, "X") as (stream, array):
             shape = (*array.shape[1:], 1)[:2]
-            if array.fortran_order:  # a row is then scattered over the whole array
+            if array.fortran_order:  # each row is scattered over the whole array
                 values = self._read(stream, array.shape, array, order="F")
                 yield from values.reshape(-1, *shape)
                 return
@@ -182,7 +161,7 @@ class NpzFile(RowSource):
         return lengths
 
     def _read_vector(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-        """An array with one value for each row of X."""
+        """Return an array with one value for each row of X."""
         with self._array(archive, name) as (stream, array):
             if array.shape != (self._num_rows,):
                 raise self._error(
@@ -198,7 +177,7 @@ class NpzFile(RowSource):
         array: _Array,
         order: Literal["C", "F"] = "C",
     ) -> np.ndarray:
-        """The next values of `stream`, in `shape`."""
+        """Return the next values of `stream`, in `shape`."""
         num_bytes = prod(shape) * array.dtype.itemsize
         needed = prod(shape) * max(array.dtype.itemsize, 8)
         if needed > MAX_BYTES:
@@ -213,14 +192,14 @@ class NpzFile(RowSource):
 
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
-        """The opened file; what is wrong with it becomes a UserError."""
+        """Open the file; turn what is wrong with it into a UserError."""
         problem = "is broken or not an .npz file: save it again with numpy.savez"
         with open_binary(self.path) as file:
             if (read_zip_directory_size(file, file.seek(0, 2)) or 0) > LARGEST_DIRECTORY:
                 raise self._error("has too many arrays: save it with X, y and lengths only")
             try:
                 archive = zipfile.ZipFile(file)
-            except (*BROKEN, ValueError) as error:  # such as a place before the beginning
+            except (*BROKEN, ValueError) as error:  # such as an offset before the beginning
                 raise self._error(problem) from error
             try:
                 with archive:
@@ -230,7 +209,7 @@ class NpzFile(RowSource):
 
     @contextmanager
     def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], _Array]]:
-        """The content of an array as a stream, and its header."""
+        """Open an array as a stream, after its header."""
         member = archive.getinfo(f"{name}.npy")
         if member.flag_bits & 1:
             raise self._error("is encrypted: save it again with numpy.savez")
@@ -242,7 +221,7 @@ class NpzFile(RowSource):
                 array = _Array(*np.lib.format.read_array_header_1_0(stream))
             except BROKEN:
                 raise
-            except Exception as error:  # whatever a header makes Python's own parser raise
+            except Exception as error:  # anything that Python's parser may raise
                 raise self._error(
                     f"has an array {name} that numpy cannot read: save it again with numpy.savez"
                 ) from error
@@ -258,6 +237,3 @@ class NpzFile(RowSource):
                     "numpy.savez"
                 )
             yield stream, array
-
-    def _error(self, problem: str) -> UserError:
-        return UserError(f"{self.key}: {self.path} {problem}")

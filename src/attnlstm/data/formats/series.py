@@ -1,51 +1,73 @@
-"""What readers of series share: how they are registered, and how values become numbers."""
+"""What files of whole series share, and how values become numbers."""
 
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
 from attnlstm.data.formats.labels import RowProblemError
-from attnlstm.data.rows import RowSource
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint
 
 EMPTY = "empty series"
-MISSING = "missing values (NaN)"
-INFINITE = "infinite values"
 NOT_A_NUMBER = "value that is not a number"
 
 
-class SeriesReader(Protocol):
-    """A class or function that opens a file of whole series; see `open_series`."""
+class SeriesFile(RowSource):
+    """The series of one file; each kind of file is a subclass.
 
-    def __call__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> RowSource: ...
+    Args:
+        path: the file.
+        key: what messages call the choice of this file, such as "data.train".
+        name: what rows and messages call the file.
+        needs_labels: whether a file without labels is refused.
 
-
-SERIES_READERS: dict[str, SeriesReader] = {}
-"""By the ending of a file's name in lower case."""
-
-Reader = TypeVar("Reader", bound=SeriesReader)
-
-
-def register_series(*endings: str) -> Callable[[Reader], Reader]:
-    """Register the class or function below as the reader of files with these endings.
-
-    @register_series(".wav")
-    class WavFile(RowSource): ...
+    Raises:
+        UserError: the file is not of its kind, or broken, or has no labels though it needs them.
     """
 
-    def register(reader: Reader) -> Reader:
-        SERIES_READERS.update(dict.fromkeys(endings, reader))
-        return reader
+    def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
+        self.path = Path(path)
+        self.key = key
+        self.name = name
+        self._read_header(needs_labels)
 
-    return register
+    def __iter__(self) -> Iterator[Row]:
+        for number, (line, content) in enumerate(self._contents()):
+            try:
+                series, label = self._parse(content)
+            except RowProblemError as problem:
+                yield Row(self.name, number, None, problem=str(problem), line=line)
+            else:
+                yield Row(self.name, number, series, label, line=line)
+
+    def fingerprint(self) -> str:
+        return file_fingerprint(self.path)
+
+    @abstractmethod
+    def _read_header(self, needs_labels: bool) -> None:
+        """Read and check what applies to all rows."""
+
+    @abstractmethod
+    def _contents(self) -> Iterator[tuple[int | None, Any]]:
+        """Yield for each row its line, in a file of lines, and what `_parse` needs."""
+
+    @abstractmethod
+    def _parse(self, content: Any) -> tuple[np.ndarray, str | None]:
+        """Return a series `[time, channel]` and its label, or raise a RowProblemError."""
+
+    def _error(self, problem: str) -> UserError:
+        return UserError(f"{self.key}: {self.path} {problem}")
 
 
 def to_numbers(values: Sequence[Any]) -> np.ndarray:
-    """Texts or numbers as float64, NaN where one is missing (None, an empty text, `?`, `NaN`).
+    """Return texts or numbers as float64, NaN for missing ones (None, an empty text, `?`, `NaN`).
 
     Raises:
         RowProblemError: one is not a number.
@@ -64,7 +86,7 @@ def to_numbers(values: Sequence[Any]) -> np.ndarray:
 def _to_number(value: Any) -> float:
     if isinstance(value, str):
         value = value.strip()
-        if "_" in value:  # which Python takes for a thousands separator
+        if "_" in value:  # a thousands separator to Python
             raise RowProblemError(NOT_A_NUMBER)
     elif isinstance(value, bool) or not isinstance(value, int | float | Decimal | None):
         raise RowProblemError(NOT_A_NUMBER)
@@ -79,15 +101,10 @@ def _to_number(value: Any) -> float:
 
 
 def check_series_values(series: np.ndarray) -> None:
-    """Refuses what no model can read.
-
-    Args:
-        series: `[time, channel]` floats.
-
-    Raises:
-        RowProblemError: the series is empty, or a value is missing or infinite.
-    """
+    """Raise a RowProblemError if a series is empty, or has missing or infinite values."""
     if not series.size:
         raise RowProblemError(EMPTY)
     if not np.isfinite(series).all():
-        raise RowProblemError(MISSING if np.isnan(series).any() else INFINITE)
+        raise RowProblemError(
+            "missing values (NaN)" if np.isnan(series).any() else "infinite values"
+        )

@@ -1,27 +1,24 @@
-"""What every table gives: named columns, and records that are read one at a time.
+"""What all tables share: named columns, and records that are read one at a time.
 
-A file may be larger than memory, and a bad record never ends the reading: it is given with what is
-wrong with it. Only a file that is no table at all is an error.
+A file may be larger than memory. A record that cannot be read does not end the reading: it says
+what is wrong with it. Only a file that is no table at all is an error.
 """
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from attnlstm.config.checks import nearest
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.labels import read_label
 from attnlstm.errors import UserError
 
-Opener = TypeVar("Opener", bound="Callable[[Path, str | None], Table]")
-
 MOST_COLUMNS = 1 << 16
-NOT_UTF8 = "not UTF-8"
 
 
-class Record(NamedTuple):  # made in a quarter of the time of a frozen dataclass
+class Record(NamedTuple):  # four times as fast to make as a frozen dataclass
     """One record of a table.
 
     number: its place in the file, from 0; a header and blank lines do not count, bad records do.
@@ -37,32 +34,27 @@ class Record(NamedTuple):  # made in a quarter of the time of a frozen dataclass
 
 
 class Table(ABC):
-    """Named columns of a file or folder."""
+    """Named columns of a file or folder.
 
-    def __init__(self, path: Path) -> None:
+    delimiter: between the columns of a CSV file; other tables have none.
+    """
+
+    def __init__(self, path: Path, delimiter: str | None = None) -> None:
         self.path = path
 
     @abstractmethod
     def column_names(self) -> list[str]:
-        """In the order of the file.
-
-        Raises:
-            UserError: the file cannot be opened, or is no table.
-        """
+        """Return the names in the order of the file; a UserError says why it is no table."""
 
     def label_names(self, column: str) -> list[str] | None:
-        """The class names that the file declares for a column of class numbers, or None.
+        """Return the class names that the file declares for a column of class numbers, or None.
 
         `records` gives such a column by name, with None for the number -1.
         """
         return None
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
-        """All records in the order of the file, with these columns; may be asked for again.
-
-        Raises:
-            UserError: as `column_names`, or there is no such column.
-        """
+        """Yield all records in the order of the file, with these columns; all must exist."""
         self.check_columns(columns)
         return self._records(columns)
 
@@ -74,48 +66,15 @@ class Table(ABC):
                 raise missing_column(str(self.path), column, known, self.describe_columns())
 
     def describe_columns(self) -> str:
-        """The end of a message about columns: which there are, and why they may look odd."""
+        """Return the end of a message about columns: what they are, and why they may look odd."""
         return f"Its columns are {enumerate_names(self.column_names())}"
 
     def read_label(self, cell: Any) -> str | None:
-        """Return a cell of a column of labels as a label, None if it is missing.
-
-        Raises:
-            RowProblemError: it is of another type.
-        """
+        """Return a cell as a label, None if it is missing; see `labels.read_label`."""
         return read_label(cell)
 
     @abstractmethod
     def _records(self, columns: Sequence[str]) -> Iterator[Record]: ...
-
-
-TABLES: dict[str, Callable[[Path, str | None], Table]] = {}
-"""What opens a file, by the ending of its name; the second argument is the delimiter, if given."""
-
-
-def register_table(*endings: str) -> Callable[[Opener], Opener]:
-    """Have `open_table` open files with these endings by the function or class that follows.
-
-    @register_table(".ini")
-    def open_ini(path: Path, delimiter: str | None) -> Table: ...
-    """
-
-    def register(opener: Opener) -> Opener:
-        TABLES.update(dict.fromkeys(endings, opener))
-        return opener
-
-    return register
-
-
-def missing_column(
-    where: str, column: str, known: Sequence[str], description: str, setting: str = ""
-) -> UserError:
-    """Return the complaint about a column that does not exist, with the nearest that does."""
-    named_by = f" ({setting})" if setting else ""
-    return UserError(
-        f"{where} has no column {column!r}{named_by}: did you mean "
-        f"{shorten(nearest(column, known))!r}? {description}"
-    )
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
@@ -129,3 +88,14 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         raise UserError(
             f"{path} has several columns named {shorten(twice[0])!r}: rename or remove one"
         )
+
+
+def missing_column(
+    where: str, column: str, known: Sequence[str], description: str, setting: str = ""
+) -> UserError:
+    """Return the complaint about a column that does not exist, with the nearest that does."""
+    named_by = f" ({setting})" if setting else ""
+    return UserError(
+        f"{where} has no column {column!r}{named_by}: did you mean "
+        f"{shorten(nearest(column, known))!r}? {description}"
+    )

@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from attnlstm.data.formats.labels import RowProblemError, read_label
-from attnlstm.data.formats.line_tables import (
-    LONGEST_LINE,
-    NUL,
-    TOO_LONG,
-    is_unicode,
-    open_lines,
-)
-from attnlstm.data.formats.table import NOT_UTF8, Record
+from attnlstm.data.formats.lines import LONGEST_LINE, NUL, TOO_LONG, check_lines, open_lines
+from attnlstm.data.formats.table import Record
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.files import file_fingerprint, is_cut, read_line
+from attnlstm.files import file_fingerprint
 
 NO_TEXT = "no text"
-NO_STRING = "text is not a string"
 
 
 def to_row(
@@ -38,11 +31,11 @@ def to_row(
             label = read_label(record.values[label_column])
         except RowProblemError as error:
             problem = str(error)
-    if text is None or text != text:  # NaN, a missing text to pandas
+    if text is None or text != text:  # NaN is how pandas writes a missing text
         text, problem = None, NO_TEXT
     elif not isinstance(text, str):
-        text, problem = None, NO_STRING
-    elif len(text) > LONGEST_LINE:  # in any kind of file
+        text, problem = None, "text is not a string"
+    elif len(text) > LONGEST_LINE:
         text, problem = None, TOO_LONG
     elif not text or text.isspace():
         text, problem = None, NO_TEXT
@@ -50,9 +43,9 @@ def to_row(
 
 
 class TextLines(RowSource):
-    """A text a line and no labels, of a file or of a stream, which can be gone through once.
+    """A text in each line and no labels, from a file, or from a stream that is read once.
 
-    Blank lines are rows without text, so that rows and lines keep in step.
+    Blank lines are rows without text, so that the numbers of rows and lines stay in step.
     """
 
     def __init__(self, source: Path | BinaryIO, name: str = "standard input") -> None:
@@ -66,15 +59,15 @@ class TextLines(RowSource):
                 yield from self._rows(file)
             return
         if self._used:
-            raise RuntimeError(f"{self.name} is a stream: its lines are gone after the first time")
+            raise RuntimeError(f"{self.name} is a stream: it can only be read once")
         self._used = True
-        file = TextIOWrapper(
+        stream = TextIOWrapper(
             self._source, encoding="utf-8-sig", errors="surrogateescape", newline="\n"
         )
         try:
-            yield from self._rows(file)
+            yield from self._rows(stream)
         finally:
-            file.detach()  # the stream is not ours to close
+            stream.detach()  # so that the caller's stream is not closed
 
     def fingerprint(self) -> str:
         if isinstance(self._source, Path):
@@ -82,19 +75,10 @@ class TextLines(RowSource):
         raise RuntimeError(f"{self.name} is a stream: it has no fingerprint")
 
     def _rows(self, file: TextIO) -> Iterator[Row]:
-        number = 0
-        while line := read_line(file, LONGEST_LINE):
-            text: str | None = line.removesuffix("\n").removesuffix("\r")
-            problem = None
-            if is_cut(line, LONGEST_LINE):
-                problem = TOO_LONG
-            elif not is_unicode(line):
-                problem = NOT_UTF8
-            elif "\0" in line:
+        for line, content, problem in check_lines(file):
+            if problem is None and "\0" in content:
                 problem = NUL
-            elif line.isspace():
+            elif problem is None and content.isspace():
                 problem = NO_TEXT
-            yield Row(
-                self.name, number, None if problem else text, problem=problem, line=number + 1
-            )
-            number += 1
+            text = None if problem else content.removesuffix("\n").removesuffix("\r")
+            yield Row(self.name, line - 1, text, problem=problem, line=line)

@@ -1,7 +1,8 @@
-"""Pretrained word vectors from text files: GloVe's, and word2vec's with their first line "N D"."""
+"""Pretrained word vectors in text files: GloVe's, and word2vec's with their first line "N D"."""
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice, takewhile
@@ -10,56 +11,50 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attnlstm.data.formats.lines import read_lines
 from attnlstm.errors import UserError
-from attnlstm.files import read_line
 
-SHOWN = 10  # malformed lines that a message names; of the others it gives the count
+SHOWN = 10  # malformed lines that a message describes; of the others it gives the number
 SNIFFED_LINES = 100  # in which the size of the vectors is looked for
-SNIFFED_BYTES = 1 << 16  # in which a binary file betrays itself
-LONGEST_LINE = 1 << 20  # bytes; more than that are never held at a time
-LARGEST_SIZE = 10_000  # values of a vector; a file of longer ones is of something else
+SNIFFED_BYTES = 1 << 16  # in which a binary file is recognised
+LONGEST_LINE = 1 << 20  # bytes
+LARGEST_SIZE = 10_000  # values of a vector; longer ones are something else
 LARGEST = float(np.finfo(np.float32).max)
 HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})")
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
 
 
 class WordVectors(NamedTuple):
-    """The vectors of those words of a vocabulary that a file has.
+    """The vectors of the words that are in both a vocabulary and a file.
 
     vectors: [found, size] float32, in the order of the file.
-    ids: [found] int64, the numbers of their words in the vocabulary.
-    size: of each vector.
-    num_lines: how many vectors the file has, of whatever word.
-    num_malformed: how many lines could not be used.
+    ids: [found] int64, the numbers of the words in the vocabulary.
+    num_malformed: the number of lines that could not be used.
     """
 
     vectors: np.ndarray
     ids: np.ndarray
-    size: int
-    num_lines: int
     num_malformed: int
 
 
 def load_vectors(
     path: str | Path, vocabulary: Mapping[str, int], *, skip_malformed: bool
 ) -> WordVectors:
-    """Read a file of `word value value ...` lines, holding only the words of the vocabulary.
+    """Read a file of `word value value ...` lines, keeping only the words of the vocabulary.
 
-    Words are compared as they are: nothing is lower-cased. A word may contain spaces, as some of
-    GloVe's do; of a word that occurs twice the first vector counts. Blank lines mean nothing. Every
-    line is checked, also those of words that are not wanted.
+    Words are compared as they are, without changing case. A word may contain spaces, as some of
+    GloVe's do; the first vector of a word counts. Blank lines are skipped. Every line is checked,
+    also those of other words.
 
     Args:
         path: a text file in UTF-8, the values separated by single spaces or tabs.
         vocabulary: the number of each word.
-        skip_malformed: leave malformed lines out, and count them, instead of raising.
+        skip_malformed: skip and count malformed lines instead of raising.
 
     Raises:
-        UserError: the file cannot be read, is packed, binary or empty or holds no vectors, has
-            malformed lines (not UTF-8, another number of values than most, a value that is not a
-            number or is not finite in float32, or a first line that announces another number or
-            size of vectors), or has none of the words.
+        UserError: the file cannot be read, is packed, binary or without vectors, has none of the
+            words, or has malformed lines: not UTF-8, another number of values than most, a value
+            that is not a finite float32, or a header with another number or size of vectors.
     """
     path = Path(path)
     _check_is_text(path)
@@ -70,6 +65,7 @@ def load_vectors(
     for number, line in _lines(path):
         if announced is not None and number == 1:
             continue  # the header
+        num_lines += 1
         try:
             word, values = _parse(line, size)
         except ValueError as error:
@@ -77,15 +73,13 @@ def load_vectors(
             if num_malformed <= SHOWN:
                 malformed.append(f"line {number} ({error})")
             continue
-        num_lines += 1
         word_id = vocabulary.get(word)
         if word_id is not None and word_id not in vectors:
             vectors[word_id] = np.array(values, dtype=np.float32)
-    found = (num_lines + num_malformed, size)
-    if announced is not None and announced != found:
+    if announced not in (None, (num_lines, size)):
         num_malformed += 1
         says = "line 1 ({} vectors of {} values announced, {} of {} found)"
-        malformed = [says.format(*announced, *found), *malformed][:SHOWN]
+        malformed = [says.format(*announced, num_lines, size), *malformed][:SHOWN]
     if num_malformed and not skip_malformed:
         more = ", ..." * (num_malformed > SHOWN)
         raise UserError(
@@ -98,17 +92,12 @@ def load_vectors(
             "vocabulary: choose vectors of the same language, data.tokenizer.kind=word, and "
             "data.tokenizer.lowercase as in the file"
         )
-    return WordVectors(
-        np.stack(list(vectors.values())),
-        np.array(list(vectors)),
-        size,
-        num_lines,
-        num_malformed,
-    )
+    return WordVectors(np.stack(list(vectors.values())), np.array(list(vectors)), num_malformed)
 
 
 def _check_is_text(path: Path) -> None:
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+    # a pipe would block, and opening a folder says what it is
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
     try:
         with path.open("rb") as file:
@@ -126,25 +115,23 @@ def _check_is_text(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers; of a very long line the beginning."""
+    """Yield the lines that are not blank with their numbers, only the beginning of long ones."""
     with path.open("rb") as file:
-        number = 0
-        while line := read_line(file, LONGEST_LINE):
-            number += 1
+        for number, line in read_lines(file, LONGEST_LINE):
             if number == 1:
-                line = line.removeprefix(BYTE_ORDER_MARK)
+                line = line.removeprefix(BOM_UTF8)
             line = line.replace(b"\t", b" ").rstrip(b" \r\n")
             if line:
                 yield number, line
 
 
 def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
-    """The size of the vectors, and how many of which size a word2vec file announces, if it does.
+    """Return the size of the vectors, and the number and size that a word2vec header announces.
 
-    The size is the most common one: any line can be malformed, also the first.
+    The most common size counts, because any line may be malformed, also the first.
     """
     first, *others = [line for _, line in islice(_lines(path), SNIFFED_LINES)] or [b""]
-    sizes = Counter(map(_count_values, [*others, first]))  # a tie is decided against a header
+    sizes = Counter(map(_count_values, [*others, first]))  # header last: it loses a tie
     del sizes[0]
     if not sizes:
         raise UserError(
@@ -162,20 +149,20 @@ def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
 
 
 def _count_values(line: bytes) -> int:
-    """How many numbers stand at the end of a line, behind its first word."""
+    """Return the number of numbers at the end of a line, after its first word."""
     return sum(1 for _ in takewhile(_is_number, reversed(line.split(b" ")[1:])))
 
 
 def _parse(line: bytes, size: int) -> tuple[str, list[float]]:
-    """The word and its `size` values, or a ValueError that says in a few words what is wrong."""
+    """Return the word and its `size` values, or raise a ValueError that says what is wrong."""
     word, *parts = line.rsplit(b" ", size)  # from the right: the word may contain spaces
     try:
-        if b"_" in b"".join(parts):  # which Python takes for a thousands separator
+        if b"_" in b"".join(parts):  # a thousands separator to Python
             raise ValueError
         values = list(map(float, parts))
     except ValueError:
         values = []
-    # The first of too many values would pass for the end of a word.
+    # the first of too many values would count as the end of the word
     if len(values) != size or (b" " in word and _is_number(word.rsplit(b" ", 1)[1])):
         count = _count_values(line)
         if count < size <= line.count(b" "):

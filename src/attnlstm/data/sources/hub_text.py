@@ -163,27 +163,14 @@ class HubText(RowSource):
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
 
     def __iter__(self) -> Iterator[Row]:
-        from attnlstm.data.formats.arrow_tables import arrow_values
-        from attnlstm.data.formats.table import Record
+        from attnlstm.data.formats.arrow_tables import read_batches
         from attnlstm.data.formats.texts import to_row
 
-        number = 0
-        for batch in self._dataset.iter(batch_size=1000):
-            problems: dict[int, str] = {}
-            values = {
-                column: arrow_values(
-                    batch[column],
-                    self.label_names if column == self.label_column else None,
-                    problems,
-                )
-                for column in batch.column_names
-            }
-            for place in range(batch.num_rows):
-                problem = problems.get(place)
-                cells = None if problem else {c: v[place] for c, v in values.items()}
-                record = Record(number, cells, problem)
-                yield to_row(self.name, record, self.text_column, self.label_column)
-                number += 1
+        columns: dict[str, list[str] | None] = {self.text_column: None}
+        if self.label_column is not None:
+            columns[self.label_column] = self.label_names
+        for record in read_batches(self._dataset.iter(batch_size=1000), columns):
+            yield to_row(self.name, record, self.text_column, self.label_column)
 
     def fingerprint(self) -> str:
         rows = ((row.value, row.label, row.problem) for row in self)
