@@ -1,23 +1,27 @@
 """What all verbs share: from a command line to a checked config to a job.
 
-Exit codes: 0 done; 2 a mistake of the user's, told in one line on standard error; 130 interrupted
-from the keyboard; 143 terminated; 1 anything else, with its traceback.
+Exit codes: 0 success; 2 a mistake of the user's, explained in one line on standard error;
+130 interrupted from the keyboard; 143 terminated; 1 anything else, with its traceback.
 """
 
 import functools
+import itertools
 import logging
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from attnlstm.cli import CONF
 from attnlstm.cli.composition import (
     VERSION_BASE,
     compose,
@@ -28,9 +32,7 @@ from attnlstm.cli.composition import (
     quote,
     to_typed,
 )
-from attnlstm.cli.conf_folder import CONF
 from attnlstm.cli.help import render_help
-from attnlstm.cli.run_folder import create_folder, explain_failed_write
 from attnlstm.config.archive_names import check_archive_name
 from attnlstm.config.checks import Config, list_settings
 from attnlstm.config.data import ArchiveConfig
@@ -51,7 +53,7 @@ def entry_point(
 ) -> Callable[[Callable[[Config, Path], Metrics]], Callable[[], None]]:
     """Turn a function of a typed config and the run's folder into a command line program.
 
-    The function returns the run's metrics; of a sweep's runs, a table of their mean is printed.
+    The function returns the run's metrics; a sweep prints a table of their means.
 
     Args:
         config_name: the file of conf/ to start from.
@@ -61,14 +63,12 @@ def entry_point(
     def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
-            # A full disk is told once, and not again by every line that cannot be logged.
+            # One message about a full disk is enough; logging would repeat it for every line.
             logging.raiseExceptions = False
-            # Ends as an exception does; while a model is trained, `NewestCheckpoint` takes it.
+            # Ends as an exception does; during training, `NewestCheckpoint` handles the signal.
             handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
-                arguments = _check_arguments(sys.argv[1:], config_name, schema)
-                sys.argv[1:], resumed = arguments
-                _run(function, config_name, schema, resumed)
+                _start(function, config_name, schema)
             except UserError as error:
                 _report(error)
                 sys.exit(2)
@@ -85,7 +85,7 @@ def entry_point(
 
 
 def _exit_code(stop: SystemExit) -> Any:
-    """What Lightning means: it ends in order after Ctrl-C, with 1, and after SIGTERM, with 0."""
+    """Return our exit code where Lightning ends with 1 after Ctrl-C, and with 0 after SIGTERM."""
     if isinstance(stop.__context__, KeyboardInterrupt):
         return 130
     if type(stop).__name__ == "SIGTERMException":  # by name: importing Lightning takes seconds
@@ -94,107 +94,63 @@ def _exit_code(stop: SystemExit) -> Any:
     return stop.code
 
 
-def _run(
-    function: Callable[[Config, Path], Metrics],
-    config_name: str,
-    schema: type[Config],
-    resumed: Config | None,
-) -> None:
-    """Let Hydra do what the command line asks for; of several jobs, all run even if one fails."""
-    failed = False
-    results: list[Metrics] = []
-    bugs: list[Exception] = []
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
-
-    @functools.wraps(function)
-    def job(composed: DictConfig) -> Metrics | None:
-        nonlocal failed
-        try:
-            run_dir = Path(HydraConfig.get().runtime.output_dir)
-            results.append(function(resumed or to_typed(composed, schema), run_dir))
-            return results[-1]
-        except UserError as error:
-            _report(error)
-            logger.error("%s", error)
-            failed = True
-            return None
-        except Exception as error:
-            logger.exception("the run failed")
-            bugs.append(error)
-            raise
-
-    start = hydra.main(str(CONF), config_name, VERSION_BASE)(job)
-    try:
-        start()
-    except (OSError, ValueError) as error:
-        told = None if error in bugs else explain_failed_write(error)
-        if told is None:
-            raise
-        raise told from error
-    if len(results) > 1:
-        print_means(results)
-    if failed:
-        sys.exit(2)
-
-
 def _report(error: UserError) -> None:
     message = shorten(" ".join(str(error).split()), LONGEST_MESSAGE)
     print("error:", printable(message), file=sys.stderr)
 
 
-def _check_arguments(
-    arguments: list[str], config_name: str, schema: type[Config]
-) -> tuple[list[str], Config | None]:
-    """Check every job of a command line.
+def _start(
+    function: Callable[[Config, Path], Metrics], config_name: str, schema: type[Config]
+) -> None:
+    """Check every job of the command line, then let Hydra do what it asks for."""
+    shows_all = "--help=all" in sys.argv
+    arguments = ["--help" if text == "--help=all" else text for text in sys.argv[1:]]
+    arguments = [normalize(text, CONF, schema) for text in arguments]
+    options = _parse_options(arguments)
+    flags = [text for text in arguments if text not in options.overrides]
+    overrides, config_name = options.overrides, options.config_name or config_name
+    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
+    resumed = None
+    if not (options.hydra_help or options.shell_completion):
+        only_shows = bool(options.help or options.cfg or options.info)
+        searched = []
+        if options.config_dir:
+            searched = [f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']"]
+        with initialized(CONF / (options.config_path or "")):
+            jobs = list_jobs([*overrides, *searched]) if is_sweep else [[*overrides, *searched]]
+            composed = [compose(config_name, schema, job) for job in jobs]
+            configs = [to_typed(job, schema, may_lack=only_shows) for job in composed]
+            if options.help:
+                print(render_help(composed[0], list_settings(schema), shows_all))
+                return
+            if not only_shows:
+                resumed = find_resumed(configs[0], config_name, jobs[0])
+        if not only_shows:
+            for config in configs:
+                _check_beyond_types(config)
+            overrides = _add_folder(overrides, composed[0], is_sweep, resumed)
+    sys.argv[1:] = [*overrides, *flags]
+    _run(function, config_name, schema, resumed)
 
-    Returns the arguments for Hydra, with a folder for the run, and the config of a resumed run.
+
+def _parse_options(arguments: list[str]) -> Namespace:
+    """Return the command line as Hydra's parser reads it.
+
+    Raises:
+        UserError: a flag is unknown, unsafe or has a wrong value.
     """
-    shows_all = "--help=all" in arguments
-    arguments = [
-        "--help" if text == "--help=all" else normalize(text, CONF, schema) for text in arguments
-    ]
-    options = get_args_parser().parse_args(arguments)
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(message)
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
-    if options.hydra_help or options.shell_completion:
-        return arguments, None
-    overrides, config_name = list(options.overrides), options.config_name or config_name
-    if options.config_dir:
-        if not Path(options.config_dir).is_dir():
-            raise UserError(f"--config-dir={options.config_dir} is not a folder: check the path")
-        overrides.append(f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']")
-    is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    folders = [CONF / (options.config_path or ""), *map(Path, filter(None, [options.config_dir]))]
-    with initialized(folders[0]):
-        jobs = list(list_jobs(overrides)) if is_sweep else [overrides]
-        composed = compose(config_name, schema, jobs)
-        only_shows = bool(options.help or options.cfg or options.info)
-        configs = [to_typed(job, schema, may_lack=only_shows) for job in composed]
-        if options.help:
-            print(render_help(composed[0], list_settings(schema), folders, shows_all))
-            sys.exit()
-        if only_shows:
-            return arguments, None
-        resumed = find_resumed(configs[0], config_name, overrides)
-    for config in configs:
-        _check_beyond_types(config)
-    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
-    has_folder = any(text.startswith(f"{key}=") for text in overrides)
-    first = arguments.index(options.overrides[0]) if options.overrides else len(arguments)
-    if resumed is not None:
-        resume = str(resumed.resume)
-        is_own = not has_folder or Path(OmegaConf.select(composed[0], key)) == Path(resume)
-        if is_sweep or not is_own:
-            raise UserError("resume goes on with one run, in its own folder")
-        # Hydra's record of how the configuration was put together stays that of the run's start.
-        added = [f"{key}={quote(resume)}", "hydra.output_subdir=null"]
-        # The other processes of ddp get this command line, and "last" may by then be another run.
-        named = f"++resume={quote(resume)}"
-        arguments = [named if text.startswith("++resume=") else text for text in arguments]
-    else:
-        folder = "" if has_folder else create_folder(OmegaConf.select(composed[0], key))
-        added = [] if has_folder else [f"{key}={quote(folder)}"]
-    return [*arguments[:first], *added, *arguments[first:]], resumed
+    if options.config_dir and not Path(options.config_dir).is_dir():
+        raise UserError(f"--config-dir={options.config_dir} is not a folder: check the path")
+    return options
 
 
 def _check_beyond_types(config: Any) -> None:
@@ -205,3 +161,92 @@ def _check_beyond_types(config: Any) -> None:
         from attnlstm.training.optimization import check_optimization
 
         check_optimization(config.optimizer, config.scheduler)
+
+
+def _add_folder(
+    overrides: list[str], composed: DictConfig, is_sweep: bool, resumed: Any
+) -> list[str]:
+    """Return the overrides with the run's folder, which is created unless the user named it."""
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    has_folder = any(text.startswith(f"{key}=") for text in overrides)
+    folder = OmegaConf.select(composed, key)
+    if resumed is None:
+        return overrides if has_folder else [f"{key}={quote(_create_folder(folder))}", *overrides]
+    if is_sweep or (has_folder and Path(folder) != Path(resumed.resume)):
+        raise UserError("resume continues one run, in its own folder")
+    # The other processes of ddp get this command line, and "last" may by then be another run.
+    named = f"++resume={quote(resumed.resume)}"
+    overrides = [named if text.startswith("++resume=") else text for text in overrides]
+    # Hydra's record of how the configuration was composed stays that of the run's start.
+    return [f"{key}={quote(resumed.resume)}", "hydra.output_subdir=null", *overrides]
+
+
+def _create_folder(wanted: str) -> str:
+    """Create a new folder of this name or, if another run was faster, with a number behind it.
+
+    Raises:
+        UserError: it cannot be created.
+    """
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else f"{wanted}_{number}"
+        try:
+            Path(folder).mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
+    return folder
+
+
+def _run(
+    function: Callable[[Config, Path], Metrics],
+    config_name: str,
+    schema: type[Config],
+    resumed: Config | None,
+) -> None:
+    """Let Hydra run the job or jobs, all of them even if one fails."""
+    results: list[Metrics] = []
+    errors: list[Exception] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
+
+    @functools.wraps(function)
+    def job(composed: DictConfig) -> Metrics | None:
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        _clean_record(run_dir)
+        try:
+            results.append(function(resumed or to_typed(composed, schema), run_dir))
+            return results[-1]
+        except UserError as error:
+            _report(error)
+            logger.error("%s", error)
+            errors.append(error)
+            return None
+        except Exception as error:
+            logger.exception("the run failed")
+            errors.append(error)
+            raise
+
+    try:
+        hydra.main(str(CONF), config_name, VERSION_BASE)(job)()
+    except (OSError, ValueError) as error:
+        cause = error.__cause__ or error  # logging wraps the system's error about the log file
+        if error in errors or not isinstance(cause, OSError):
+            raise
+        place = cause.filename or "the run's folder"
+        raise UserError(
+            f"cannot write to {place}: {cause.strerror}; choose another folder"
+        ) from error
+    if len(results) > 1:
+        print_means(results)
+    if errors:
+        sys.exit(2)
+
+
+def _clean_record(run_dir: Path) -> None:
+    """Remove the ++ that `normalize` adds from Hydra's record of the overrides."""
+    record = HydraConfig.get()
+    if record.output_subdir is not None:
+        overrides = OmegaConf.to_container(record.overrides.task, resolve=False)
+        text = yaml.safe_dump([override.lstrip("+") for override in overrides], allow_unicode=True)
+        (run_dir / record.output_subdir / "overrides.yaml").write_text(text, encoding="utf-8")
