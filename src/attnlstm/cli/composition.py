@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from attnlstm.cli.resume import resume_config
-from attnlstm.config.checks import (
-    Config,
-    ConfigError,
-    Settings,
-    can_be_off,
-    flatten,
-    is_within,
-    list_settings,
-    show,
-    similar,
-    unknown_key,
-    validate,
-    wrong_value,
-)
+from attnlstm.config import checks
+from attnlstm.config.checks import Config, Settings
 from attnlstm.config.data import DATA_CONFIGS
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
@@ -49,10 +37,10 @@ def compose_config(
         UserError: something does not fit; the message names it and the nearest that does.
     """
     config_dir = Path(config_dir).absolute()
+    arguments = [normalize(text, config_dir, schema) for text in overrides]
     with initialized(config_dir):
-        arguments = [normalize(text, config_dir, schema) for text in overrides]
-        config = to_typed(compose(config_name, schema, arguments), schema)
-        return find_resumed(config, config_name, arguments) or config
+        ((_, config),) = compose_jobs(config_name, schema, [arguments])
+    return config
 
 
 def initialized(config_dir: Path) -> Any:
@@ -60,12 +48,31 @@ def initialized(config_dir: Path) -> Any:
     return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
 
 
-def find_resumed(config: Any, config_name: str, overrides: Iterable[str]) -> Any:
-    """Return the config of the run that is to be resumed, or None if there is none."""
-    if not isinstance(config, TrainConfig) or config.resume is None:
-        return None
-    plain = to_typed(compose(config_name, TrainConfig, []), TrainConfig)
-    return resume_config(config, plain, [override.key_or_group for override in _parse(overrides)])
+def compose_jobs(
+    config_name: str, schema: type[Config], jobs: Iterable[list[str]], only_shows: bool = False
+) -> list[tuple[DictConfig, Config]]:
+    """Return each job's config as Hydra composes it, with the node `hydra`, and in typed form.
+
+    The typed form of a run that is resumed is the config of that run. With `only_shows`, required
+    keys may be missing, and no run is looked up.
+
+    Raises:
+        UserError: something does not fit; the message names it and the nearest that does.
+    """
+    composed_jobs = []
+    with _one_line_errors():
+        base = hydra.compose(config_name, return_hydra_config=True)
+    for overrides in jobs:
+        parsed = _parse(overrides)
+        with _one_line_errors():
+            _check_overrides(parsed, config_name, schema, base.hydra.runtime.choices)
+            composed = hydra.compose(config_name, overrides, return_hydra_config=True)
+        config: Any = to_typed(composed, schema, may_lack=only_shows)
+        if isinstance(config, TrainConfig) and config.resume is not None and not only_shows:
+            given = [override.key_or_group for override in parsed]
+            config = resume_config(config, to_typed(base, TrainConfig), given)
+        composed_jobs.append((composed, config))
+    return composed_jobs
 
 
 def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
@@ -86,10 +93,9 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     if key == "text":
         value = quote(value)
     elif re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
-        node = list_settings(schema).get(key, {})
+        node = checks.list_settings(schema).get(key, {})
         if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
-            value = value.replace("'", r"\'")
-            value = f"'{value}'"  # a path needs no quotes on top of the shell's
+            value = "'{}'".format(value.replace("'", r"\'"))  # the shell's quotes are enough
     return f"++{key}={value}"
 
 
@@ -125,27 +131,17 @@ def list_jobs(overrides: Iterable[str]) -> list[list[str]]:
     return jobs
 
 
-def compose(config_name: str, schema: type[Config], overrides: list[str]) -> DictConfig:
-    """Return the config as Hydra composes it, with the node `hydra`.
-
-    Raises:
-        UserError: an override does not fit, or a file cannot be read.
-    """
-    settings = list_settings(schema)
-    parsed = _parse(overrides)
-    try:
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
-        groups = defaults.overrides.known_choices
-        for number, override in enumerate(parsed):
-            _check_override(override, settings, groups)
-            chosen = [other for other in parsed[number:] if other.key_or_group in groups]
-            _check_is_on(override, config_name, [*parsed[:number], *chosen], settings)
-        return hydra.compose(config_name, overrides, return_hydra_config=True)
-    except UserError:
-        raise
-    except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
-        raise UserError(_explain(error)) from error
+def _check_overrides(
+    overrides: list[Override], config_name: str, schema: type[Config], groups: Iterable[str]
+) -> None:
+    settings = checks.list_settings(schema)
+    for number, override in enumerate(overrides):
+        _check_override(override, settings, groups)
+        chosen = [other for other in overrides[number:] if other.key_or_group in groups]
+        earlier = [str(other.input_line) for other in [*overrides[:number], *chosen]]
+        for section in _parents(override.key_or_group):
+            if checks.can_be_off(settings.get(section, {})):
+                _check_is_on(section, hydra.compose(config_name, earlier), override)
 
 
 def _check_override(override: Override, settings: Settings, groups: Iterable[str]) -> None:
@@ -153,7 +149,7 @@ def _check_override(override: Override, settings: Settings, groups: Iterable[str
     is_open = any("keys" in settings.get(parent, {}) for parent in _parents(key))
     is_hydras = key.startswith("hydra")
     if not (is_open or is_hydras or key in settings or key in groups):
-        raise unknown_key(key, [*settings, *groups])
+        raise checks.unknown_key(key, [*settings, *groups])
     if is_hydras and (override.is_add() or override.is_force_add()):  # Hydra would add any key
         OmegaConf.update(OmegaConf.create({"hydra": HydraConf}), key, value)
     if override.is_sweep_override():
@@ -164,23 +160,17 @@ def _check_override(override: Override, settings: Settings, groups: Iterable[str
     elif key in groups and not isinstance(value, str | list | dict):
         raise UserError(f"{text}: give the name of a choice, or leave {key} out")
     elif not (is_hydras or key in groups or override.is_force_add()):
-        raise wrong_value(key, value, settings[key])  # a group of another verb
+        raise checks.wrong_value(key, value, settings[key])  # a group of another verb
 
 
-def _check_is_on(
-    override: Override, config_name: str, earlier: Iterable[Override], settings: Settings
-) -> None:
+def _check_is_on(section: str, composed: DictConfig, override: Override) -> None:
     """Refuse a key of a section that is null, which Hydra would silently turn on."""
-    for section in _parents(override.key_or_group):
-        if not can_be_off(settings.get(section, {})):
-            continue
-        composed = hydra.compose(config_name, [str(other.input_line) for other in earlier])
-        if OmegaConf.select(composed, section) is None:
-            name = override.key_or_group.removeprefix(f"{section}.")
-            raise UserError(
-                f"{_show(override)}: the section is null, that is off; turn it on first, as in "
-                f"{section}={{{name}: {show(override.value())}}}"
-            )
+    if OmegaConf.select(composed, section) is None:
+        name, value = override.key_or_group.removeprefix(f"{section}."), override.value()
+        raise UserError(
+            f"{_show(override)}: the section is null, that is off; turn it on first, as in "
+            f"{section}={{{name}: {checks.show(value)}}}"
+        )
 
 
 def _show(override: Override) -> str:
@@ -203,23 +193,21 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
         UserError: a value does not fit or, unless `may_lack`, a required key is missing.
     """
     own = without_hydra(composed)
-    missing = [key for key, value in flatten(OmegaConf.to_container(own)).items() if value == "???"]
-    if missing and not may_lack:
-        raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
-    for key in missing:
-        OmegaConf.update(own, key, "...")  # other keys may refer to it
-    try:
+    for key, value in checks.flatten(OmegaConf.to_container(own)).items():
+        if value == "???" and not may_lack:
+            raise UserError(f"{key} must be given: add {key}=...")
+        if value == "???":
+            OmegaConf.update(own, key, "...")  # other keys may refer to it
+    with _one_line_errors():  # about interpolations that lead nowhere
         values = OmegaConf.to_container(own, resolve=True)
-    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise UserError(_explain(error)) from error
     try:
-        return validate(values, schema)
-    except ConfigError as error:
+        return checks.validate(values, schema)
+    except checks.ConfigError as error:
         group, choices = error.key, composed.hydra.runtime.choices
         if isinstance(choices.get(group), str) and group not in schema.model_fields:
             raise UserError(
-                f"{group}/{choices[group]}.yaml must begin with the line '# @package _global_': "
-                f"without it, its keys lie below {group}"
+                f"{group}/{choices[group]}.yaml must begin with the line '# @package _global_'; "
+                f"without it, its keys go below {group}"
             ) from error
         file = _find_file(error.key, composed)
         raise UserError(f"In '{file}': {error}" if file else str(error)) from error
@@ -228,7 +216,7 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
 def _find_file(key: str, composed: DictConfig) -> str | None:
     """Return the choice whose file sets a key; None if the command line does, or no file."""
     given = [override.lstrip("+").partition("=")[0] for override in composed.hydra.overrides.task]
-    if any(is_within(key, name) for name in given):
+    if any(checks.is_within(key, name) for name in given):
         return None
     line = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\s*:")
     for group, choice in composed.hydra.runtime.choices.items():  # the last one to apply is first
@@ -239,16 +227,23 @@ def _find_file(key: str, composed: DictConfig) -> str | None:
     return None
 
 
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
+        raise UserError(_explain(error)) from error
+
+
 def _explain(error: Exception) -> str:
     """Return one line about an error while composing, possibly in a yaml file of the user's."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        meant, listed = similar(choice, error.options), ", ".join(error.options)
-        return (
-            f"{group}={choice}: "
-            + (f"did you mean {meant}? " * bool(meant))
-            + (f"It must be one of {listed}")
-        )
+        meant = checks.similar(choice, error.options)
+        hint = f"did you mean {meant}? " if meant else ""
+        return f"{group}={choice}: {hint}It must be one of {', '.join(error.options)}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
@@ -257,5 +252,5 @@ def _explain(error: Exception) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         section = cause.full_key.rpartition(".")[0]
         names = [f"{section}.{key}" for key in cause.parent_node or ()]
-        return str(unknown_key(cause.full_key, names))
+        return str(checks.unknown_key(cause.full_key, names))
     return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"

@@ -8,6 +8,7 @@ import functools
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 from argparse import Namespace
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -24,8 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from attnlstm.cli import CONF
 from attnlstm.cli.composition import (
     VERSION_BASE,
-    compose,
-    find_resumed,
+    compose_jobs,
     initialized,
     list_jobs,
     normalize,
@@ -43,6 +42,7 @@ from attnlstm.errors import UserError
 LONGEST_MESSAGE = 5_000  # characters
 
 Metrics = Mapping[str, float]
+Job = Callable[[Config, Path], Metrics]
 
 logger = logging.getLogger(__name__)
 """Writes to the run's log file only: see conf/hydra/job_logging/run_log.yaml."""
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 def entry_point(
     config_name: str, schema: type[Config]
-) -> Callable[[Callable[[Config, Path], Metrics]], Callable[[], None]]:
+) -> Callable[[Job[Config]], Callable[[], None]]:
     """Turn a function of a typed config and the run's folder into a command line program.
 
     The function returns the run's metrics; a sweep prints a table of their means.
@@ -60,7 +60,7 @@ def entry_point(
         schema: the model that validates the composed config.
     """
 
-    def decorate(function: Callable[[Config, Path], Metrics]) -> Callable[[], None]:
+    def decorate(function: Job[Config]) -> Callable[[], None]:
         @functools.wraps(function)
         def main() -> None:
             # One message about a full disk is enough; logging would repeat it for every line.
@@ -99,38 +99,33 @@ def _report(error: UserError) -> None:
     print("error:", printable(message), file=sys.stderr)
 
 
-def _start(
-    function: Callable[[Config, Path], Metrics], config_name: str, schema: type[Config]
-) -> None:
+def _start(function: Job[Config], config_name: str, schema: type[Config]) -> None:
     """Check every job of the command line, then let Hydra do what it asks for."""
-    shows_all = "--help=all" in sys.argv
-    arguments = ["--help" if text == "--help=all" else text for text in sys.argv[1:]]
-    arguments = [normalize(text, CONF, schema) for text in arguments]
+    arguments = [normalize(text, CONF, schema) for text in sys.argv[1:]]
     options = _parse_options(arguments)
-    flags = [text for text in arguments if text not in options.overrides]
     overrides, config_name = options.overrides, options.config_name or config_name
+    flags = [text for text in arguments if text not in overrides]
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
-    resumed = None
+    shows_help = options.help or options.help_all
+    only_shows = bool(shows_help or options.cfg or options.info)
+    config = None
     if not (options.hydra_help or options.shell_completion):
-        only_shows = bool(options.help or options.cfg or options.info)
         searched = []
         if options.config_dir:
             searched = [f"hydra.searchpath=['file://{Path(options.config_dir).absolute()}']"]
         with initialized(CONF / (options.config_path or "")):
             jobs = list_jobs([*overrides, *searched]) if is_sweep else [[*overrides, *searched]]
-            composed = [compose(config_name, schema, job) for job in jobs]
-            configs = [to_typed(job, schema, may_lack=only_shows) for job in composed]
-            if options.help:
-                print(render_help(composed[0], list_settings(schema), shows_all))
+            checked = compose_jobs(config_name, schema, jobs, only_shows)
+            composed, config = checked[0]
+            if shows_help:
+                print(render_help(composed, list_settings(schema), options.help_all))
                 return
-            if not only_shows:
-                resumed = find_resumed(configs[0], config_name, jobs[0])
         if not only_shows:
-            for config in configs:
-                _check_beyond_types(config)
-            overrides = _add_folder(overrides, composed[0], is_sweep, resumed)
+            for _, checked_config in checked:
+                _check_beyond_types(checked_config)
+            overrides = _add_folder(overrides, composed, config, is_sweep)
     sys.argv[1:] = [*overrides, *flags]
-    _run(function, config_name, schema, resumed)
+    _run(function, config_name, schema, None if is_sweep else config)
 
 
 def _parse_options(arguments: list[str]) -> Namespace:
@@ -145,6 +140,7 @@ def _parse_options(arguments: list[str]) -> Namespace:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
+    parser.add_argument("--help=all", action="store_true", dest="help_all")
     options = parser.parse_intermixed_args(arguments)
     if options.experimental_rerun:
         raise UserError("--experimental-rerun reads a pickle, which could run anything: leave it")
@@ -164,21 +160,21 @@ def _check_beyond_types(config: Any) -> None:
 
 
 def _add_folder(
-    overrides: list[str], composed: DictConfig, is_sweep: bool, resumed: Any
+    overrides: list[str], composed: DictConfig, config: Any, is_sweep: bool
 ) -> list[str]:
     """Return the overrides with the run's folder, which is created unless the user named it."""
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
-    folder = OmegaConf.select(composed, key)
-    if resumed is None:
+    folder, resume = OmegaConf.select(composed, key), getattr(config, "resume", None)
+    if resume is None:
         return overrides if has_folder else [f"{key}={quote(_create_folder(folder))}", *overrides]
-    if is_sweep or (has_folder and Path(folder) != Path(resumed.resume)):
+    if is_sweep or (has_folder and Path(folder) != Path(resume)):
         raise UserError("resume continues one run, in its own folder")
     # The other processes of ddp get this command line, and "last" may by then be another run.
-    named = f"++resume={quote(resumed.resume)}"
+    named = f"++resume={quote(resume)}"
     overrides = [named if text.startswith("++resume=") else text for text in overrides]
     # Hydra's record of how the configuration was composed stays that of the run's start.
-    return [f"{key}={quote(resumed.resume)}", "hydra.output_subdir=null", *overrides]
+    return [f"{key}={quote(resume)}", "hydra.output_subdir=null", *overrides]
 
 
 def _create_folder(wanted: str) -> str:
@@ -200,12 +196,9 @@ def _create_folder(wanted: str) -> str:
 
 
 def _run(
-    function: Callable[[Config, Path], Metrics],
-    config_name: str,
-    schema: type[Config],
-    resumed: Config | None,
+    function: Job[Config], config_name: str, schema: type[Config], config: Config | None
 ) -> None:
-    """Let Hydra run the job or jobs, all of them even if one fails."""
+    """Let Hydra run one job with this config, or all jobs of a sweep even if one fails."""
     results: list[Metrics] = []
     errors: list[Exception] = []
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
@@ -213,9 +206,10 @@ def _run(
     @functools.wraps(function)
     def job(composed: DictConfig) -> Metrics | None:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        _clean_record(run_dir)
+        for record in run_dir.glob(".hydra/overrides.yaml"):  # without the ++ of `normalize`
+            record.write_text(re.sub(r"^(- ['\"]?)\+\+", r"\1", record.read_text(), flags=re.M))
         try:
-            results.append(function(resumed or to_typed(composed, schema), run_dir))
+            results.append(function(config or to_typed(composed, schema), run_dir))
             return results[-1]
         except UserError as error:
             _report(error)
@@ -241,12 +235,3 @@ def _run(
         print_means(results)
     if errors:
         sys.exit(2)
-
-
-def _clean_record(run_dir: Path) -> None:
-    """Remove the ++ that `normalize` adds from Hydra's record of the overrides."""
-    record = HydraConfig.get()
-    if record.output_subdir is not None:
-        overrides = OmegaConf.to_container(record.overrides.task, resolve=False)
-        text = yaml.safe_dump([override.lstrip("+") for override in overrides], allow_unicode=True)
-        (run_dir / record.output_subdir / "overrides.yaml").write_text(text, encoding="utf-8")

@@ -32,7 +32,12 @@ def main() -> None:
         # As a program of its own: the processes that Lightning starts for more devices repeat it.
         runpy.run_module(f"attnlstm.cli.{verb}", run_name="__main__", alter_sys=True)
     else:
-        print(f"error: {_complaint(verb, verbs)}", file=sys.stderr)
+        from attnlstm.config.checks import similar  # late: --help does without
+        from attnlstm.console import printable, shorten
+
+        meant = similar(verb, verbs)
+        hint = f"did you mean {meant}?" if meant else f"expected one of {', '.join(verbs)}"
+        print(f"error: unknown verb {printable(shorten(verb))}: {hint}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -40,12 +45,3 @@ def _summary(verb: str) -> str:
     """Return the first line of a verb's file without importing it, which takes half a second."""
     source = Path(__file__).with_name(f"{verb}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-
-
-def _complaint(verb: str, verbs: list[str]) -> str:
-    from attnlstm.config.checks import similar  # late: --help does without
-    from attnlstm.console import printable, shorten
-
-    meant = similar(verb, verbs)
-    hint = f"did you mean {meant}?" if meant else f"expected one of {', '.join(verbs)}"
-    return f"unknown verb {printable(shorten(verb))}: {hint}"

@@ -104,7 +104,7 @@ def is_within(key: str, section: str) -> bool:
     return f"{key}.".startswith(f"{section}.")
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Return the full keys and values of everything that is not a section."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
@@ -143,20 +143,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     A file may have many long names: only the first 2,000 are compared, by 100 characters each.
     """
     candidates = islice(filter(None, known), 2000)
-    return max(candidates, key=lambda other: sum(_ratios(name, other)), default="")
+    return max(
+        candidates, key=lambda other: _ratio(name, other) + _end_ratio(name, other), default=""
+    )
 
 
 def similar(name: str, known: Iterable[str]) -> str:
     """Return the most similar name, or "" if it is too different to be what was meant."""
     best = nearest(name, known)
-    return best if _ratios(name, best)[1] >= 0.6 else ""
+    return best if _end_ratio(name, best) >= 0.6 else ""
 
 
-def _ratios(name: str, other: str) -> tuple[float, float]:
-    """Return how similar two names are, from 0 to 1, and how similar their last parts are."""
-    whole = name[:100].lower(), other[:100].lower()
-    ends = [re.split("[./]", text)[-1] for text in whole]
-    return SequenceMatcher(None, *whole).ratio(), SequenceMatcher(None, *ends).ratio()
+def _ratio(name: str, other: str) -> float:
+    return SequenceMatcher(None, name[:100].lower(), other[:100].lower()).ratio()
+
+
+def _end_ratio(name: str, other: str) -> float:
+    return _ratio(*(re.split("[./]", text[:100])[-1] for text in (name, other)))
 
 
 def describe(node: Mapping[str, Any]) -> str:
