@@ -5,7 +5,6 @@ Exit codes: 0 success; 2 a mistake of the user's, explained in one line on stand
 """
 
 import functools
-import itertools
 import logging
 import os
 import re
@@ -129,11 +128,7 @@ def _start(function: Job[Config], config_name: str, schema: type[Config]) -> Non
 
 
 def _parse_options(arguments: list[str]) -> Namespace:
-    """Return the command line as Hydra's parser reads it.
-
-    Raises:
-        UserError: a flag is unknown, unsafe or has a wrong value.
-    """
+    """Parse the command line as Hydra does; mistakes are UserErrors instead of a usage text."""
 
     def refuse(message: str) -> NoReturn:
         raise UserError(message)
@@ -178,21 +173,17 @@ def _add_folder(
 
 
 def _create_folder(wanted: str) -> str:
-    """Create a new folder of this name or, if another run was faster, with a number behind it.
-
-    Raises:
-        UserError: it cannot be created.
-    """
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else f"{wanted}_{number}"
+    """Create a folder of this name or, if another run was faster, with a number appended."""
+    folder, number = wanted, 1
+    while True:
         try:
             Path(folder).mkdir(parents=True)
-            break
+            return folder
         except FileExistsError:
-            continue
+            number += 1
+            folder = f"{wanted}_{number}"
         except OSError as error:
             raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
-    return folder
 
 
 def _run(

@@ -19,12 +19,9 @@ WIDTH, KEY_WIDTH = 100, 36
 
 
 def render_help(composed: DictConfig, settings: Settings, shows_all: bool) -> str:
-    """Return the help for a command line, with the values that it would run with.
+    """Return the help for the composed config of a command line, with its node `hydra`.
 
-    Args:
-        composed: the config, with the node `hydra`.
-        settings: every key of its schema.
-        shows_all: whether to show keys that the chosen files do not set, with their defaults.
+    With `shows_all`, keys that the chosen files do not set are shown with their defaults.
     """
     values = flatten(OmegaConf.to_container(without_hydra(composed)))
     keys = list(values)
