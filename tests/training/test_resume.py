@@ -309,7 +309,7 @@ def test_a_new_run_in_an_old_folder_does_not_go_on_with_it(
         (["seed=1"], r"seed=1 \(it was 0\)"),
         (["model.lstm.hidden_size=9"], r"model.lstm.hidden_size=9 \(it was 8\)"),
         (["optimizer=sgd"], r"optimizer.name=SGD \(it was AdamW\)"),
-        (["experiment=quick"], "are a part: experiment"),
+        (["experiment=quick"], "these would change: experiment"),
         (["trainer.max_epochs=3"], "its refit has begun"),
     ],
 )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -61,16 +61,17 @@ def compose_jobs(
     """
     composed_jobs = []
     with _one_line_errors():
-        base = hydra.compose(config_name, return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
     for overrides in jobs:
         parsed = _parse(overrides)
         with _one_line_errors():
-            _check_overrides(parsed, config_name, schema, base.hydra.runtime.choices)
+            _check_overrides(parsed, config_name, schema, defaults.overrides.known_choices)
             composed = hydra.compose(config_name, overrides, return_hydra_config=True)
         config: Any = to_typed(composed, schema, may_lack=only_shows)
         if isinstance(config, TrainConfig) and config.resume is not None and not only_shows:
-            given = [override.key_or_group for override in parsed]
-            config = resume_config(config, to_typed(base, TrainConfig), given)
+            plain = to_typed(hydra.compose(config_name, return_hydra_config=True), TrainConfig)
+            config = resume_config(config, plain, [override.key_or_group for override in parsed])
         composed_jobs.append((composed, config))
     return composed_jobs
 
@@ -119,6 +120,8 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
 
 def list_jobs(overrides: Iterable[str]) -> list[list[str]]:
     """Return the overrides of every job of a sweep."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # slow to import
+
     parsed = _parse(overrides)
     for override in filter(Override.is_sweep_override, parsed):
         if not override.is_discrete_sweep():
