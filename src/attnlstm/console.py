@@ -1,4 +1,4 @@
-"""What is printed: tables, and names from data made harmless for a terminal or a page."""
+"""Printed tables, and names from data made harmless for a terminal or a page."""
 
 import logging
 import re
@@ -16,52 +16,48 @@ _DIRECTION = re.compile("[\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def without_controls(text: str) -> str:
-    """The text with a picture for each control character (␛ for ESC) but tabs and line feeds.
+    """Replace control characters except tabs and line feeds by pictures, such as ␛ for ESC.
 
-    Those of Latin-1, and half surrogate pairs, become �. The length stays the same.
+    Those of Latin-1 and unpaired surrogates become �. The length stays the same.
     """
     return _SURROGATE.sub("\ufffd", text.translate(_PRINTABLE))
 
 
 def printable(text: str) -> str:
-    """`without_controls`, and with � for what turns the direction of writing in a terminal."""
+    """Replace control characters, and by � also those that change the writing direction."""
     return _DIRECTION.sub("\ufffd", without_controls(text))
 
 
 def shorten(text: str, length: int = SHOWN) -> str:
-    """The first `length` characters of a text from a file, for a message."""
+    """Cut a text from a file to at most `length` characters, for a message."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def enumerate_names(names: Sequence[str]) -> str:
-    """Names from a file in a message: quoted, shortened, and the first of them only."""
+    """List names from a file in a message: quoted, shortened, and only the first 20."""
     listed = ", ".join(repr(shorten(name)) for name in names[:LISTED])
     return f"{listed} and {len(names) - LISTED:,} more" if len(names) > LISTED else listed
 
 
 class PrintableFormatter(logging.Formatter):
-    """Log lines in which nothing steers the terminal that shows them."""
+    """Formats log lines without characters that control a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
-    """One row per metric; NaN, that is none, is shown as a dash."""
+    """Print one row per metric, with a dash for NaN."""
     rows = [[name, _show(value)] for name, value in sorted(metrics.items())]
     print_table(title, ["metric", "value"], rows)
 
 
 def print_means(runs: Sequence[Mapping[str, float]]) -> None:
-    """Mean and sample standard deviation of each metric over several runs.
-
-    They are dashes where a run has no value, that is NaN.
-    """
+    """Print the mean and sample standard deviation of each metric; dashes if a run has NaN."""
     rows = []
     for name in sorted(runs[0]):
         values = [run[name] for run in runs]
-        is_complete = all(map(isfinite, values))
-        summary = (mean(values), stdev(values)) if is_complete else (nan, nan)
+        summary = (mean(values), stdev(values)) if all(map(isfinite, values)) else (nan, nan)
         rows.append([name, *map(_show, summary)])
     print_table(f"{len(runs)} runs", ["metric", "mean", "standard deviation"], rows)
 
@@ -71,12 +67,11 @@ def _show(value: float) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column holds names and whose others hold numbers.
+    """Print a table with names in the first column and numbers in the others.
 
-    Names may come from anywhere: markup in them is not followed, and of long ones the beginning is
-    shown.
+    Names may come from anywhere: they are shortened, and markup in them is not interpreted.
     """
-    # not at the top: a mistyped command line is not to wait for it
+    # Not at the top: a mistyped command line should not wait for it.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

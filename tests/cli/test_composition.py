@@ -1,4 +1,4 @@
-"""Command lines and their mistakes: one line that names the key and the fix."""
+"""Command lines, and one-line errors that name the key and the fix."""
 
 from pathlib import Path
 from shutil import copytree
@@ -34,9 +34,7 @@ from tests.config.composed import CONF, OPTIONS, compose
         ("experiment/mine.yaml", "defaults: [{override /data: archiv}]", "data=archiv.*archive"),
     ],
 )
-def test_mistakes_in_a_file_are_told_too(
-    tmp_path: Path, file: str, text: str, message: str
-) -> None:
+def test_mistakes_in_a_file(tmp_path: Path, file: str, text: str, message: str) -> None:
     copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / file).write_text(f"# @package _global_\n{text}\n")
     with pytest.raises(UserError, match=message):
@@ -63,6 +61,9 @@ def test_mistakes_in_a_file_are_told_too(
         ("++model.lstm={hiden_size:3}", "model.lstm.hidden_size"),
         ("+model/poling=mean", "did you mean model/pooling"),
         ("+hydra.run.dri=x", "hydra.run.dir"),
+        # nothing is similar
+        ("+model.foo=3", "^unknown key model.foo; --help=all lists the keys$"),
+        ("foo=3", "^unknown key foo; --help=all lists the keys$"),
         # types
         ("+trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 or null"),
         ("++data.batch_size=abc", "data.batch_size=abc: expected int"),
@@ -70,7 +71,7 @@ def test_mistakes_in_a_file_are_told_too(
         ("trainer.gradient_clip_val=abc", "expected int >= 0 or float >= 0 or null"),
         (
             "trainer.devices=[a]",
-            "expected int >= -1 or auto or .* or a list of int",
+            "expected int >= -1 or auto or .* or a list of int >= -1, not a$",
         ),
         ("model.lstm.hidden_size=1.5", "model.lstm.hidden_size=1.5: expected int"),
         ("model.lstm.bidirectional=3", "expected bool"),
@@ -85,11 +86,13 @@ def test_mistakes_in_a_file_are_told_too(
         ("optimizer=adamww", "did you mean adamw.*adam, adamw, adamw_texts, nadam, radam"),
         ("optimizer=null", "optimizer=null: give the name of a choice"),
         ("model.lstm.backend=fusd", "one of auto, naive, fused, torch, native; did you mean fused"),
-        ("trainer.precision=17", "expected one of .*bf16-mixed.*did you mean 16"),
+        ("trainer.precision=17", "expected one of 16, .*bf16-mixed"),
+        ("trainer.precision=16-mixd", "did you mean 16-mixed"),
         ("trainer.accelerator=gpuu", "auto, cpu, gpu.*did you mean gpu"),
         ("trainer.strategy=dpp", "did you mean ddp"),
         ("trainer.deterministic=wran", "did you mean warn"),
         ("trainer.max_time=1h", "expected DD:HH:MM:SS"),
+        ("trainer.devices=[0,a]", r"trainer.devices=\[0,a\]: expected .*, not a$"),
         ("trainer.devices=all", "trainer.devices=all: expected .*auto"),
         ("data=texts", "data=texts: did you mean text"),
         ("data.sampler=balance", "did you mean balanced"),
@@ -129,7 +132,8 @@ def test_mistakes_in_a_file_are_told_too(
         ("model/stem=incepton", "did you mean inception"),
         ("validation=fold", "did you mean folds"),
         ("num_folds=1", "num_folds=1: expected int >= 2 and <= 20$"),
-        ("refit=maybe", "refit=maybe: expected .*did you mean"),
+        ("refit=maybe", r"refit=maybe: expected bool \(true or false\) or auto$"),
+        ("refit=tru", "refit=tru: expected .*did you mean true"),
         ("budget.steps=0", "budget.steps=0: expected (int|float) >= "),
         ("budget.minutes=0", "budget.minutes=0: expected float > 0"),
         ("seed=0,1", "sweep, with -m"),
@@ -145,27 +149,34 @@ def test_mistyped_overrides(override: str, message: str) -> None:
         compose(override)
 
 
+def test_an_experiment_file_needs_its_first_line(tmp_path: Path) -> None:
+    copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/experiment/mine.yaml").write_text("model: {dropout: 0.1}\n")
+    with pytest.raises(UserError, match=r"^experiment/mine.yaml must begin with .*_global_"):
+        compose_config(tmp_path / "conf", "train", TrainConfig, ["experiment=mine"])
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_data_options_that_mean_nothing_to_a_source(source: str, name: str) -> None:
+def test_data_options_of_other_sources(source: str, name: str) -> None:
     value, sources = OPTIONS[name]
     given = {"data": {"source": source, name: value}}
     if source in sources:
         held = validate(given, TrainConfig).data.model_dump()[name]
         assert (held | value if isinstance(value, dict) else value) == held
         return
-    empty = {"data": {"source": source, name: None}}  # means nothing, and does no harm
+    empty = {"data": {"source": source, name: None}}  # has no meaning and does no harm
     assert validate(empty, TrainConfig).data == SOURCES[source]()
     with pytest.raises(
         UserError, match=f"^data.{name}=.* means nothing to data={source}: "
-    ) as told:
+    ) as raised:
         validate(given, TrainConfig)
     for choice in sources:
-        assert f"data={choice}" in str(told.value)
+        assert f"data={choice}" in str(raised.value)
 
 
-def test_strings_count_as_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THREADS", "3")  # as a job of SLURM has it
+def test_strings_are_converted_to_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "3")  # as SLURM sets it
     assert compose_config(CONF, "train", TrainConfig, ["num_threads=${oc.env:THREADS}"]) == (
         compose("num_threads=3")
     )
@@ -176,18 +187,18 @@ def test_strings_count_as_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["my.csv", "folder/my files (1).parquet"])
-def test_files_in_place_of_a_source(name: str) -> None:
-    with pytest.raises(UserError, match=r"did you mean data=text_files data.train=") as told:
+def test_a_file_instead_of_a_source(name: str) -> None:
+    with pytest.raises(UserError, match=r"did you mean data=text_files data.train=") as raised:
         compose(f"data={name}")
     for source in ("text_files", "series_files"):
-        assert f"data={source} data.train={name}" in str(told.value)
+        assert f"data={source} data.train={name}" in str(raised.value)
 
 
 def test_settings_of_a_section_that_is_off() -> None:
     off, given = "callbacks.figures=null", "callbacks.figures.every_n_epochs=7"
-    with pytest.raises(UserError, match=r"=7: the section is null, .*turn it on first") as told:
+    with pytest.raises(UserError, match=r"=7: the section is null, .*turn it on first") as raised:
         compose(off, given)
-    turned_on = str(told.value).rpartition("as in ")[2]
+    turned_on = str(raised.value).rpartition("as in ")[2]
     figures = compose(off, turned_on).callbacks.figures
     assert figures is not None
     assert figures.every_n_epochs == 7
@@ -197,7 +208,7 @@ def test_settings_of_a_section_that_is_off() -> None:
     assert wandb.offline
 
 
-def test_data_of_texts_brings_a_model_of_texts() -> None:
+def test_text_data_selects_a_text_model() -> None:
     config = compose("data=text_files", "data.train=[a.csv,'b c.csv']", "data.delimiter=';'")
     assert config.data.train == ["a.csv", "b c.csv"]
     assert config.data.delimiter == ";"
@@ -212,7 +223,7 @@ def test_data_of_texts_brings_a_model_of_texts() -> None:
     assert given.data.tokenizer == config.data.tokenizer.model_copy(update={"kind": "bpe"})
 
 
-def test_paths_and_columns_need_no_quotes_on_top_of_the_shells() -> None:
+def test_paths_and_columns_need_only_the_shells_quotes() -> None:
     path = "my files/it's a=b (1).csv"
     config = compose("data=text_files", f"data.train={path}", "data.text_column=what was said?")
     assert config.data.train == path

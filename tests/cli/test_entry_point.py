@@ -1,4 +1,4 @@
-"""The command lines of the scripts: what they print, how they end, what they leave behind."""
+"""The command lines of the scripts: their output, exit codes and files."""
 
 import os
 import shutil
@@ -32,12 +32,12 @@ def main(config, run_dir):
         raise ZeroDivisionError("a bug")
     if config.ckpt == "interrupt":
         raise KeyboardInterrupt
-    if config.ckpt == "lightning":  # ends an interrupted fit in this way
+    if config.ckpt == "lightning":  # which ends an interrupted fit like this
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             sys.exit(1)
-    if config.ckpt == "terminate":  # and a terminated one in this
+    if config.ckpt == "terminate":  # and a terminated one like this
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         raise SIGTERMException
@@ -53,14 +53,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def job(tmp_path: Path) -> Run:
-    """Runs a small script with conf/evaluate.yaml in an empty folder."""
+    """Run a small script with conf/evaluate.yaml in an empty folder."""
     (tmp_path / "job.py").write_text(SCRIPT)
     return lambda *arguments: run(tmp_path / "job.py", tmp_path, *arguments)
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Run:
-    """Runs train.py in an empty folder."""
+    """Run train.py in an empty folder."""
     return lambda *arguments: run(ROOT / "train.py", tmp_path, *arguments)
 
 
@@ -85,6 +85,7 @@ def test_a_run_gets_a_folder_with_its_config_and_its_log(job: Run, tmp_path: Pat
     assert (result.returncode, result.stdout, result.stderr) == (0, "job a\n", "")
     (folder,) = (tmp_path / "runs" / "evaluate").iterdir()
     assert "split: train" in (folder / ".hydra" / "config.yaml").read_text()
+    assert (folder / ".hydra" / "overrides.yaml").read_text() == "- ckpt=a\n- data.split=train\n"
     assert (folder / "result.txt").read_text() == "a"
     assert "INFO job: job a" in (folder / "job.log").read_text()
 
@@ -132,7 +133,7 @@ def test_termination_is_not_success(job: Run) -> None:
     assert "newest checkpoint" in result.stderr
 
 
-def test_paths_need_no_quotes_on_top_of_the_shells(job: Run, tmp_path: Path) -> None:
+def test_paths_need_only_the_shells_quotes(job: Run, tmp_path: Path) -> None:
     path = "runs of é/it's a=b (1).ckpt"
     assert job(f"ckpt={path}").returncode == 0
     (written,) = tmp_path.rglob("result.txt")
@@ -145,10 +146,10 @@ def test_a_sweep_with_a_bug_or_a_mistake(job: Run, tmp_path: Path) -> None:
     result = job("ckpt=a", "model.lstm.backend=fused,nave", "-m")
     assert result.returncode == 2
     assert result.stderr.startswith("error: model.lstm.backend=nave: expected one of auto")
-    assert len(logs(tmp_path)) == before  # not even the good jobs were started
+    assert len(logs(tmp_path)) == before  # not even the correct jobs were started
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, job: Run) -> None:
+def test_runs_of_the_same_second_get_separate_folders(tmp_path: Path, job: Run) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     text = (ROOT / "conf" / "evaluate.yaml").read_text()
     now = "${now:%Y-%m-%d_%H-%M-%S}"
@@ -161,13 +162,13 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path, job: R
     assert [text.count("job a") for text in logs(tmp_path)] == [1, 1]
 
 
-def test_a_folder_of_the_users_own_is_taken_as_it_is(job: Run, tmp_path: Path) -> None:
+def test_a_folder_that_the_user_names_is_used_unchanged(job: Run, tmp_path: Path) -> None:
     for _ in range(2):
         assert job("ckpt=a", "hydra.run.dir=mine").returncode == 0
     assert (tmp_path / "mine" / "job.log").read_text().count("job a") == 2
 
 
-def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
+def test_a_runs_dir_that_cannot_be_created(job: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = job("ckpt=a", "runs_dir=file")
     assert result.returncode == 2
@@ -175,7 +176,7 @@ def test_a_runs_dir_that_cannot_be_made(job: Run, tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to(job: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "mine" / "job.log").mkdir(parents=True)
     for arguments, place in (
@@ -206,10 +207,12 @@ def test_a_folder_of_the_users_own_that_cannot_be_written_to(job: Run, tmp_path:
         (["--config-name", "trian"], "Cannot find primary config 'trian'"),
         (["--experimental-rerun", "file"], "--experimental-rerun reads a pickle"),
         (["--config-dir", "nowhere"], "--config-dir=nowhere is not a folder"),
-        (["optimizer.lr=-1"], "AdamW refuses optimizer.lr=-1"),
+        (["optimizer.lr=-1"], "AdamW refuses optimizer.lr=-1: Invalid learning rate"),
+        (["--cfg", "jobb"], "argument --cfg/-c: invalid choice: 'jobb'"),
+        (["--hlep"], "unrecognized arguments: --hlep"),
         (
             ["data.train=a.csv"],
-            "data.train=a.csv means nothing to data=archive: choose data=text_f",
+            "data.train=a.csv means nothing to data=archive: choose data=series_f",
         ),
         (["data=text_files", "data.noise=1"], "data.noise=1 means nothing to data=text_files"),
         (["data=text_fils", "data.train=a.csv"], "data=text_fils: did you mean text_files?"),
@@ -231,23 +234,24 @@ def test_mistakes_in_the_data_end_train_in_one_line(train: Run, tmp_path: Path) 
     (tmp_path / "it's mine.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
     result = train("data=text_files", "data.train=it's mine.csv", "trainer=cpu")
     assert result.returncode == 2
-    told = result.stderr.splitlines()[-1]
-    assert told.startswith("error: no text in it's mine.csv, 1 row: row 1 (line 3). ")
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("error: no text in it's mine.csv, 1 row: row 1 (line 3). ")
     assert "Traceback" not in result.stderr
 
 
-def test_hydras_own_views_of_the_config(train: Run, job: Run) -> None:
+def test_hydras_views_of_the_config(train: Run, job: Run) -> None:
     result = train("--cfg", "job", "--resolve", "scheduler=one_cycle", "optimizer.lr=0.5")
     assert (result.returncode, result.stderr) == (0, "")
     assert "max_lr: 0.5" in result.stdout
     result = train("--info", "defaults", "experiment=plain_lstm")
     assert result.returncode == 0
     assert "experiment/plain_lstm" in result.stdout
-    assert "ckpt: ???" in job("--cfg", "job").stdout  # what a run would demand
+    assert "ckpt: ???" in job("--cfg", "job").stdout  # which a run would require
+    assert "split: train" in job("ckpt=a", "--cfg", "job", "data.split=train").stdout
     assert job("--help").returncode == 0
 
 
-def test_a_config_folder_of_the_users_own_adds_choices(train: Run, tmp_path: Path) -> None:
+def test_a_config_folder_adds_choices(train: Run, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "tiny.yaml").write_text(
         "# @package _global_\nmodel: {lstm: {hidden_size: 4}}\n"

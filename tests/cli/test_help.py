@@ -1,4 +1,4 @@
-"""What --help shows: examples, choices, and every key with its value and its explanation."""
+"""The help: examples, choices, and every key with its value and description."""
 
 import contextlib
 import re
@@ -22,7 +22,7 @@ Show = Callable[..., str]
 def show(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Show:
-    """What `attnlstm VERB ...` prints in an empty folder, where it leaves nothing."""
+    """Return what `attnlstm VERB ...` prints in an empty folder, which stays empty."""
     monkeypatch.chdir(tmp_path)
 
     def run(verb: str, *arguments: str) -> str:
@@ -38,14 +38,14 @@ def show(
 
 
 def keys(shown: str) -> dict[str, str]:
-    """Each `key=value`, or `key`, with the text beside or below it."""
+    """Return each `key=value`, or `key`, with the text next to it or below."""
     entries = re.split(r"^  (?=[a-z]\S*(?: |\n))", shown, flags=re.MULTILINE)[1:]
     split = [entry.split("\n\n")[0].split(maxsplit=1) for entry in entries]
     return {setting: " ".join(text.split()) for setting, text in split}
 
 
 def all_keys(show: Show, verb: str) -> set[str]:
-    """Every key of a verb's configuration, as Hydra composes it."""
+    """Return every key of a verb's configuration, as Hydra composes it."""
 
     def leaves(values: dict, prefix: str = "") -> set[str]:
         names = {f"{prefix}{name}" for name, value in values.items() if value in ({}, None)}
@@ -57,7 +57,7 @@ def all_keys(show: Show, verb: str) -> set[str]:
     return leaves(yaml.safe_load(show(verb, "--cfg", "job")))
 
 
-def test_keys_come_with_their_values_and_explanations(show: Show) -> None:
+def test_keys_have_values_and_descriptions(show: Show) -> None:
     shown = show("train", "--help", "optimizer.lr=0.5")
     assert keys(shown)["model.lstm.num_layers=1"] == "number of stacked layers"
     assert keys(shown)["model.pooling=[hn_query,max]"].startswith("how outputs become one vector")
@@ -82,7 +82,7 @@ def test_keys_come_with_their_values_and_explanations(show: Show) -> None:
     ],
     ids=" ".join,
 )
-def test_every_key_that_is_shown_is_explained(show: Show, arguments: list[str]) -> None:
+def test_every_key_has_a_description(show: Show, arguments: list[str]) -> None:
     for flag in ("--help", "--help=all"):
         shown = keys(show(*arguments, flag))
         assert len(shown) > 10
@@ -96,7 +96,7 @@ def test_all_shows_every_key_once(show: Show, verb: str) -> None:
     assert all_keys(show, verb) <= set(shown)
 
 
-def test_the_long_tail_is_for_all_only(show: Show) -> None:
+def test_rare_keys_are_shown_only_by_all(show: Show) -> None:
     few, many = keys(show("train", "--help")), keys(show("train", "--help=all"))
     assert "trainer.max_epochs=null" in few
     assert "trainer.sync_batchnorm=false" not in few
@@ -105,7 +105,7 @@ def test_the_long_tail_is_for_all_only(show: Show) -> None:
     assert few.keys() < many.keys()
 
 
-def test_a_folder_of_the_users_own_adds_choices(show: Show, tmp_path: Path) -> None:
+def test_a_config_folder_adds_choices(show: Show, tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "tiny.yaml").write_text(
         "# @package _global_\nmodel: {lstm: {hidden_size: 4}}\ntrainer: {min_epochs: 2}\n"
@@ -115,7 +115,7 @@ def test_a_folder_of_the_users_own_adds_choices(show: Show, tmp_path: Path) -> N
     assert {"model.lstm.hidden_size=4", "trainer.min_epochs=2"} < keys(shown).keys()
 
 
-def test_a_mistake_beside_help_is_told(
+def test_a_mistake_next_to_help_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--help=all", "model/poling=mean"])

@@ -1,12 +1,10 @@
-"""Configurations that the tests compose."""
+"""Composed configurations for the tests."""
 
 from functools import cache
 from pathlib import Path
 
 from attnlstm.cli.composition import compose_config
-from attnlstm.config.schema import (
-    TrainConfig,
-)
+from attnlstm.config.schema import TrainConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -38,4 +36,4 @@ OPTIONS = {
     "noise": (0.5, SERIES),
     "normalize": (False, SERIES),
 }
-"""Keys that only some sources have: a value, and these sources."""
+"""Keys that only some sources have: an example value and those sources."""

@@ -1,4 +1,4 @@
-"""Plain values are what the schema says, or one line says what does not fit."""
+"""Validation of plain values, and one-line errors about what does not fit."""
 
 import re
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from attnlstm.config.checks import is_section, list_settings, validate
-from attnlstm.config.schema import (
-    TrainConfig,
-)
+from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 from tests.config.composed import OPTIONS
 
@@ -24,7 +22,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def nested_in_its_source(key: str, value: Any) -> dict[str, Any]:
-    """The same, of a source that has the key."""
+    """Return the same for a source that has the key."""
     values = nested(key, value)
     name = key.removeprefix("data.").split(".")[0]
     if key.startswith("data.") and name in OPTIONS:
@@ -37,14 +35,12 @@ def test_every_key_is_found_when_a_letter_is_missing(key: str) -> None:
     misspelt = key[:-2] + key[-1]
     with pytest.raises(UserError) as caught:
         validate(nested_in_its_source(misspelt, None), TrainConfig)
-    found = (
-        "model.lstm" if key == "model.stem" else key
-    )  # a letter from "stm", the one as the other
+    found = "model.lstm" if key == "model.stem" else key  # "stm" is as close to both
     assert str(caught.value) == f"unknown key {misspelt}: did you mean {found}?"
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_refuses_what_is_not_its_type(key: str) -> None:
+def test_every_key_refuses_a_wrong_type(key: str) -> None:
     wrong = [[0]] if is_section(SETTINGS[key]) or key in ("optimizer", "scheduler") else {"a": 0}
     with pytest.raises(UserError, match=f"^{re.escape(key)}=.*: expected "):
         validate(nested_in_its_source(key, wrong), TrainConfig)
@@ -76,11 +72,11 @@ def test_values_that_do_not_fit(key: str, value: Any, message: str) -> None:
         validate(nested_in_its_source(key, value), TrainConfig)
 
 
-def test_keys_left_out_have_their_defaults() -> None:
+def test_omitted_keys_have_their_defaults() -> None:
     assert validate({}, TrainConfig) == TrainConfig()
 
 
-def test_dictionaries_of_strangers_import_and_call_nothing() -> None:
+def test_untrusted_dictionaries_import_and_call_nothing() -> None:
     with pytest.raises(UserError, match=r"unknown key model\._target_"):
         validate({"model": {"_target_": "os.system"}}, TrainConfig)
     with pytest.raises(UserError, match="unknown key 3"):

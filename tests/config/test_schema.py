@@ -1,4 +1,4 @@
-"""The schema, the files in conf/, and the checks that both go through."""
+"""The schema and the files in conf/."""
 
 import inspect
 import json
@@ -34,11 +34,11 @@ from tests.config.composed import CONF, compose
 
 FILES = sorted(CONF.rglob("*.yaml"))
 NEEDS = {"data=hub_text": ("data.path=user/name",)}
-"""What a choice is nothing without."""
+"""The settings that a choice requires."""
 
 
 def choices() -> list[str]:
-    """Every choice of every group, as an override; data/text is what others build on."""
+    """Return every choice of every group as an override, without data/text, a base of others."""
     files = [path.relative_to(CONF).with_suffix("") for path in FILES]
     return [
         f"{path.parent}={path.name}"
@@ -48,7 +48,7 @@ def choices() -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_every_file_opens_with_the_command_that_uses_it(path: Path) -> None:
+def test_every_file_begins_with_the_command_that_uses_it(path: Path) -> None:
     lines = path.read_text().splitlines()
     # Hydra reads its header from the first lines only.
     command = lines[1] if lines[0].startswith("# @package ") else lines[0]
@@ -70,7 +70,7 @@ def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
     check_optimization(config.optimizer, config.scheduler)
 
 
-def test_choices_have_their_effect() -> None:
+def test_choices_take_effect() -> None:
     config = compose("experiment=quick", "trainer=cpu", "model/pooling=mean")
     assert (config.trainer.accelerator, config.budget.steps) == ("cpu", 300)
     plain = compose("experiment=plain_lstm").model
@@ -90,7 +90,7 @@ def test_choices_have_their_effect() -> None:
     assert compose("optimizer=sgd", "experiment=quick").optimizer["name"] == "SGD"
 
 
-def test_default_preset_leaves_sharding_to_the_batch_sampler() -> None:
+def test_presets_leave_sharding_to_the_batch_sampler() -> None:
     for preset in ("default", "cpu", "gpu", "ddp"):
         assert compose(f"trainer={preset}").trainer.use_distributed_sampler is False
 
@@ -102,7 +102,7 @@ def test_numbers_are_read_as_floats() -> None:
     assert isinstance(config.data.noise, float)
 
 
-def test_optimizer_takes_keys_that_its_file_leaves_out() -> None:
+def test_optimizer_accepts_keys_that_its_file_omits() -> None:
     for prefix in ("", "+", "++"):
         config = compose(f"{prefix}optimizer.betas=[0.8,0.9]", f"{prefix}optimizer.lr=0.1")
         assert config.optimizer == {
@@ -134,7 +134,7 @@ def test_interpolation_shares_a_value() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["seed=3", *choices()])
-def test_a_config_survives_the_way_to_plain_values_and_back(choice: str) -> None:
+def test_a_config_survives_conversion_to_plain_values_and_back(choice: str) -> None:
     config = compose(choice, *NEEDS.get(choice, ()))
     values = config.model_dump()
     assert json.loads(json.dumps(values)) == values
@@ -152,7 +152,7 @@ def test_trainer_config_is_the_signature_of_lightnings_trainer() -> None:
     assert list(ours) == list(expected)
 
 
-def test_sections_hold_arguments_of_the_classes_that_they_name() -> None:
+def test_sections_hold_arguments_of_their_classes() -> None:
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
     from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
@@ -166,11 +166,11 @@ def test_sections_hold_arguments_of_the_classes_that_they_name() -> None:
         (MLFlowConfig, MLFlowLogger),
         (LSTMConfig, LSTM),
     ):
-        names = set(config.model_fields) - {"every_n_minutes"}  # a number of ours
+        names = set(config.model_fields) - {"every_n_minutes"}  # not Lightning's
         assert names <= set(inspect.signature(cls.__init__).parameters), cls
 
 
-def test_choices_are_those_of_the_libraries_and_registries() -> None:
+def test_choices_match_the_libraries_and_registries() -> None:
     from lightning.fabric.connector import _PRECISION_INPUT
     from lightning.pytorch.accelerators import AcceleratorRegistry
     from lightning.pytorch.strategies import StrategyRegistry

@@ -309,7 +309,7 @@ def test_a_new_run_in_an_old_folder_does_not_go_on_with_it(
         (["seed=1"], r"seed=1 \(it was 0\)"),
         (["model.lstm.hidden_size=9"], r"model.lstm.hidden_size=9 \(it was 8\)"),
         (["optimizer=sgd"], r"optimizer.name=SGD \(it was AdamW\)"),
-        (["experiment=quick"], "are a part: experiment"),
+        (["experiment=quick"], "these would change: experiment"),
         (["trainer.max_epochs=3"], "its refit has begun"),
     ],
 )
@@ -348,7 +348,7 @@ def test_runs_that_cannot_go_on(compose_train: Callable, tmp_path: Path) -> None
         compose_train("resume=last", f"runs_dir={tmp_path}")
     with pytest.raises(UserError, match="gone does not exist: give one such as"):
         compose_train(f"resume={tmp_path / 'gone'}")
-    with pytest.raises(UserError, match="is no folder of a run"):
+    with pytest.raises(UserError, match="is not the folder of a run"):
         compose_train(f"resume={tmp_path}")
     (tmp_path / "config.yaml").write_text("seed: [")
     with pytest.raises(UserError, match=r"config.yaml is not the configuration of a run"):

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +18,69 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 import attnlstm.data.sources  # noqa: F401 - the sources register
-from attnlstm.cli.resume import flatten, resume_config
-from attnlstm.config.checks import (
-    Config,
-    ConfigError,
-    Settings,
-    can_be_off,
-    check_choice,
-    list_settings,
-    nearest,
-    show,
-    unknown_key,
-    validate,
-    wrong_value,
-)
+from attnlstm.cli.resume import resume_config
+from attnlstm.config import checks
+from attnlstm.config.checks import Config, Settings
 from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
 VERSION_BASE = "1.3"
-"""The version of Hydra whose defaults are followed."""
+"""The version of Hydra whose defaults apply."""
 
 
 def compose_config(
     config_dir: str | Path, config_name: str, schema: type[Config], overrides: Iterable[str] = ()
 ) -> Config:
-    """The typed config that a command line with these overrides would run with.
+    """Return the typed config for a command line with these overrides.
 
     Raises:
         UserError: something does not fit; the message names it and the nearest that does.
     """
     config_dir = Path(config_dir).absolute()
+    arguments = [normalize(text, config_dir, schema) for text in overrides]
     with initialized(config_dir):
-        jobs = [[normalize(text, config_dir, schema) for text in overrides]]
-        config = to_typed(compose(config_name, schema, jobs)[0], schema)
-        return find_resumed(config, config_name, jobs[0]) or config
+        ((_, config),) = compose_jobs(config_name, schema, [arguments])
+    return config
 
 
-def find_resumed(config: Any, config_name: str, overrides: list[str]) -> Any:
-    """The config of the run that is to be resumed; None without one."""
-    if not isinstance(config, TrainConfig) or config.resume is None:
-        return None
-    plain = to_typed(compose(config_name, TrainConfig, [[]])[0], TrainConfig)
-    return resume_config(config, plain, [override.key_or_group for override in _parse(overrides)])
+def initialized(config_dir: Path) -> Any:
+    """Return a context in which Hydra composes from this folder."""
+    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+
+
+def compose_jobs(
+    config_name: str, schema: type[Config], jobs: Iterable[list[str]], only_shows: bool = False
+) -> list[tuple[DictConfig, Config]]:
+    """Return each job's config as Hydra composes it, with the node `hydra`, and in typed form.
+
+    The typed form of a run that is resumed is the config of that run. With `only_shows`, required
+    keys may be missing, and no run is looked up.
+
+    Raises:
+        UserError: something does not fit; the message names it and the nearest that does.
+    """
+    composed_jobs = []
+    with _one_line_errors():
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
+    for overrides in jobs:
+        parsed = _parse(overrides)
+        with _one_line_errors():
+            _check_overrides(parsed, config_name, schema, defaults.overrides.known_choices)
+            composed = hydra.compose(config_name, overrides, return_hydra_config=True)
+        config: Any = to_typed(composed, schema, may_lack=only_shows)
+        if isinstance(config, TrainConfig) and config.resume is not None and not only_shows:
+            plain = to_typed(hydra.compose(config_name, return_hydra_config=True), TrainConfig)
+            config = resume_config(config, plain, [override.key_or_group for override in parsed])
+        composed_jobs.append((composed, config))
+    return composed_jobs
 
 
 def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
-    """A setting as Hydra adds or changes it, whether it has a + or not.
+    """Return a setting in a form in which Hydra accepts any key, with or without a +.
 
-    Left to itself, Hydra refuses a key that no file of conf/ lists; the schema knows better.
+    Hydra itself refuses keys that no file of conf/ lists, although the schema knows them.
     """
     key, equals, value = argument.lstrip("+").partition("=")
     if not equals or key.startswith(("-", "~", "hydra")):
@@ -78,25 +93,19 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
             )
         return f"{key}={value}"
     if key == "text":
-        return f"++{key}={quote(value)}"
-    if re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
-        node = list_settings(schema).get(key, {})
+        value = quote(value)
+    elif re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
+        node = checks.list_settings(schema).get(key, {})
         if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
-            value = value.replace("'", r"\'")
-            return f"++{key}='{value}'"  # a path needs no quotes on top of the shell's
+            value = "'{}'".format(value.replace("'", r"\'"))  # the shell's quotes are enough
     return f"++{key}={value}"
 
 
 def quote(text: str) -> str:
-    """A text to the letter, whatever Hydra and OmegaConf make of quotes, braces and backslashes."""
+    """Quote a text so that Hydra and OmegaConf take quotes, braces and backslashes literally."""
     text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
     text = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
     return f"'{text}'"
-
-
-def initialized(config_dir: Path) -> Any:
-    """A context in which Hydra composes from this folder."""
-    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
@@ -110,44 +119,33 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
         ) from error
 
 
-def list_jobs(overrides: list[str]) -> Iterator[list[str]]:
-    """The overrides of every job of a sweep."""
-    choices = []
-    for override in _parse(overrides):
-        if not override.is_sweep_override():
-            choices.append([str(override.input_line)])
-        elif not override.is_discrete_sweep():
-            raise UserError(f"{override.input_line}: list the values, as in a,b,c or range(1,4)")
-        elif override.is_hydra_override():
-            raise UserError(f"{override.input_line}: Hydra's own settings cannot be swept")
-        else:
-            values = list(override.sweep_string_iterator())
-            if not values:
-                raise UserError(f"{override.input_line}: no value fits")
-            choices.append([f"{override.get_key_element()}={value}" for value in values])
-    yield from map(list, itertools.product(*choices))
+def list_jobs(overrides: Iterable[str]) -> list[list[str]]:
+    """Return the overrides of every job of a sweep."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # slow to import
+
+    parsed = _parse(overrides)
+    for override in filter(Override.is_sweep_override, parsed):
+        if not override.is_discrete_sweep():
+            raise UserError(f"{_show(override)}: list the values, as in a,b,c or range(1,4)")
+        if override.is_hydra_override():
+            raise UserError(f"{_show(override)}: Hydra's own settings cannot be swept")
+        if not list(override.sweep_string_iterator()):
+            raise UserError(f"{_show(override)}: no value fits")
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return jobs
 
 
-def compose(config_name: str, schema: type[Config], jobs: Iterable[list[str]]) -> list[DictConfig]:
-    """Each job's config as Hydra composes it, with the node `hydra`."""
-    settings = list_settings(schema)
-    composed = []
-    try:
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(config_name, [], RunMode.RUN)
-        groups = defaults.overrides.known_choices
-        for overrides in jobs:
-            parsed = _parse(overrides)
-            for number, override in enumerate(parsed):
-                _check_override(override, settings, groups)
-                others = [other for other in parsed[number:] if other.key_or_group in groups]
-                _check_is_on(override, config_name, [*parsed[:number], *others], settings)
-            composed.append(hydra.compose(config_name, overrides, return_hydra_config=True))
-    except UserError:
-        raise
-    except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
-        raise UserError(_explain(error)) from error
-    return composed
+def _check_overrides(
+    overrides: list[Override], config_name: str, schema: type[Config], groups: Iterable[str]
+) -> None:
+    settings = checks.list_settings(schema)
+    for number, override in enumerate(overrides):
+        _check_override(override, settings, groups)
+        chosen = [other for other in overrides[number:] if other.key_or_group in groups]
+        earlier = [str(other.input_line) for other in [*overrides[:number], *chosen]]
+        for section in _parents(override.key_or_group):
+            if checks.can_be_off(settings.get(section, {})):
+                _check_is_on(section, hydra.compose(config_name, earlier), override)
 
 
 def _check_override(override: Override, settings: Settings, groups: Iterable[str]) -> None:
@@ -155,8 +153,8 @@ def _check_override(override: Override, settings: Settings, groups: Iterable[str
     is_open = any("keys" in settings.get(parent, {}) for parent in _parents(key))
     is_hydras = key.startswith("hydra")
     if not (is_open or is_hydras or key in settings or key in groups):
-        raise unknown_key(key, [*settings, *groups])
-    if is_hydras and (override.is_add() or override.is_force_add()):  # which add what is unknown
+        raise checks.unknown_key(key, [*settings, *groups])
+    if is_hydras and (override.is_add() or override.is_force_add()):  # Hydra would add any key
         OmegaConf.update(OmegaConf.create({"hydra": HydraConf}), key, value)
     if override.is_sweep_override():
         raise UserError(f"{text}: several values are a list, as in [a,b], or a sweep, with -m")
@@ -166,23 +164,17 @@ def _check_override(override: Override, settings: Settings, groups: Iterable[str
     elif key in groups and not isinstance(value, str | list | dict):
         raise UserError(f"{text}: give the name of a choice, or leave {key} out")
     elif not (is_hydras or key in groups or override.is_force_add()):
-        raise wrong_value(key, value, settings[key])  # the choice of another program's group
+        raise checks.wrong_value(key, value, settings[key])  # a group of another verb
 
 
-def _check_is_on(
-    override: Override, config_name: str, earlier: Iterable[Override], settings: Settings
-) -> None:
-    """Refuse a key of a section that is null, which Hydra would turn on without a word."""
-    for section in _parents(override.key_or_group):
-        if not can_be_off(settings.get(section, {})):
-            continue
-        composed = hydra.compose(config_name, [str(other.input_line) for other in earlier])
-        if OmegaConf.select(composed, section) is None:
-            name = override.key_or_group.removeprefix(f"{section}.")
-            raise UserError(
-                f"{_show(override)}: the section is null, that is off; turn it on first, as in "
-                f"{section}={{{name}: {show(override.value())}}}"
-            )
+def _check_is_on(section: str, composed: DictConfig, override: Override) -> None:
+    """Refuse a key of a section that is null, which Hydra would silently turn on."""
+    if OmegaConf.select(composed, section) is None:
+        name, value = override.key_or_group.removeprefix(f"{section}."), override.value()
+        raise UserError(
+            f"{_show(override)}: the section is null, that is off; turn it on first, as in "
+            f"{section}={{{name}: {checks.show(value)}}}"
+        )
 
 
 def _show(override: Override) -> str:
@@ -193,30 +185,42 @@ def _parents(key: str) -> list[str]:
     return list(itertools.accumulate(key.split(".")[:-1], "{}.{}".format))
 
 
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Return the composed config without the node `hydra`."""
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
 def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False) -> Config:
-    """The typed config of what Hydra composed.
+    """Return the typed form of a config that Hydra composed.
 
     Raises:
-        UserError: a value does not fit or, unless `may_lack`, a key that must be given is not.
+        UserError: a value does not fit or, unless `may_lack`, a required key is missing.
     """
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    missing = [key for key, value in flatten(OmegaConf.to_container(own)).items() if value == "???"]
-    if missing and not may_lack:
-        raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
-    for key in missing:
-        OmegaConf.update(own, key, "...")  # other keys may refer to it
-    try:
+    own = without_hydra(composed)
+    for key, value in checks.flatten(OmegaConf.to_container(own)).items():
+        if value == "???" and not may_lack:
+            raise UserError(f"{key} must be given: add {key}=...")
+        if value == "???":
+            OmegaConf.update(own, key, "...")  # other keys may refer to it
+    with _one_line_errors():  # about interpolations that lead nowhere
         values = OmegaConf.to_container(own, resolve=True)
-    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-        raise UserError(_explain(error)) from error
     try:
-        config = validate(values, schema)
+        config = checks.validate(values, schema)
         if isinstance(config, TrainConfig) and "hydra" in composed:  # a job gets what was checked
-            model = config.model
-            check_choice("model.pooling", model.pooling, _list_files(composed, "model/pooling"))
-            check_choice("model.stem.name", model.stem.name, _list_files(composed, "model/stem"))
+            for key, names in (
+                ("model.pooling", config.model.pooling),
+                ("model.stem.name", config.model.stem.name),
+            ):
+                group = key.removesuffix(".name").replace(".", "/")
+                checks.check_choice(key, names, _list_files(composed, group))
         return config
-    except ConfigError as error:
+    except checks.ConfigError as error:
+        group, choices = error.key, composed.hydra.runtime.choices
+        if isinstance(choices.get(group), str) and group not in schema.model_fields:
+            raise UserError(
+                f"{group}/{choices[group]}.yaml must begin with the line '# @package _global_'; "
+                f"without it, its keys go below {group}"
+            ) from error
         file = _find_file(error.key, composed)
         raise UserError(f"In '{file}': {error}" if file else str(error)) from error
 
@@ -228,12 +232,12 @@ def _list_files(composed: DictConfig, group: str) -> list[str]:
 
 
 def _find_file(key: str, composed: DictConfig) -> str | None:
-    """The choice whose file sets a key, unless the command line does."""
+    """Return the choice whose file sets a key; None if the command line does, or no file."""
     given = [override.lstrip("+").partition("=")[0] for override in composed.hydra.overrides.task]
-    if any(f"{key}.".startswith(f"{name}.") for name in given):
+    if any(checks.is_within(key, name) for name in given):
         return None
     line = re.compile(rf"\b{re.escape(key.rpartition('.')[2])}\s*:")
-    for group, choice in composed.hydra.runtime.choices.items():  # what has the last say first
+    for group, choice in composed.hydra.runtime.choices.items():  # the last one to apply is first
         for source in composed.hydra.runtime.config_sources:
             path = Path(source.path, group, f"{choice}.yaml")
             if path.is_file() and line.search(path.read_text()):
@@ -241,20 +245,30 @@ def _find_file(key: str, composed: DictConfig) -> str | None:
     return None
 
 
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # YAML, OmegaConf and Hydra each have their own kinds
+        raise UserError(_explain(error)) from error
+
+
 def _explain(error: Exception) -> str:
-    """One line about an error while composing, which may lie in a yaml file of the user's."""
+    """Return one line about an error while composing, possibly in a yaml file of the user's."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        meant, listed = nearest(choice, error.options), ", ".join(error.options)
-        return f"{group}={choice}: did you mean {meant}? It must be one of {listed}"
+        meant = checks.similar(choice, error.options)
+        hint = f"did you mean {meant}? " if meant else ""
+        return f"{group}={choice}: {hint}It must be one of {', '.join(error.options)}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
     if cause is None or not cause.full_key:
         return str(error).partition("Config search path")[0]
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        parent = cause.full_key.rpartition(".")[0]
-        return str(
-            unknown_key(cause.full_key, [f"{parent}.{key}" for key in cause.parent_node or ()])
-        )
+        section = cause.full_key.rpartition(".")[0]
+        names = [f"{section}.{key}" for key in cause.parent_node or ()]
+        return str(checks.unknown_key(cause.full_key, names))
     return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"

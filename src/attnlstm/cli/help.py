@@ -1,86 +1,71 @@
-"""`attnlstm VERB --help`: the keys in groups, each with its value and what the schema says of it.
+"""`attnlstm VERB --help`: the keys in groups, each with its value and its description.
 
-The text around them is a template in conf/hydra/help. In it, a line `$KEYS data model.lstm` stands
-for the keys below these two, and `$CHOICES` for the groups of files to choose from. Without
-`--help=all` only keys that the chosen files set are shown. Neither torch nor lightning is imported.
+The text around them is a template in conf/hydra/help, in which a line `$KEYS data model.lstm`
+stands for the keys in these two sections, and `$CHOICES` for the groups of files to choose from.
+Without `--help=all`, only keys that the chosen files set are shown.
 """
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from attnlstm.cli.resume import flatten
-from attnlstm.config.checks import Settings, describe, show
+from attnlstm.cli.composition import without_hydra
+from attnlstm.config.checks import Settings, describe, flatten, is_within, show
 
 WIDTH, KEY_WIDTH = 100, 36
 
 
-def render_help(
-    composed: DictConfig, settings: Settings, folders: Sequence[Path], shows_all: bool
-) -> str:
-    """The help for a command line, with the values that it would run with.
+def render_help(composed: DictConfig, settings: Settings, shows_all: bool) -> str:
+    """Return the help for the composed config of a command line, with its node `hydra`.
 
-    Args:
-        composed: the config, with the node `hydra`.
-        settings: every key of its schema.
-        folders: those with configuration files.
-        shows_all: also keys that the chosen files do not set, with the schema's defaults.
+    With `shows_all`, keys that the chosen files do not set are shown with their defaults.
     """
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    values = flatten(OmegaConf.to_container(own))
+    values = flatten(OmegaConf.to_container(without_hydra(composed)))
     keys = list(values)
     if shows_all:
         sections = {key.rpartition(".")[0] for key in [*settings, *values]}
-        keys += [key for key in settings if key not in {*values, *sections}]
-    lines = {}
-    for key in keys:
-        node = settings.get(key, {})
-        section = key.rpartition(".")[0]
-        explanation = node.get("description") or f"an argument of {values[f'{section}.name']}"
-        if any("enum" in option for option in [node, *node.get("anyOf", ())]):
-            choices = describe(node)
-            explanation += f" ({choices})" * (len(choices) <= WIDTH)
-        is_known = key in values or "default" in node
-        value = values.get(key, node.get("default"))
-        lines[key] = _entry(f"{key}={_written(value)}" if is_known else key, explanation)
-    text = composed.hydra.help.template.replace("$CHOICES", _choices(folders))
-    return re.sub(r"\$KEYS (.+)", lambda found: _below(lines, found[1].split()), text)
+        keys += [key for key in settings if key not in values.keys() | sections]
+    entries = {key: _entry(key, values, settings) for key in keys}
+
+    def list_entries(found: re.Match[str]) -> str:
+        sections = found[1].split()
+        return "\n".join(
+            entry
+            for section in sections
+            for key, entry in entries.items()
+            if is_within(key, section)
+        )
+
+    text = composed.hydra.help.template.replace("$CHOICES", _list_choices(composed))
+    return re.sub(r"\$KEYS (.+)", list_entries, text)
 
 
-def _choices(folders: Iterable[Path]) -> str:
-    """Every group of configuration files but Hydra's own, and its files."""
-    groups: dict[str, list[str]] = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*.yaml")):
-            group = path.parent.relative_to(folder).as_posix()
-            if group != "." and group.partition("/")[0] != "hydra":
-                groups.setdefault(group, []).append(path.stem)
-    return "\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(groups.items()))
+def _entry(key: str, values: Mapping[str, object], settings: Settings) -> str:
+    """Return a setting with its description next to it or, if it is too long for that, below."""
+    node = settings.get(key, {})
+    name = f"{key.rpartition('.')[0]}.name"
+    description = node.get("description") or f"an argument of {values[name]}"
+    if any("enum" in option for option in [node, *node.get("anyOf", ())]):
+        choices = describe(node)
+        description += f" ({choices})" * (len(choices) <= WIDTH)
+    is_known = key in values or "default" in node
+    setting = f"{key}={show(values.get(key, node.get('default')))}" if is_known else key
+    indent = " " * (KEY_WIDTH + 2)
+    start = f"  {setting:{KEY_WIDTH}}" if len(setting) < KEY_WIDTH else indent
+    text = textwrap.fill(
+        description, WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False
+    )
+    return text if start != indent else f"  {setting}\n{text}"
 
 
-def _written(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return f"[{','.join(map(show, value))}]" if isinstance(value, list) else show(value)
-
-
-def _entry(setting: str, explanation: str) -> str:
-    """A setting with its explanation beside it or, if it is too long for that, below it."""
-    start = f"  {setting:{KEY_WIDTH}}"
-    if len(setting) >= KEY_WIDTH:
-        start = f"  {setting}\n{' ' * (KEY_WIDTH + 2)}"
-    wrapped = textwrap.wrap(explanation, WIDTH - KEY_WIDTH - 2, break_long_words=False)
-    return start + f"\n{' ' * (KEY_WIDTH + 2)}".join(wrapped)
-
-
-def _below(lines: Mapping[str, str], sections: Iterable[str]) -> str:
-    chosen = [
-        line
-        for section in sections
-        for key, line in lines.items()
-        if f"{key}.".startswith(f"{section}.")
-    ]
-    return "\n".join(chosen)
+def _list_choices(composed: DictConfig) -> str:
+    """Return a line per group of configuration files, without Hydra's own groups."""
+    loader, overrides = GlobalHydra.instance().config_loader(), composed.hydra.overrides.hydra
+    groups = sorted(key for key in composed.hydra.runtime.choices if not key.startswith("hydra/"))
+    return "\n".join(
+        f"{group}: {', '.join(loader.get_group_options(group, overrides=list(overrides)))}"
+        for group in groups
+    )

@@ -1,40 +1,40 @@
-"""`resume=`: which run goes on, and with which configuration.
+"""`resume=`: the run to continue and its configuration.
 
-It is the one in the run's config.yaml; the command line may change what does not change the
-experiment. Importing this module imports neither torch nor lightning.
+The configuration is that of the run's config.yaml; the command line may change whatever does not
+change the experiment. Importing this module imports neither torch nor lightning.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from attnlstm.config.checks import show, validate
+from attnlstm.config.checks import flatten, is_within, show, validate
 from attnlstm.config.data import drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
-CHANGEABLE = (
-    *("logger", "baseline", "num_threads", "data.num_workers", "callbacks.figures"),
-    *(f"callbacks.checkpoint.every_n_{unit}" for unit in ("epochs", "train_steps", "minutes")),
-    "callbacks.checkpoint.save_on_exception",
-    *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
-    *(f"trainer.{key}" for key in ("max_epochs", "log_every_n_steps", "profiler", "benchmark")),
-    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
+CHANGEABLE = re.compile(
+    r"""(logger | baseline | num_threads | data\.num_workers | callbacks\.figures
+    | callbacks\.checkpoint\.(every_n_(epochs|train_steps|minutes) | save_on_exception)
+    | trainer\.(accelerator | devices | num_nodes | strategy | max_epochs | log_every_n_steps
+        | profiler | benchmark | enable_progress_bar | enable_model_summary | detect_anomaly)
+    )(\.|$)""",
+    re.VERBOSE,
 )
-"""Keys, and sections, that a resumed run may have other values of than before."""
-
+"""Keys and sections whose values a resumed run may change."""
 
 REFIT = ("refit", "validated")
-"""Checkpoints that are there once the refit has begun, or is done."""
+"""Checkpoints that exist once the refit has begun or ended."""
 
 
 def find_run(resume: str, runs_dir: str) -> Path:
-    """The folder of the run that `resume` names: a path, or "last" for the newest in `runs_dir`.
+    """Return the folder of a run: a path, or "last" for the newest in `runs_dir`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such run.
     """
     if resume == "last":
         # Every run of train.py has a config.yaml; Hydra's own are in a folder below.
@@ -44,20 +44,21 @@ def find_run(resume: str, runs_dir: str) -> Path:
         return max(configs, key=lambda path: path.stat().st_mtime).parent
     folder = Path(resume)
     if not (folder / "config.yaml").is_file():
-        what = "is no folder of a run" if folder.exists() else "does not exist"
+        what = "is not the folder of a run" if folder.exists() else "does not exist"
         raise UserError(
             f"resume={resume} {what}: give one such as runs/JapaneseVowels/..., or last"
         )
     return folder
 
 
-def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[str]) -> TrainConfig:
-    """The configuration of the run that `composed.resume` names, with what the user changes.
+def resume_config(composed: TrainConfig, plain: TrainConfig, given: Iterable[str]) -> TrainConfig:
+    """Return the configuration of the run `composed.resume`, with the changes of a command line.
 
     Args:
-        composed: what the command line means for a new run.
-        plain: what no command line means; of a group or a section only what differs counts.
-        changed: the keys, groups and sections that were given on it.
+        composed: the configuration that the command line gives to a new run.
+        plain: the configuration without a command line; only the differences from it count as
+            changes where a whole group or section is given.
+        given: the keys, groups and sections on the command line.
 
     Raises:
         UserError: there is no such run, or a change would make it another experiment.
@@ -66,31 +67,26 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, changed: Iterable[s
     values = _read(folder / "config.yaml")
     old, new = flatten(values), flatten(composed.model_dump())
     default = flatten(plain.model_dump())
-    refused = []
-    for key in (name.replace("/", ".") for name in changed):
-        if key in ("resume", "runs_dir"):  # they say which run
+    keys = {name.replace("/", ".") for name in given} - {"resume", "runs_dir"}  # these name the run
+    refused = list(keys & {"experiment", "debug"})  # files that may change anything
+    refused += [f"~{key}" for key in keys & (old.keys() - new.keys())]
+    for leaf, value in new.items():
+        is_changed = value != default.get(leaf, ...) and any(is_within(leaf, key) for key in keys)
+        if not (is_changed or leaf in keys) or value == old.get(leaf, ...):
             continue
-        if key in ("experiment", "debug"):  # they are no part of the config that they change
-            refused.append(key)
-        if key in old.keys() - new.keys():
-            refused.append(f"~{key}")
-        for leaf in [leaf for leaf in new if _is_within(leaf, [key])]:
-            is_default = leaf != key and new[leaf] == default.get(leaf, ...)
-            if is_default or new[leaf] == old.get(leaf, ...):
-                continue
-            if _is_within(leaf, CHANGEABLE):
-                _set(values, leaf, new[leaf])
-            else:
-                refused.append(f"{leaf}={show(new[leaf])} (it was {show(old.get(leaf))})")
+        if CHANGEABLE.match(leaf):
+            _set(values, leaf, value)
+        else:
+            refused.append(f"{leaf}={show(value)} (it was {show(old.get(leaf))})")
     if refused:
         raise UserError(
-            f"resume={folder} goes on with the same experiment, of which these are a part: "
+            f"resume={folder} continues the same experiment, which these would change: "
             f"{', '.join(sorted(refused))}; leave them out, or start another run"
         )
     has_refit = any((folder / "checkpoints" / f"{name}.ckpt").exists() for name in REFIT)
     if has_refit and old["trainer.max_epochs"] != values["trainer"]["max_epochs"]:
         raise UserError(
-            f"resume={folder}: its refit has begun, with the epochs there were; "
+            f"resume={folder}: its refit has begun, for the number of epochs at the time; "
             "leave trainer.max_epochs out"
         )
     return validate(values | {"resume": str(folder)}, TrainConfig)
@@ -105,22 +101,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the configuration of a run of train.py: {error}") from error
 
 
-def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Full keys of everything that is not a section."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def _is_within(key: str, sections: Iterable[str]) -> bool:
-    return any(f"{key}.".startswith(f"{section}.") for section in sections)
-
-
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = key.split(".")
     for section in sections:
-        values[section] = values[section] or {}  # it may have been off
+        values[section] = values[section] or {}  # null if it was off
         values = values[section]
     values[name] = value

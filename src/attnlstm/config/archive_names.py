@@ -1,32 +1,33 @@
-"""Which sets of the UCR and UEA archives there are, and where their files lie.
+"""The data sets of the UCR and UEA archives, and where their files are.
 
-Apart from `attnlstm.data`, whose imports take seconds: a mistyped name is answered at once.
+This is separate from `attnlstm.data`, whose imports take seconds, so that a mistyped name is
+answered at once.
 """
 
 import os
 from difflib import get_close_matches
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 from attnlstm.errors import UserError
 
 
 def cache_folder() -> Path:
-    """Where downloaded sets are kept, and sets can be put by hand."""
+    """Return the folder of downloaded sets, to which sets can also be added by hand."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attnlstm/archive"
 
 
 def check_archive_name(name: str) -> None:
-    """Raise a UserError if there is no such set; a bundled one is not looked at closer."""
+    """Raise a UserError if there is no such set; importing aeon for a bundled one is too slow."""
     if not (_bundled_folder() / name).is_dir():
         locate_archive(name)
 
 
 def locate_archive(name: str) -> Path | None:
-    """The folder that holds the set's folder, or None if the set has to be downloaded.
+    """Return the folder that contains the set's folder, or None if it has to be downloaded.
 
     Raises:
-        UserError: there is no such classification set; it names the nearest ones.
+        UserError: there is no such classification set; the message names the nearest ones.
     """
     from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
     from aeon.datasets.tsc_datasets import tsc_zenodo
@@ -54,7 +55,7 @@ def locate_archive(name: str) -> Path | None:
 
 
 def list_bundled() -> list[str]:
-    """The classification sets that come with aeon."""
+    """Return the classification sets that come with aeon."""
     from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
 
     regression = _regression_sets()
@@ -68,7 +69,5 @@ def _regression_sets() -> set[str]:
 
 
 def _bundled_folder() -> Path:
-    spec = find_spec("aeon")  # without importing it
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "datasets" / "data"
+    # Importing aeon to find it would take seconds.
+    return Path(str(distribution("aeon").locate_file("aeon/datasets/data")))

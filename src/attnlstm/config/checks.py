@@ -1,12 +1,12 @@
-"""Plain values to what the schema says they are, with one line of complaint for what does not fit.
+"""Validation of plain values by the schema, with one-line messages for what does not fit.
 
-Values come from conf/, from the command line and out of checkpoint files, possibly from strangers:
+Values come from conf/, the command line and checkpoint files, possibly written by strangers:
 nothing in them is imported, called or silently dropped.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cache
 from itertools import islice
@@ -21,8 +21,7 @@ from attnlstm.errors import UserError
 Config = TypeVar("Config", bound=BaseModel)
 
 Settings = Mapping[str, dict[str, Any]]
-"""Full keys, and what each may hold as a JSON schema: type, limits, choices, default, description.
-"""
+"""The JSON schema (type, limits, choices, default, description) of each full key."""
 
 SECTION = "a section with keys of its own"
 
@@ -39,7 +38,7 @@ LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveM
 
 
 class ConfigError(UserError):
-    """A value or a key that does not fit; `key` is the full one."""
+    """A value or a key that does not fit; `key` is the full key."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -47,19 +46,19 @@ class ConfigError(UserError):
 
 
 def validate(values: Any, schema: type[Config]) -> Config:
-    """The typed config of plain values; a key that is left out has the schema's default.
+    """Return the typed config of plain values; omitted keys have the schema's defaults.
 
     Raises:
-        UserError: a key, a type, a choice or a number does not fit; it names the full key.
+        UserError: a key, type, choice or number does not fit; the message names the full key.
     """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise _explain(error.errors()[0], values, list_settings(schema)) from error
+        raise _explain(error.errors(), values, list_settings(schema)) from error
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
-    """Raise a UserError if a value is not of a type, such as that of an argument of torch's."""
+    """Raise a UserError if a value does not match a type hint, such as one of torch's."""
     adapter = TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     try:
         adapter.validate_python(value)
@@ -67,17 +66,17 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise wrong_value(key, value, adapter.json_schema()) from error
 
 
-def check_choice(key: str, value: str | list[str], known: Iterable[str]) -> None:
-    """Raise a UserError if a name, or one of several, is not one of those that are known."""
-    known = list(known)
-    for name in [value] if isinstance(value, str) else value:
-        if name not in known:
-            raise wrong_value(key, name, {"enum": known})
+def check_choice(key: str, value: str | list[str], known: Sequence[str]) -> None:
+    """Raise a UserError if a name, or an item of a list of names, is unknown."""
+    names = [value] if isinstance(value, str) else value
+    if unknown := [name for name in names if name not in known]:
+        wrong_items = [] if isinstance(value, str) else unknown
+        raise wrong_value(key, value, {"enum": known}, wrong_items)
 
 
 @cache
 def list_settings(schema: type[BaseModel]) -> Settings:
-    """Every full key of a model, those of its sections too, and "" for the whole."""
+    """Return the settings of a model and its sections; "" is the key of the whole model."""
     root = schema.model_json_schema()
     settings: dict[str, dict[str, Any]] = {}
 
@@ -98,54 +97,81 @@ def list_settings(schema: type[BaseModel]) -> Settings:
 
 
 def is_section(node: Mapping[str, Any]) -> bool:
-    """Whether the keys below are the schema's to know."""
+    """Return whether the schema defines keys below this one."""
     options = [node, *node.get("anyOf", ())]
     return "oneOf" in node or any("$ref" in option or "properties" in option for option in options)
 
 
 def can_be_off(node: Mapping[str, Any]) -> bool:
-    """Whether this is a section that null turns off."""
+    """Return whether this is a section that null turns off."""
     return is_section(node) and {"type": "null"} in node.get("anyOf", ())
 
 
+def is_within(key: str, section: str) -> bool:
+    """Return whether a key is this section or lies in it."""
+    return f"{key}.".startswith(f"{section}.")
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the full keys and values of everything that is not a section."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return flat
+
+
 def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
-    """The complaint about a key that does not exist, with the nearest that does."""
+    """Return the error for a key that does not exist, with the most similar one that does."""
     known = list(known)
-    meant = nearest(key, known)
-    parent, _, name = key.rpartition(".")
-    siblings = [other for other in known if other and other.rpartition(".")[0] == parent]
-    if siblings and SequenceMatcher(None, name, meant.rpartition(".")[2]).ratio() < 0.6:
-        meant = nearest(key, siblings)  # nothing is similar: stay in the section that was named
-    elif not siblings and parent in known:
-        meant = parent  # which has a value, and no keys
-    return ConfigError(key, f"unknown key {key}: did you mean {meant}?")
+    section, meant = key.rpartition(".")[0], ""
+    if section in known and not any(other.startswith(f"{section}.") for other in known):
+        meant = section  # which has a value and no keys
+    name = key
+    while not meant and name and name not in known:  # the mistake may be in a section's name
+        meant, name = similar(name, known), name.rpartition(".")[0]
+    hint = f": did you mean {meant}?" if meant else "; --help=all lists the keys"
+    return ConfigError(key, f"unknown key {key}{hint}")
 
 
-def wrong_value(key: str, value: Any, node: Mapping[str, Any]) -> ConfigError:
-    """The complaint about a value that is not what the schema of its key says."""
-    choices = _choices(node)
-    if not isinstance(value, str):
-        choices = [choice for choice in choices if choice not in ("true", "false")]
-    meant = f"; did you mean {nearest(show(value), choices)}?" if choices else ""
-    return ConfigError(key, f"{key}={show(value)}: expected {describe(node)}{meant}")
+def wrong_value(
+    key: str, value: Any, node: Mapping[str, Any], wrong_items: Sequence[Any] = ()
+) -> ConfigError:
+    """Return the error for a value, or items of a list, that the schema of the key forbids."""
+    wrong = show(wrong_items[0] if wrong_items else value)
+    meant = similar(wrong, _choices(node))
+    message = f"{key}={show(value)}: expected {describe(node)}"
+    message += f", not {wrong}" if wrong_items else ""
+    return ConfigError(key, message + (f"; did you mean {meant}?" if meant else ""))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The most similar name; the part after the last dot or slash counts as much as the whole.
+    """Return the most similar name; the part after the last dot or slash counts twice.
 
     A file may have many long names: only the first 2,000 are compared, by 100 characters each.
     """
+    candidates = islice(filter(None, known), 2000)
+    return max(
+        candidates, key=lambda other: _ratio(name, other) + _end_ratio(name, other), default=""
+    )
 
-    def similarity(candidate: str) -> float:
-        whole = name[:100].lower(), candidate[:100].lower()
-        ends = tuple(re.split("[./]", text)[-1] for text in whole)
-        return sum(SequenceMatcher(None, a, b).ratio() for a, b in (whole, ends))
 
-    return max(islice(filter(None, known), 2000), key=similarity, default="")
+def similar(name: str, known: Iterable[str]) -> str:
+    """Return the most similar name, or "" if it is too different to be what was meant."""
+    best = nearest(name, known)
+    return best if _end_ratio(name, best) >= 0.6 else ""
+
+
+def _ratio(name: str, other: str) -> float:
+    return SequenceMatcher(None, name[:100].lower(), other[:100].lower()).ratio()
+
+
+def _end_ratio(name: str, other: str) -> float:
+    return _ratio(*(re.split("[./]", text[:100])[-1] for text in (name, other)))
 
 
 def describe(node: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in the words of a message."""
+    """Return what a JSON schema allows, in the words of a message."""
     if "anyOf" in node:
         return " or ".join(map(describe, node["anyOf"]))
     if is_section(node):
@@ -165,26 +191,34 @@ def describe(node: Mapping[str, Any]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it is written on the command line."""
+    """Return a value as it is written on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(show, value))}]"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _explain(error: ErrorDetails, values: Any, settings: Settings) -> UserError:
-    key, value = "", values
-    for part in error["loc"]:
+def _explain(errors: list[ErrorDetails], values: Any, settings: Settings) -> UserError:
+    kind, location = errors[0]["type"], errors[0]["loc"]
+    key, value, wrong_items = "", values, []
+    for depth, part in enumerate(location):
         if part in settings[key].get("discriminator", {}).get("mapping", ()):
-            continue  # which kind of section it is
+            continue  # the kind of section
         inner = _join(key, str(part))
         if inner not in settings and (not is_section(settings[key]) or part not in value):
-            break  # an item of a list, or one of several types
+            # The rest of the location is a type of a union, an item of a list, or both.
+            same_key = [error for error in errors if error["loc"][:depth] == location[:depth]]
+            wrong_items = [
+                error["input"] for error in same_key if isinstance(error["loc"][-1], int)
+            ]
+            break
         key, value = inner, value.get(part, ...)
         if key not in settings or "." in str(part):
             return unknown_key(key, settings)
-    if error["type"] == "missing":
+    if kind == "missing":
         return ConfigError(key, f"{key} must be given: add {key}=...")
-    if error["type"] == "union_tag_invalid":
+    if kind == "union_tag_invalid":
         key, value = f"{key}.source", value["source"]
-    if error["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         name, source = key.rpartition(".")[2], values["data"].get("source", "archive")
         others = [other for other, model in SOURCES.items() if name in model.model_fields]
         return ConfigError(
@@ -192,11 +226,11 @@ def _explain(error: ErrorDetails, values: Any, settings: Settings) -> UserError:
             f"{key}={show(value)} means nothing to data={source}: choose "
             f"{' or '.join(f'data={other}' for other in others)}, or leave {key} out",
         )
-    return wrong_value(key, value, settings[key])
+    return wrong_value(key, value, settings[key], wrong_items)
 
 
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
+def _join(section: str, name: str) -> str:
+    return f"{section}.{name}".removeprefix(".")
 
 
 def _choices(node: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """The arguments of Lightning's Trainer, callbacks and loggers that YAML can hold."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -18,35 +18,21 @@ from attnlstm.errors import UserError
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
 
-Strategy = Literal[
-    "auto",
-    "ddp",
-    "ddp_find_unused_parameters_false",
-    "ddp_find_unused_parameters_true",
-    "ddp_fork",
-    "ddp_fork_find_unused_parameters_false",
-    "ddp_fork_find_unused_parameters_true",
-    "ddp_notebook",
-    "ddp_notebook_find_unused_parameters_false",
-    "ddp_notebook_find_unused_parameters_true",
-    "ddp_spawn",
-    "ddp_spawn_find_unused_parameters_false",
-    "ddp_spawn_find_unused_parameters_true",
-    "deepspeed",
-    "deepspeed_stage_1",
-    "deepspeed_stage_2",
-    "deepspeed_stage_2_offload",
-    "deepspeed_stage_3",
-    "deepspeed_stage_3_offload",
-    "deepspeed_stage_3_offload_nvme",
-    "fsdp",
-    "fsdp_cpu_offload",
-    "single_device",
-    "single_tpu",
-    "single_xla",
-    "xla",
-    "xla_debug",
-]
+_LAUNCHES = ("", "_fork", "_notebook", "_spawn")
+_UNUSED = ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+_STAGES = ("1", "2", "2_offload", "3", "3_offload", "3_offload_nvme")
+
+if TYPE_CHECKING:
+    Strategy = str
+else:
+    Strategy = Literal[
+        "auto",
+        *(f"ddp{launch}{unused}" for launch in _LAUNCHES for unused in _UNUSED),
+        "deepspeed",
+        *(f"deepspeed_stage_{stage}" for stage in _STAGES),
+        *("fsdp", "fsdp_cpu_offload", "single_device", "single_tpu", "single_xla"),
+        *("xla", "xla_debug"),
+    ]
 
 Precision = Literal[
     16,
@@ -77,6 +63,10 @@ Duration = Annotated[
 Batches = Natural | Share
 """A number of batches as an int, a share of them as a float."""
 
+BatchLimit = Annotated[
+    Batches | None, Field(description="batches to use: a number, or a share as a float; null: all")
+]
+
 Monitored = Literal[
     "val/loss",
     "val/accuracy",
@@ -86,7 +76,7 @@ Monitored = Literal[
     "train/loss",
 ]
 MONITORED = get_args(Monitored)
-"""What callbacks and schedulers can watch: the values that every run logs."""
+"""The metrics that callbacks and schedulers can watch, which every run logs."""
 
 LOWER_IS_BETTER = ("loss", "calibration_error")
 
@@ -105,25 +95,21 @@ class TrainerConfig(Section):
     precision: Precision | None = None
     """number format of weights and operations, such as bf16-mixed; null: float32"""
     fast_dev_run: bool | Natural = False
-    """only this many batches of each kind, without checkpoints; true: one"""
+    """run only this many batches of each kind, without checkpoints; true: one"""
     max_epochs: NaturalOrAll | None = None
-    """passes through the training rows; -1: unlimited; null: as many as budget takes"""
+    """passes through the training rows; -1: unlimited; null: as many as the budget allows"""
     min_epochs: Natural | None = None
-    """passes before early stopping may end the run"""
+    """passes before early stopping can end the run"""
     max_steps: NaturalOrAll = -1
     """optimizer steps at most; -1: unlimited"""
     min_steps: Natural | None = None
-    """optimizer steps before early stopping may end the run"""
+    """optimizer steps before early stopping can end the run"""
     max_time: Duration | None = None
     """time after which training stops"""
-    limit_train_batches: Batches | None = None
-    """training batches of an epoch: a number, or a share as a float"""
-    limit_val_batches: Batches | None = None
-    """validation batches: a number, or a share as a float"""
-    limit_test_batches: Batches | None = None
-    """test batches: a number, or a share as a float"""
-    limit_predict_batches: Batches | None = None
-    """prediction batches: a number, or a share as a float"""
+    limit_train_batches: BatchLimit = None
+    limit_val_batches: BatchLimit = None
+    limit_test_batches: BatchLimit = None
+    limit_predict_batches: BatchLimit = None
     overfit_batches: Batches = 0.0
     """train and validate on these batches only, to look for bugs"""
     val_check_interval: Count | ShareAboveZero | None = None
@@ -131,7 +117,7 @@ class TrainerConfig(Section):
     check_val_every_n_epoch: Count | None = 1
     """epochs from one validation to the next"""
     num_sanity_val_steps: NaturalOrAll | None = None
-    """validation batches that are tried before training; -1: all"""
+    """validation batches to try before training; -1: all"""
     log_every_n_steps: Natural | None = None
     """optimizer steps from one logged row to the next"""
     enable_checkpointing: bool | None = None
@@ -147,43 +133,48 @@ class TrainerConfig(Section):
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
     """what gradient_clip_val limits; null: the norm"""
     deterministic: bool | Literal["warn"] | None = None
-    """only operations that give the same numbers in every run; warn: where there are such"""
+    """only operations that give the same numbers in every run; warn: only warn about others"""
     benchmark: bool | None = None
     """whether cuDNN looks for its fastest algorithms"""
     inference_mode: bool = True
     """whether evaluation runs in torch.inference_mode"""
     use_distributed_sampler: bool = True
-    """whether Lightning deals the rows out to processes; here the batch sampler does"""
+    """whether Lightning distributes the rows to processes; here the batch sampler does"""
     profiler: Literal["simple", "advanced", "pytorch", "xla"] | None = None
-    """what measures where the time goes"""
+    """the profiler that measures where the time goes"""
     detect_anomaly: bool = False
     """whether torch looks for NaN in gradients, which is slow"""
     barebones: bool = False
-    """leave out all that costs time, checkpoints and logs too"""
+    """leave out everything that costs time, including checkpoints and logs"""
     sync_batchnorm: bool = False
     """whether batch norm is computed over all processes"""
     reload_dataloaders_every_n_epochs: Natural = 0
-    """epochs after which the data loaders are built anew; 0: never"""
+    """epochs after which the data loaders are rebuilt; 0: never"""
     enable_autolog_hparams: bool = True
     """whether Lightning logs the settings"""
     model_registry: str | None = None
     """name of the model in a registry of Lightning's platform"""
 
 
-class CheckpointConfig(Section):
-    """Arguments of lightning's ModelCheckpoint for the best checkpoint, and when to save the last.
-
-    `every_n_train_steps`, `every_n_minutes` and `save_on_exception` are the last one's only.
-    """
+class MonitorConfig(Section):
+    """The metric that a callback watches."""
 
     monitor: Monitored = "val/loss"
-    """what is best in the best checkpoint"""
+    """the metric to watch"""
     mode: Literal["min", "max"] = "min"
     """whether the lowest or the highest value is best"""
+
+
+class CheckpointConfig(MonitorConfig):
+    """Arguments of Lightning's ModelCheckpoint for the best checkpoint, and when to save the last.
+
+    `every_n_train_steps`, `every_n_minutes` and `save_on_exception` apply to the last one only.
+    """
+
     save_top_k: NaturalOrAll = 1
-    """how many of the best checkpoints are kept; -1: all"""
+    """how many of the best checkpoints to keep; -1: all"""
     save_last: bool = False
-    """whether the newest state is kept too, which resume= goes on from"""
+    """whether the newest state is kept too, for resume="""
     save_on_exception: bool = False
     """save the last one at the next batch after SIGINT or SIGTERM"""
     every_n_epochs: Count = 1
@@ -198,15 +189,11 @@ class CheckpointConfig(Section):
     """whether the file name holds the names of its metrics"""
 
 
-class EarlyStoppingConfig(Section):
-    """Arguments of lightning's EarlyStopping."""
+class EarlyStoppingConfig(MonitorConfig):
+    """Arguments of Lightning's EarlyStopping."""
 
-    monitor: Monitored = "val/loss"
-    """what has to improve"""
-    mode: Literal["min", "max"] = "min"
-    """whether lower or higher is an improvement"""
     patience: Natural = 3
-    """validations without an improvement after which training stops"""
+    """validations without an improvement before training stops"""
     min_delta: Amount = 0.0
     """the smallest change that counts as an improvement"""
 
@@ -219,7 +206,7 @@ class FiguresConfig(Section):
 
 
 class CallbacksConfig(Section):
-    """None turns a callback off."""
+    """The callbacks; None turns one off."""
 
     checkpoint: CheckpointConfig | None = None
     """which checkpoints are kept; null: none"""
@@ -230,26 +217,26 @@ class CallbacksConfig(Section):
 
     @model_validator(mode="after")
     def _check_modes(self) -> Any:
-        for key, callback in (
-            ("callbacks.checkpoint", self.checkpoint),
-            ("callbacks.early_stopping", self.early_stopping),
-        ):
-            better = "min" if callback and callback.monitor.endswith(LOWER_IS_BETTER) else "max"
-            if callback and callback.mode != better:
+        for name in ("checkpoint", "early_stopping"):
+            callback, key = getattr(self, name), f"callbacks.{name}"
+            if callback is None:
+                continue
+            best = "min" if callback.monitor.endswith(LOWER_IS_BETTER) else "max"
+            if callback.mode != best:
                 raise UserError(
-                    f"{key}.monitor={callback.monitor} is best at its {better}imum: "
-                    f"set {key}.mode={better}"
+                    f"{key}.monitor={callback.monitor} is best at its {best}imum: "
+                    f"set {key}.mode={best}"
                 )
         return self
 
 
 class WandbConfig(Section):
-    """Arguments of lightning's WandbLogger."""
+    """Arguments of Lightning's WandbLogger."""
 
     project: str = "attnlstm"
     """project that the run belongs to"""
     name: str | None = None
-    """name of the run; null: one that Weights & Biases makes up"""
+    """name of the run; null: chosen by Weights & Biases"""
     offline: bool = False
     """write to the run folder only"""
     log_model: bool = False
@@ -257,18 +244,18 @@ class WandbConfig(Section):
 
 
 class MLFlowConfig(Section):
-    """Arguments of lightning's MLFlowLogger."""
+    """Arguments of Lightning's MLFlowLogger."""
 
     experiment_name: str = "attnlstm"
     """experiment that the run belongs to"""
     run_name: str | None = None
-    """name of the run; null: one that MLflow makes up"""
+    """name of the run; null: chosen by MLflow"""
     tracking_uri: str | None = None
     """server or folder; null: the folder mlruns in the run folder"""
 
 
 class LoggerConfig(Section):
-    """What is written to besides the run folder's own CSV and TensorBoard files."""
+    """Loggers in addition to the run folder's CSV and TensorBoard files."""
 
     wandb: WandbConfig | None = None
     """Weights & Biases; null: off"""

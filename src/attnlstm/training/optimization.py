@@ -254,10 +254,20 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
 
 def _build(group: str, recipe: Recipe, subject: Any, **defaults: Any) -> Any:
     """Call the class with the parameters or the optimizer, and its arguments."""
+    cls, arguments = recipe
     try:
-        return recipe.cls(subject, **recipe.arguments, **defaults)
+        return cls(subject, **arguments, **defaults)
     except Exception as error:  # torch raises many kinds, and all of them are about the arguments
-        listed = ", ".join(
-            f"{group}.{key}={show(value)}" for key, value in recipe.arguments.items()
+        wrong = [key for key in arguments if _works_without(key, recipe, subject)] or arguments
+        listed = ", ".join(f"{group}.{key}={show(arguments[key])}" for key in wrong)
+        raise UserError(f"{cls.__name__} refuses {listed}: {error}") from error
+
+
+def _works_without(key: str, recipe: Recipe, subject: Any) -> bool:
+    try:
+        recipe.cls(
+            subject, **{name: value for name, value in recipe.arguments.items() if name != key}
         )
-        raise UserError(f"{recipe.cls.__name__} refuses {listed}: {error}") from error
+    except Exception:
+        return False
+    return True
