@@ -101,7 +101,7 @@ def test_validation_out_of_fold() -> None:
     rows = make_parts(train=90, test=40)
     train, test = rows.parts.values()
     folds = np.random.default_rng(0).integers(0, 3, 90)
-    baseline = measure_baseline(rows, True, 0, folds)
+    baseline = measure_baseline(rows._replace(folds=folds), True, 0)
     texts, right = np.array(values_of(train)), np.zeros(90, dtype=bool)
     for fold in range(3):
         inside = folds == fold
@@ -141,7 +141,7 @@ def test_the_majority_class_against_scikit_learn() -> None:
         == train[folds == fold]
         for fold in (0, 1)
     ]
-    assert measure_majority(rows, folds).validation == np.concatenate(right).mean()
+    assert measure_majority(rows._replace(folds=folds)).validation == np.concatenate(right).mean()
 
 
 def make_series(lengths: np.ndarray, seed: int) -> tuple[list[np.ndarray], np.ndarray]:

@@ -25,7 +25,7 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
-from attnlstm.training.preparation import build_data, build_module, encode
+from attnlstm.training.preparation import build_datamodule, build_module, encode
 
 pytestmark = pytest.mark.slow
 
@@ -174,12 +174,13 @@ def test_the_run_takes_the_steps_of_its_budget(
     epochs: int,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("attnlstm.training.plan.time_step", lambda *_: 1.0)  # a second
+    monkeypatch.setattr("attnlstm.training.run.time_step", lambda *_: 1.0)  # a second
     result = run_train(tmp_path, *overrides)
     assert result.trainer.current_epoch == epochs
     assert settled_trainer(tmp_path)[0] == epochs
     steps = result.trainer.global_step
-    assert f"training takes {steps} steps in {epochs} epochs, about {steps} s" in caplog.text
+    epochs_shown = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    assert f"training takes {steps} steps in {epochs_shown}, about {steps} s" in caplog.text
 
 
 def test_a_budget_of_less_than_an_epoch_is_kept(run_train: Callable, tmp_path: Path) -> None:
@@ -192,12 +193,11 @@ def test_a_budget_of_less_than_an_epoch_is_kept(run_train: Callable, tmp_path: P
 def test_timing_a_step_changes_nothing(compose_train: Callable) -> None:
     small = ["data.batch_size=16", "model.lstm.hidden_size=4", "model.random_convolutions=null"]
     config = compose_train("validation=holdout", *small)
-    rows = split_sources(open_sources(config.data), config.data, config.seed)
-    encoded = encode(config, rows)
-    module, data = build_module(config, rows, encoded), build_data(config, rows, encoded)
+    encoded = encode(config, split_sources(open_sources(config.data), config.data, config.seed))
+    module, datamodule = build_module(config, encoded), build_datamodule(config, encoded)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()
-    assert 0 < time_step(module, data, torch.device("cpu")) < 60
+    assert 0 < time_step(module, datamodule, torch.device("cpu")) < 60
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())

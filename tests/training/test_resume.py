@@ -22,7 +22,7 @@ from attnlstm.errors import UserError
 from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.checkpoint_io import replacing
 from attnlstm.training.module import ClassificationModule
-from attnlstm.training.preparation import build_data
+from attnlstm.training.preparation import initialize
 from benchmarks.faults import differences
 
 pytestmark = pytest.mark.slow
@@ -187,11 +187,11 @@ def test_data_that_has_changed_is_named(
     monkeypatch.undo()
     before = test.read_text()
     test.write_text(before.replace("night", "week"))
-    with pytest.raises(UserError, match=r"data has changed since .*last.ckpt .*: test rows; bring"):
+    with pytest.raises(UserError, match=r"data has changed since .*last.ckpt .*: test rows; res"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
     test.write_text(before)
     train.write_text(train.read_text().replace("fine", "lovely"))
-    with pytest.raises(UserError, match="train rows, validation rows; bring back"):
+    with pytest.raises(UserError, match="train rows, validation rows; restore it"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 
@@ -398,7 +398,7 @@ def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
     assert str(told.value) == (
         f"cannot write to {tmp_path}: File too large; the newest good checkpoint is "
         f"{tmp_path}/checkpoints/last.ckpt; once it can be written to, "
-        f"attnlstm train resume={tmp_path} goes on"
+        f"attnlstm train resume={tmp_path} resumes the run"
     )
     assert not list(tmp_path.rglob("*.partial"))
     run_train(tmp_path, f"resume={tmp_path}")
@@ -442,12 +442,11 @@ def test_a_folder_of_figures_that_somebody_removes_is_made_again(
 def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def remove(*arguments: Any) -> Any:
-        built = build_data(*arguments)
+    def remove(*arguments: Any) -> None:
+        initialize(*arguments)
         shutil.rmtree(tmp_path / "run")
-        return built
 
-    monkeypatch.setattr("attnlstm.training.run.build_data", remove)
+    monkeypatch.setattr("attnlstm.training.run.initialize", remove)
     with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -512,7 +511,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_to_be_evaluated(
     best = tmp_path / "checkpoints" / "best.ckpt"
     assert str(told.value) == (
         f"cannot write to {tmp_path}: No space left on device; the newest good checkpoint is "
-        f"{best}; no last.ckpt to go on with is there: attnlstm evaluate ckpt={best}"
+        f"{best}; there is no last.ckpt to resume from: attnlstm evaluate ckpt={best}"
     )
 
 
@@ -539,7 +538,7 @@ def test_other_files_that_have_changed_are_named(
         run_train(tmp_path / "run", *text_files, f"{key}={path}")
     monkeypatch.undo()
     path.write_text(contents[1])
-    with pytest.raises(UserError, match=rf"data has changed since .*last.ckpt .*: {key}; bring"):
+    with pytest.raises(UserError, match=rf"data has changed since .*last.ckpt .*: {key}; restore"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 

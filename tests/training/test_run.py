@@ -457,7 +457,7 @@ def test_malformed_vectors_stop_or_are_dropped(
     with pytest.raises(UserError, match=r"vectors\.txt.*line 5"):
         run_train(tmp_path / "stop", *options)
     run_train(tmp_path / "drop", *options, "data.on_bad_row=drop")
-    assert f"dropped 1 malformed lines of {vectors}" in caplog.text
+    assert f"dropped 1 malformed line of {vectors}" in caplog.text
 
 
 def test_data_that_cannot_be_is_refused(run_train: Callable, tmp_path: Path) -> None:

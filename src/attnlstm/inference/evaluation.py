@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.classification import (
     MulticlassConfusionMatrix,
@@ -22,7 +20,6 @@ from attnlstm.config.data import AnyDataConfig, DataConfig, SeriesFilesConfig, T
 from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data import (
-    SequenceBatch,
     SeriesEncoder,
     encode_part,
     open_sources,
@@ -34,7 +31,7 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
 from attnlstm.inference.writers import name_probability
-from attnlstm.training.callbacks import ProgressBar, has_terminal
+from attnlstm.training.callbacks import ProgressBar, RowCollector, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
@@ -108,7 +105,7 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         batch_size=config.data.batch_size or data_config.batch_size or 16,
         num_workers=data_config.num_workers if num_workers is None else num_workers,
     )
-    collector = PredictionCollector(len(part), len(trained.label_names))
+    collector = RowCollector()
     precision = config.trainer.precision or trained.config.trainer.precision
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
@@ -125,45 +122,26 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()
     }
-    targets = data.splits["test"].targets
+    probabilities, targets = collector.logits.float().softmax(dim=1), collector.targets
     kind = "texts" if isinstance(data_config, TextConfig) else "series"
     title = f"{data_config.name}, {split} split ({len(part)} {kind})"
     print_metrics(title, metrics)
-    per_class = describe_classes(collector.probabilities, targets, trained.label_names)
+    per_class = describe_classes(probabilities, targets, trained.label_names)
     print_table("per class", list(PER_CLASS_COLUMNS), per_class)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     write_metrics(run_dir / "metrics.json", metrics)
     _write_csv(run_dir / "per_class.csv", list(PER_CLASS_COLUMNS), per_class)
-    _write_predictions(
-        run_dir / "predictions.csv", collector.probabilities, targets, trained.label_names
-    )
+    _write_predictions(run_dir / "predictions.csv", probabilities, targets, trained.label_names)
     confusion = MulticlassConfusionMatrix(len(trained.label_names))
-    confusion.update(collector.probabilities, targets)
+    confusion.update(probabilities, targets)
     figure = draw_confusion_matrix(confusion, trained.label_names, split)
     with replacing(run_dir / "confusion_matrix.png") as partial:
         figure.savefig(partial, dpi=120, format="png")
     logger.info(
         "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
     )
-    return Evaluation(metrics, collector.probabilities, targets)
-
-
-class PredictionCollector(Callback):
-    """Keeps the probabilities of every test row, in the rows' own order."""
-
-    def __init__(self, num_rows: int, num_classes: int) -> None:
-        self.probabilities = torch.full((num_rows, num_classes), float("nan"))
-
-    def on_test_batch_end(  # type: ignore[override]
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: dict[str, Any],
-        batch: SequenceBatch,
-        *_: Any,
-    ) -> None:
-        self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
+    return Evaluation(metrics, probabilities, targets)
 
 
 def sources_of(config: DataConfig) -> list[Any]:

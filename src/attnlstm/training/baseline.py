@@ -1,32 +1,30 @@
-"""What a classifier that fits in seconds reaches on the same rows.
+"""What a classifier that is fitted in seconds reaches on the same rows.
 
-TF-IDF with logistic regression for texts, MiniRocket with ridge regression for series, each with
-its usual settings, so that its accuracy is the one that anybody gets with scikit-learn or aeon. On
-large data it is fitted, and evaluated, on a stratified random part of the rows: seconds and memory
-stay bounded, and a note says how many rows were used.
+TF-IDF with logistic regression for texts and MiniRocket with ridge regression for series, with
+their usual settings: anybody gets the same accuracy from scikit-learn or aeon. To bound time and
+memory, large data is replaced by a stratified random part of its rows; a note says how large.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlstm.data import LabelledParts
-from attnlstm.data.splits import Part
+from attnlstm.data import LabelledParts, Part
 
 NOT_PREDICTED = -1
-"""Stands in predictions for rows that were left out of the evaluation."""
+"""The prediction for rows that were left out of the evaluation."""
 
-MOST_LOOKED_AT = 2**20
-"""Rows among which the choice is made, so that it takes little memory for itself."""
+MOST_CANDIDATES = 2**20
+"""Most rows among which others are chosen, which bounds the memory that the choice takes."""
 
-ROWS_AT_ONCE = 256
-"""Rows that are predicted together."""
+PREDICTION_BATCH = 256
 
 
 class Scores(NamedTuple):
-    """Accuracies on validation and test rows, in [0, 1]; None where there are no such rows."""
+    """Accuracies on validation and test rows, in [0, 1]; None without such rows."""
 
     name: str
     validation: float | None
@@ -34,11 +32,13 @@ class Scores(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What a baseline has reached.
+    """The result of a baseline.
 
-    test_predictions: class numbers `[row]`, `NOT_PREDICTED` for rows that were left out; None
-        without test rows.
-    notes: what it has done with the data that a reader of the numbers should know.
+    Attributes:
+        scores: its accuracies.
+        test_predictions: class numbers `[row]`, `NOT_PREDICTED` for rows that were left out; None
+            without test rows.
+        notes: what it did with the data that a reader of the numbers should know.
     """
 
     scores: Scores
@@ -46,84 +46,65 @@ class Baseline(NamedTuple):
     notes: list[str]
 
 
-def measure_baseline(
-    rows: LabelledParts, is_text: bool, seed: int, folds: np.ndarray | None = None
-) -> Baseline:
+def measure_baseline(dataset: LabelledParts, is_text: bool, seed: int) -> Baseline:
     """Fit the baseline of these rows and evaluate it.
 
     Validation rows are predicted by a fit on the training rows, test rows by a fit on training and
-    validation rows.
+    validation rows. With folds, each fold is predicted by a fit on the others.
 
     Args:
-        rows: "train" and any of "validation" and "test".
+        dataset: "train" and any of "validation" and "test".
         is_text: whether the rows are texts; otherwise they are series.
-        seed: of MiniRocket, and of the choice of rows where there are too many.
-        folds: the fold of each training row `[row]`, where validation is out of fold: each fold is
-            predicted by a fit on the others. It takes the place of the part "validation".
+        seed: of MiniRocket, and of the choice of rows if there are too many.
 
     Raises:
         ValueError: it cannot be fitted, such as on texts without a word.
     """
+    cls = TextBaseline if is_text else SeriesBaseline
     notes: list[str] = []  # of the last fit, which has the most rows
 
     def predict(fitted: Part, evaluated: Part) -> np.ndarray:
-        cls = TextBaseline if is_text else SeriesBaseline
-        baseline = cls(len(rows.label_names), seed)
+        baseline = cls(len(dataset.label_names), seed)
         baseline.fit(fitted)
         predictions = baseline.predict(evaluated)
         notes[:] = baseline.notes
         return predictions
 
-    train, test = rows.parts["train"], rows.parts.get("test")
-    held_out = None if folds is not None else rows.parts.get("validation")
+    return Baseline(*_evaluate(dataset, cls.name, predict), notes)
+
+
+def measure_majority(dataset: LabelledParts) -> Scores:
+    """Evaluate always predicting the most frequent class; see `measure_baseline`."""
+
+    def predict(fitted: Part, evaluated: Part) -> np.ndarray:
+        return np.full(len(evaluated), np.bincount(fitted.targets).argmax())
+
+    return _evaluate(dataset, "majority class", predict)[0]
+
+
+def _evaluate(
+    dataset: LabelledParts, name: str, predict: Callable[[Part, Part], np.ndarray]
+) -> tuple[Scores, np.ndarray | None]:
+    """Return the scores and the test predictions of `predict(rows to fit, rows to evaluate)`."""
+    train, test, folds = dataset.parts["train"], dataset.parts.get("test"), dataset.folds
+    held_out = dataset.parts.get("validation") if folds is None else None
     validation = None
     if folds is not None:
         predictions = np.full(len(train), NOT_PREDICTED)
         for fold in np.unique(folds):
-            inside = np.flatnonzero(folds == fold)
-            outside = np.flatnonzero(folds != fold)
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             predictions[inside] = predict(train.select(outside), train.select(inside))
         validation = accuracy(predictions, train.targets)
     elif held_out is not None:
         validation = accuracy(predict(train, held_out), held_out.targets)
-    test_predictions = None
-    if test is not None:
-        test_predictions = predict(train if held_out is None else train + held_out, test)
-    scores = Scores(
-        TextBaseline.name if is_text else SeriesBaseline.name,
-        validation,
-        None if test is None else accuracy(test_predictions, test.targets),
-    )
-    return Baseline(scores, test_predictions, notes)
+    if test is None:
+        return Scores(name, validation, None), None
+    predictions = predict(train if held_out is None else train + held_out, test)
+    return Scores(name, validation, accuracy(predictions, test.targets)), predictions
 
 
-def measure_majority(rows: LabelledParts, folds: np.ndarray | None = None) -> Scores:
-    """The accuracies of always predicting the most frequent class of the rows fitted on.
-
-    Arguments are those of `measure_baseline`.
-    """
-    train = rows.parts["train"].targets
-    test = rows.parts["test"].targets if "test" in rows.parts else None
-    fitted, validation = train, None
-    if folds is not None:
-        predictions = np.empty_like(train)
-        for fold in np.unique(folds):
-            predictions[folds == fold] = np.bincount(train[folds != fold]).argmax()
-        validation = accuracy(predictions, train)
-    elif "validation" in rows.parts:
-        held_out = rows.parts["validation"].targets
-        validation = accuracy(np.bincount(train).argmax(), held_out)
-        fitted = np.concatenate([train, held_out])
-    return Scores(
-        "majority class",
-        validation,
-        None if test is None else accuracy(np.bincount(fitted).argmax(), test),
-    )
-
-
-def accuracy(predictions: Any, targets: np.ndarray) -> float:
-    """The share of right predictions, among the rows that have one."""
-    predictions = np.broadcast_to(predictions, targets.shape)
+def accuracy(predictions: np.ndarray, targets: np.ndarray) -> float:
+    """Return the share of correct predictions among the rows that have one."""
     predicted = predictions != NOT_PREDICTED
     return float((predictions[predicted] == targets[predicted]).mean())
 
@@ -131,15 +112,20 @@ def accuracy(predictions: Any, targets: np.ndarray) -> float:
 def choose_rows(
     targets: np.ndarray, costs: np.ndarray, most_rows: int, most_cost: float, seed: int
 ) -> np.ndarray:
-    """Row numbers, ascending: all, or a random choice with the same share of each class.
+    """Choose rows at random, with the same share of each class; all rows if they are few enough.
 
-    It has at most `most_rows` rows, and ends with the one that exceeds `most_cost`. The first row
-    of each class comes before the second of any.
+    The choice has at most `most_rows` rows, and ends with the one that exceeds `most_cost`. The
+    first row of each class comes before the second of any.
 
     Args:
-        targets: class numbers, [row].
-        costs: of each row, [row].
+        targets: class numbers, `[row]`.
+        costs: of each row, `[row]`.
+        most_rows: limit of the number of rows.
+        most_cost: limit of the sum of the costs.
         seed: of the choice.
+
+    Returns:
+        Row numbers, ascending.
     """
     if len(targets) <= most_rows and costs.sum() <= most_cost:
         return np.arange(len(targets))
@@ -155,10 +141,11 @@ def choose_rows(
 
 
 class _Classifier(ABC):
-    """What the two baselines share: which rows they see, and in which portions.
+    """The choice of rows and the batches of prediction, which both baselines share.
 
-    most_rows, most_fitted_cost: limits of the rows that it is fitted on.
-    most_evaluated_cost: limit of the rows that it predicts.
+    Attributes:
+        most_rows, most_fitted_cost: limits of the rows that it is fitted on.
+        most_evaluated_cost: limit of the rows that it predicts.
     """
 
     name: str
@@ -173,7 +160,6 @@ class _Classifier(ABC):
 
     def fit(self, part: Part) -> None:
         """Fit on the rows of a part, or on as many as the limits allow."""
-        self._survey(part)
         rows = self._choose(part, self.most_rows, self.most_fitted_cost)
         if len(rows) < len(part):
             self.notes.append(f"fitted on {len(rows):,} of {len(part):,} training rows")
@@ -181,36 +167,32 @@ class _Classifier(ABC):
         self._fit(inputs, part.targets[rows])
 
     def predict(self, part: Part) -> np.ndarray:
-        """Class numbers [row]; `NOT_PREDICTED` for the rows beyond the limit."""
+        """Return class numbers `[row]`; `NOT_PREDICTED` for the rows beyond the limit."""
         rows = self._choose(part, len(part), self.most_evaluated_cost)
         if len(rows) < len(part):
             self.notes.append(f"evaluated on {len(rows):,} of {len(part):,} rows")
         predictions = np.full(len(part), NOT_PREDICTED)
         inputs = (self._prepare(row.value) for row in part.select(rows))
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            portion = list(islice(inputs, ROWS_AT_ONCE))
-            predictions[rows[start : start + ROWS_AT_ONCE]] = self._predict(portion)
+        for start in range(0, len(rows), PREDICTION_BATCH):
+            batch = list(islice(inputs, PREDICTION_BATCH))
+            predictions[rows[start : start + PREDICTION_BATCH]] = self._predict(batch)
         return predictions
 
     def _choose(self, part: Part, most_rows: int, most_cost: float) -> np.ndarray:
         rows = np.arange(len(part))
-        if len(rows) > MOST_LOOKED_AT:
+        if len(rows) > MOST_CANDIDATES:
             generator = np.random.default_rng(self.seed)
-            rows = np.sort(generator.choice(rows, MOST_LOOKED_AT, replace=False))
+            rows = np.sort(generator.choice(rows, MOST_CANDIDATES, replace=False))
         part = part.select(rows)
         return rows[choose_rows(part.targets, self._costs(part), most_rows, most_cost, self.seed)]
 
     @abstractmethod
-    def _survey(self, part: Part) -> None:
-        """Look at all rows to be fitted on."""
-
-    @abstractmethod
     def _costs(self, part: Part) -> np.ndarray:
-        """What each row takes of time and memory, [row]."""
+        """Return the time and memory that each row takes, `[row]`."""
 
     @abstractmethod
     def _prepare(self, value: Any) -> Any:
-        """A row's value as it is kept until it is fitted on or predicted."""
+        """Return the input of the model for a row's value."""
 
     @abstractmethod
     def _fit(self, inputs: list[Any], targets: np.ndarray) -> None: ...
@@ -229,11 +211,8 @@ class TextBaseline(_Classifier):
     most_weights = 3_000_000
     """Words times classes; the optimizer keeps about 30 numbers for each."""
 
-    def _survey(self, part: Part) -> None:
-        pass
-
     def _costs(self, part: Part) -> np.ndarray:
-        # Short rows cost too, and many classes make each row dearer.
+        # Short rows cost too, and many classes make each row more expensive.
         characters = np.fromiter((len(str(row.value)) for row in part), int).clip(min=100)
         return characters * max(1, self.num_classes / 10)
 
@@ -272,7 +251,7 @@ class SeriesBaseline(_Classifier):
     most_steps = 4_096
     most_stretched_steps = 512  # of series that have to be stretched anyway
 
-    def _survey(self, part: Part) -> None:
+    def fit(self, part: Part) -> None:
         values = (row.value for row in part)
         lengths = np.fromiter((len(value) for value in values if value is not None), int)
         shortest, longest = lengths.min(), lengths.max()
@@ -280,13 +259,14 @@ class SeriesBaseline(_Classifier):
         self.length = int(np.clip(longest, self.fewest_steps, most))
         self.num_channels = np.shape(next(iter(part)).value)[1]  # type: ignore[arg-type]
         self.is_stretched = False
+        super().fit(part)
 
     def _costs(self, part: Part) -> np.ndarray:
-        # A convolution reads a few of the channels only, but all of them are kept.
+        # A convolution reads only a few of the channels, but all of them are kept.
         return np.full(len(part), self.length * max(1, self.num_channels / 32))
 
     def _prepare(self, value: Any) -> np.ndarray:
-        """`[channel, time]` of `[time, channel]`."""
+        """Return `[channel, time]` for `[time, channel]`."""
         series = np.ascontiguousarray(np.transpose(value), dtype=np.float32)
         steps = series.shape[1]
         if steps == self.length:
