@@ -39,10 +39,9 @@ def enumerate_names(names: Sequence[str]) -> str:
     return f"{listed} and {len(names) - LISTED:,} more" if len(names) > LISTED else listed
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 epoch" or "2 batches"."""
-    ending = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
-    return f"{number} {noun}{'' if number == 1 else ending}"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as "1 epoch" or "2 epochs"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 class PrintableFormatter(logging.Formatter):

@@ -174,7 +174,7 @@ def test_the_run_takes_the_steps_of_its_budget(
     epochs: int,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("attnlstm.training.run.time_step", lambda *_: 1.0)  # a second
+    monkeypatch.setattr("attnlstm.training.budget.time_step", lambda *_: 1.0)  # a second
     result = run_train(tmp_path, *overrides)
     assert result.trainer.current_epoch == epochs
     assert settled_trainer(tmp_path)[0] == epochs

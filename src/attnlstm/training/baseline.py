@@ -6,13 +6,13 @@ memory, large data is replaced by a stratified random part of its rows; a note s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlstm.data import LabelledParts, Part
+from attnlstm.data import LabelledParts, Part, Row
 
 NOT_PREDICTED = -1
 """The prediction for rows that were left out of the evaluation."""
@@ -32,30 +32,21 @@ class Scores(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The result of a baseline.
-
-    Attributes:
-        scores: its accuracies.
-        test_predictions: class numbers `[row]`, `NOT_PREDICTED` for rows that were left out; None
-            without test rows.
-        notes: what it did with the data that a reader of the numbers should know.
-    """
+    """The result of a baseline."""
 
     scores: Scores
     test_predictions: np.ndarray | None
+    """class numbers `[row]`, `NOT_PREDICTED` for rows that were left out; None without test rows"""
     notes: list[str]
+    """what it did with the data that a reader of the numbers should know"""
 
 
 def measure_baseline(dataset: LabelledParts, is_text: bool, seed: int) -> Baseline:
     """Fit the baseline of these rows and evaluate it.
 
     Validation rows are predicted by a fit on the training rows, test rows by a fit on training and
-    validation rows. With folds, each fold is predicted by a fit on the others.
-
-    Args:
-        dataset: "train" and any of "validation" and "test".
-        is_text: whether the rows are texts; otherwise they are series.
-        seed: of MiniRocket, and of the choice of rows if there are too many.
+    validation rows. With folds, each fold is predicted by a fit on the others. "validation" and
+    "test" may be missing.
 
     Raises:
         ValueError: it cannot be fitted, such as on texts without a word.
@@ -119,10 +110,7 @@ def choose_rows(
 
     Args:
         targets: class numbers, `[row]`.
-        costs: of each row, `[row]`.
-        most_rows: limit of the number of rows.
-        most_cost: limit of the sum of the costs.
-        seed: of the choice.
+        costs: what each row costs, `[row]`.
 
     Returns:
         Row numbers, ascending.
@@ -140,18 +128,15 @@ def choose_rows(
     return np.sort(order[:most_rows][before[:most_rows] < most_cost])
 
 
-class _Classifier(ABC):
-    """The choice of rows and the batches of prediction, which both baselines share.
-
-    Attributes:
-        most_rows, most_fitted_cost: limits of the rows that it is fitted on.
-        most_evaluated_cost: limit of the rows that it predicts.
-    """
+class _Baseline(ABC):
+    """The choice of rows and the batches of prediction, which both baselines share."""
 
     name: str
     most_rows: int
+    """Most rows that it is fitted on."""
     most_fitted_cost: float
     most_evaluated_cost: float
+    """Limits of the costs of the rows that it is fitted on, and that it predicts."""
 
     def __init__(self, num_classes: int, seed: int) -> None:
         self.num_classes = num_classes
@@ -163,19 +148,18 @@ class _Classifier(ABC):
         rows = self._choose(part, self.most_rows, self.most_fitted_cost)
         if len(rows) < len(part):
             self.notes.append(f"fitted on {len(rows):,} of {len(part):,} training rows")
-        inputs = [self._prepare(row.value) for row in part.select(rows)]
-        self._fit(inputs, part.targets[rows])
+        self.model = self._build_model()
+        self.model.fit(self._inputs(part.select(rows)), part.targets[rows])
 
     def predict(self, part: Part) -> np.ndarray:
         """Return class numbers `[row]`; `NOT_PREDICTED` for the rows beyond the limit."""
-        rows = self._choose(part, len(part), self.most_evaluated_cost)
-        if len(rows) < len(part):
-            self.notes.append(f"evaluated on {len(rows):,} of {len(part):,} rows")
-        predictions = np.full(len(part), NOT_PREDICTED)
-        inputs = (self._prepare(row.value) for row in part.select(rows))
-        for start in range(0, len(rows), PREDICTION_BATCH):
-            batch = list(islice(inputs, PREDICTION_BATCH))
-            predictions[rows[start : start + PREDICTION_BATCH]] = self._predict(batch)
+        chosen = self._choose(part, len(part), self.most_evaluated_cost)
+        if len(chosen) < len(part):
+            self.notes.append(f"evaluated on {len(chosen):,} of {len(part):,} rows")
+        predictions, rows = np.full(len(part), NOT_PREDICTED), iter(part.select(chosen))
+        for start in range(0, len(chosen), PREDICTION_BATCH):
+            inputs = self._inputs(islice(rows, PREDICTION_BATCH))
+            predictions[chosen[start : start + PREDICTION_BATCH]] = self.model.predict(inputs)
         return predictions
 
     def _choose(self, part: Part, most_rows: int, most_cost: float) -> np.ndarray:
@@ -191,51 +175,46 @@ class _Classifier(ABC):
         """Return the time and memory that each row takes, `[row]`."""
 
     @abstractmethod
-    def _prepare(self, value: Any) -> Any:
-        """Return the input of the model for a row's value."""
+    def _inputs(self, rows: Iterable[Row]) -> Any: ...
 
     @abstractmethod
-    def _fit(self, inputs: list[Any], targets: np.ndarray) -> None: ...
-
-    @abstractmethod
-    def _predict(self, inputs: list[Any]) -> np.ndarray: ...
+    def _build_model(self) -> Any: ...
 
 
-class TextBaseline(_Classifier):
+class TextBaseline(_Baseline):
     """TfidfVectorizer and LogisticRegression of scikit-learn. A row's cost is its characters."""
 
     name = "TF-IDF + logistic regression"
     most_rows = 400_000
     most_fitted_cost = most_evaluated_cost = 2**25
-
     most_weights = 3_000_000
     """Words times classes; the optimizer keeps about 30 numbers for each."""
+
+    def fit(self, part: Part) -> None:
+        super().fit(part)
+        vectorizer = self.model[0]
+        if len(vectorizer.vocabulary_) == vectorizer.max_features:
+            self.notes.append(f"with the {vectorizer.max_features:,} most frequent words only")
 
     def _costs(self, part: Part) -> np.ndarray:
         # Short rows cost too, and many classes make each row more expensive.
         characters = np.fromiter((len(str(row.value)) for row in part), int).clip(min=100)
         return characters * max(1, self.num_classes / 10)
 
-    def _prepare(self, value: Any) -> str:
-        return str(value)
+    def _inputs(self, rows: Iterable[Row]) -> list[str]:
+        return [str(row.value) for row in rows]
 
-    def _fit(self, inputs: list[str], targets: np.ndarray) -> None:
+    def _build_model(self) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
         most_words = self.most_weights // (1 if self.num_classes == 2 else self.num_classes)
         vectorizer = TfidfVectorizer(max_features=most_words)
-        self.model = make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
-        self.model.fit(inputs, targets)
-        if len(vectorizer.vocabulary_) == most_words:
-            self.notes.append(f"with the {most_words:,} most frequent words only")
-
-    def _predict(self, inputs: list[str]) -> np.ndarray:
-        return np.asarray(self.model.predict(inputs))
+        return make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
 
 
-class SeriesBaseline(_Classifier):
+class SeriesBaseline(_Baseline):
     """aeon's MiniRocketClassifier. A row's cost is its steps.
 
     It needs series of one length, of at least 9 steps: others are stretched or compressed linearly
@@ -265,7 +244,11 @@ class SeriesBaseline(_Classifier):
         # A convolution reads only a few of the channels, but all of them are kept.
         return np.full(len(part), self.length * max(1, self.num_channels / 32))
 
-    def _prepare(self, value: Any) -> np.ndarray:
+    def _inputs(self, rows: Iterable[Row]) -> np.ndarray:
+        """Return `[row, channel, time]`."""
+        return np.stack([self._stretch(row.value) for row in rows])
+
+    def _stretch(self, value: Any) -> np.ndarray:
         """Return `[channel, time]` for `[time, channel]`."""
         series = np.ascontiguousarray(np.transpose(value), dtype=np.float32)
         steps = series.shape[1]
@@ -278,11 +261,7 @@ class SeriesBaseline(_Classifier):
         stretched = [np.interp(places, np.arange(steps), channel) for channel in series]
         return np.array(stretched, dtype=np.float32)
 
-    def _fit(self, inputs: list[np.ndarray], targets: np.ndarray) -> None:
+    def _build_model(self) -> Any:
         from aeon.classification.convolution_based import MiniRocketClassifier
 
-        self.model = MiniRocketClassifier(n_jobs=1, random_state=self.seed)
-        self.model.fit(np.stack(inputs), targets)
-
-    def _predict(self, inputs: list[np.ndarray]) -> np.ndarray:
-        return np.asarray(self.model.predict(np.stack(inputs)))
+        return MiniRocketClassifier(n_jobs=1, random_state=self.seed)

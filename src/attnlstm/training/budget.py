@@ -26,18 +26,13 @@ from attnlstm.training.preparation import EncodedDataset
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-SERIES_PASSES = 50
-SHORT_SERIES_PASSES = 30
-TEXT_PASSES = 7
-"""Epochs of a run, within the bounds of its optimizer steps."""
-
-SERIES_STEPS = (800, 4000)
-SHORT_SERIES_STEPS = (500, 4000)
-TEXT_STEPS = (600, 20_000)
-"""The fewest and the most optimizer steps of a run that is left to the data."""
+TEXT_LENGTH = (7, 600, 20_000)
+SHORT_SERIES_LENGTH = (30, 500, 4000)
+LONG_SERIES_LENGTH = (50, 800, 4000)
+"""Epochs of a run, and its fewest and most optimizer steps."""
 
 LONG_SERIES = 48
-"""Time steps from which series count as long: they need more optimizer steps."""
+"""Time steps from which series count as long."""
 
 THRESHOLDS = 48
 """Thresholds of each fixed filter, over all dilations: about 4,000 features."""
@@ -48,20 +43,12 @@ TIMED_STEPS = 4
 
 
 class Size(NamedTuple):
-    """What the budget of a run depends on.
-
-    Attributes:
-        rows: number of training rows.
-        steps: median number of time steps of a row.
-        longest: largest number of time steps of a row.
-        num_folds: 0 without folds.
-        is_text: whether the rows are texts.
-    """
+    """What the budget of a run depends on."""
 
     rows: int
-    steps: float
-    longest: int
-    num_folds: int
+    steps: float  # the median of the rows' time steps
+    longest: int  # the largest number of time steps
+    num_folds: int  # 0 without folds
     is_text: bool
 
 
@@ -123,13 +110,10 @@ def choose_batch_size(size: Size) -> int:
 
 def choose_steps(size: Size) -> int:
     """Return the number of optimizer steps of a run."""
-    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
-    if size.is_text:
-        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
-    elif size.steps < LONG_SERIES:
-        passes, (fewest, most) = SHORT_SERIES_PASSES, SHORT_SERIES_STEPS
+    series_length = SHORT_SERIES_LENGTH if size.steps < LONG_SERIES else LONG_SERIES_LENGTH
+    epochs, fewest, most = TEXT_LENGTH if size.is_text else series_length
     batches = math.ceil(size.rows / choose_batch_size(size))
-    return min(most, max(fewest, passes * batches))
+    return min(most, max(fewest, epochs * batches))
 
 
 def is_left_to_the_data(config: TrainConfig) -> bool:
@@ -151,11 +135,7 @@ def count_steps(config: TrainConfig, batches: int) -> int:
 def settle_length(config: TrainConfig, size: Size, batches: int, seconds: float) -> TrainConfig:
     """Return the configuration with the epochs of its budget, which is null afterwards.
 
-    Args:
-        config: its length is left to the data.
-        size: of the data.
-        batches: training batches of an epoch in one process.
-        seconds: duration of an optimizer step.
+    An epoch has `batches` in one process, and an optimizer step takes `seconds`.
     """
     steps = config.budget.steps or choose_steps(size)
     if config.budget.minutes is not None:
@@ -205,10 +185,7 @@ def time_step(
 
 
 def describe_length(config: TrainConfig, batches: int, seconds: float) -> str | None:
-    """Describe the steps, epochs and duration of a settled run; None if nothing limits it.
-
-    Arguments are those of `settle_length`.
-    """
+    """Describe the steps, epochs and duration of a settled run; None if nothing limits it."""
     steps_of_epoch, options = count_steps(config, batches), config.trainer
     limits = [options.max_steps, steps_of_epoch * (options.max_epochs or 0)]
     limits = [limit for limit in limits if limit > 0]  # others are none

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import torch
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -70,9 +70,7 @@ def calibrate_checkpoint(
     return calibrated
 
 
-def copy_calibration(
-    trainer: lightning.Trainer, best: Path | None, calibrated: Calibrated | None
-) -> None:
+def copy_calibration(trainer: Trainer, best: Path | None, calibrated: Calibrated | None) -> None:
     """Write the calibration of the validated model to the checkpoint of the refit, too.
 
     The validated model has not seen the validation rows, so its scores guarantee the coverage of

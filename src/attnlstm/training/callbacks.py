@@ -4,21 +4,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning
 import rich
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from rich.progress import (
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 from torch import Tensor
@@ -51,7 +45,7 @@ class ProgressBar(RichProgressBar):
         super().__init__(refresh_rate=10)
         self.shown_metrics = ""
 
-    def configure_columns(self, trainer: lightning.Trainer) -> list[ProgressColumn]:
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
         theme = self.theme
         return [
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
@@ -68,9 +62,7 @@ class ProgressBar(RichProgressBar):
             _MetricsColumn(self),
         ]
 
-    def _update_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's column, which shows all metrics by their full names."""
         if self.is_enabled:
             metrics = self.get_metrics(trainer, pl_module)
@@ -124,8 +116,8 @@ class RowCollector(Callback):
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
+        trainer: Trainer,
+        module: LightningModule,
         outputs: dict[str, Any],
         batch: SequenceBatch,
         *_: Any,
@@ -135,9 +127,7 @@ class RowCollector(Callback):
         experts = at_least_float32(outputs.get("experts", none))
         self._batches.append((batch.rows, batch.targets, logits, experts))
 
-    def on_validation_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self._batches:
             return
         columns = [torch.cat(column) for column in zip(*self._batches, strict=True)]
@@ -169,9 +159,7 @@ class ValidationFigures(Callback):
 
         self.confusion: MulticlassConfusionMatrix | None = None  # None: nothing new to draw
 
-    def on_validation_epoch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, ClassificationModule)
         self.label_names = module.label_names
         self.confusion = MulticlassConfusionMatrix(len(self.label_names)).to(module.device)
@@ -179,8 +167,8 @@ class ValidationFigures(Callback):
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
+        trainer: Trainer,
+        module: LightningModule,
         outputs: dict[str, Any],
         batch: SequenceBatch,
         *_: Any,
@@ -201,11 +189,11 @@ class ValidationFigures(Callback):
                 length = int(batch.lengths[position])
                 self.attention[row] = (title, outputs["attention"][position, :length].cpu())
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._write(trainer)
 
-    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self._write(trainer)
 
     def _draw(self, confusion: MulticlassConfusionMatrix) -> dict[str, Figure]:
@@ -216,7 +204,7 @@ class ValidationFigures(Callback):
             figures["attention"] = draw_attention(sequences, "validation")
         return figures
 
-    def _write(self, trainer: lightning.Trainer) -> None:
+    def _write(self, trainer: Trainer) -> None:
         """Write the figures, unless those of this validation have been written already."""
         confusion, self.confusion = self.confusion, None
         if confusion is None:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import numpy as np
+from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attnlstm.console import print_table
@@ -43,31 +43,22 @@ SIGNIFICANCE = 0.05
 
 
 class Comparison(NamedTuple):
-    """Scores of a model and of what it is compared with.
-
-    Attributes:
-        model: the model's.
-        others: those of the baseline, unless it could not be fitted, and of the majority class.
-        shortfall: see `describe_shortfall`.
-    """
+    """The scores of a model, of the baseline if it could be fitted, and of the majority class."""
 
     model: Scores
     others: list[Scores]
     shortfall: str | None
+    """see `describe_shortfall`"""
 
 
-def compare_with_baseline(
+def compare(
     dataset: LabelledParts, model: Scores, predictions: np.ndarray, is_text: bool, seed: int
 ) -> Comparison:
-    """Measure the baseline and the majority class on the rows of a model.
+    """Measure the baseline and the majority class, and compare them with a model.
 
     Args:
-        dataset: "train", "test" and perhaps "validation".
-        model: the model's scores.
         predictions: the model's class numbers for the test rows, `[row]`; `NOT_PREDICTED` for rows
             that were not evaluated.
-        is_text: whether the rows are texts; otherwise they are series.
-        seed: of the run.
     """
     majority, baseline = measure_majority(dataset), fit_or_warn(dataset, is_text, seed)
     others = [majority] if baseline is None else [baseline.scores, majority]
@@ -76,7 +67,7 @@ def compare_with_baseline(
     return Comparison(model, others, shortfall)
 
 
-def write_comparison(path: Path, comparison: Comparison) -> None:
+def write(path: Path, comparison: Comparison) -> None:
     """Write the scores of the baseline and of the majority class as JSON."""
     scores = {
         name: {"val/accuracy": validation, "test/accuracy": test}
@@ -86,7 +77,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         partial.write_text(json.dumps(scores, indent=2) + "\n")
 
 
-def print_comparison(comparison: Comparison) -> None:
+def show(comparison: Comparison) -> None:
     """Print a table of the scores, and log a warning if the model falls short."""
     rows = [
         [name, *("-" if value is None else f"{value:.4f}" for value in values)]
@@ -126,14 +117,7 @@ def describe_shortfall(
     """Describe where a model falls short, and what to try; None if it does not.
 
     It should be above the majority class, and not below the baseline by more than chance, as
-    measured by McNemar's exact test.
-
-    Args:
-        predictions: the model's class numbers `[row]`, `NOT_PREDICTED` for rows not evaluated.
-        targets: the true class numbers, `[row]`.
-        baseline: with test predictions; None if it could not be fitted.
-        majority: on the same rows.
-        is_text: decides what to try.
+    measured by McNemar's exact test. `predictions` and `targets` are class numbers, `[row]`.
     """
     if not (predictions != NOT_PREDICTED).any():
         return None
@@ -163,7 +147,7 @@ def mcnemar_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(binomtest(only_ours, only_ours + only_theirs).pvalue)
 
 
-def read_validation_accuracy(trainer: lightning.Trainer, run_dir: Path) -> float | None:
+def read_validation_accuracy(trainer: Trainer, run_dir: Path) -> float | None:
     """Read the validation accuracy of the best checkpoint of a finished run from metrics.csv.
 
     Without a best checkpoint it is the last one; None if there was no validation.

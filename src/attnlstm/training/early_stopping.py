@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 LEAST_FALL = 0.05
@@ -20,9 +20,7 @@ class EarlyStoppingPastPlateau(EarlyStopping):
         self.first_loss: float | None = None  # training loss
         self.has_fallen = False
 
-    def on_validation_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("train/loss")  # of the previous epoch
         if trainer.sanity_checking or loss is None:
             return

@@ -4,7 +4,7 @@ import logging
 import math
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from attnlstm.training.module import ClassificationModule
@@ -50,9 +50,7 @@ class EpochLog(Callback):
         for name, value in state_dict.items():
             setattr(self, name, value)
 
-    def on_validation_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
         self.last_epoch = trainer.current_epoch + 1
@@ -66,9 +64,7 @@ class EpochLog(Callback):
             parts.append(f"best epoch {self.best_epoch}")
         self._write_line(trainer, module, parts)
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.validates:
             return
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or -1
@@ -76,9 +72,7 @@ class EpochLog(Callback):
         if epoch % every == 0 or epoch == last:
             self._write_line(trainer, module, [])
 
-    def teardown(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str
-    ) -> None:
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if stage != "fit" or not self.best_epoch or not trainer.is_global_zero:
             return
         logger.info(
@@ -102,9 +96,7 @@ class EpochLog(Callback):
         best = self.best[self.monitor]
         return value < best if self.lower_is_better else value > best
 
-    def _write_line(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, parts: list[str]
-    ) -> None:
+    def _write_line(self, trainer: Trainer, module: LightningModule, parts: list[str]) -> None:
         assert isinstance(module, ClassificationModule)
         # The mean over the rows of the running epoch; all processes have to call reduce.
         loss = trainer.strategy.reduce(module.loss_sum / module.rows_seen, reduce_op="mean")

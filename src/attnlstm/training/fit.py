@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
+from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.checkpoint.content import read_checkpoint
@@ -50,7 +50,7 @@ def read_resume_point(path: Path) -> ResumePoint | None:
 
 
 def fit(
-    trainer: lightning.Trainer,
+    trainer: Trainer,
     module: ClassificationModule,
     datamodule: SequenceDataModule,
     resume_point: ResumePoint | None = None,

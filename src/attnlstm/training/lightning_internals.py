@@ -4,7 +4,7 @@ Lightning has no public way to resume exactly in the middle of an epoch. A new v
 any of these attributes; a test checks `PRIVATE_ATTRIBUTES` and names those that are missing.
 """
 
-import lightning
+from lightning import Trainer
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
 PRIVATE_ATTRIBUTES = (
@@ -20,29 +20,29 @@ PRIVATE_ATTRIBUTES = (
 """Paths from a `lightning.Trainer`."""
 
 
-def get_cluster_environment(trainer: lightning.Trainer) -> ClusterEnvironment | None:
+def get_cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
     """Return what launched the processes, such as SLURM."""
     return trainer._accelerator_connector.cluster_environment
 
 
-def is_within_epoch(trainer: lightning.Trainer) -> bool:
+def is_within_epoch(trainer: Trainer) -> bool:
     """Return whether neither a validation nor the end of the epoch follows the last batch."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return not loop._is_training_done and not loop._should_check_val_fx(fetcher)
 
 
-def count_logged_steps(trainer: lightning.Trainer) -> int:
+def count_logged_steps(trainer: Trainer) -> int:
     """Return the step that loggers get: the number of batches after which the optimizer stepped."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
-def end_epoch_normally(trainer: lightning.Trainer) -> None:
+def end_epoch_normally(trainer: Trainer) -> None:
     """Have a restored epoch step ReduceLROnPlateau, which Lightning would leave out."""
     trainer.fit_loop._restarting = False
 
 
-def begin_epoch_normally(trainer: lightning.Trainer) -> None:
+def begin_epoch_normally(trainer: Trainer) -> None:
     """Begin a new epoch: with max_steps, Lightning assumes that a run stopped within one."""
     loop = trainer.fit_loop
     loop._restarting = loop.epoch_loop._restarting = False

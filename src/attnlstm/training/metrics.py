@@ -53,7 +53,7 @@ class MacroAUROC(MulticlassAUROC):
             return None
         if len(present) < 2:
             return f"there is no auroc: all rows are of class {enumerate_names(present)}"
-        left_out = counted(len(absent), "class")
+        left_out = counted(len(absent), "class", "classes")
         return f"auroc leaves out {left_out} without a row: {enumerate_names(absent)}"
 
 

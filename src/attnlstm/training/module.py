@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import lightning
 import torch
+from lightning import LightningModule
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ NGRAM_LR_FACTOR = 10.0
 """How many times the learning rate of the other parameters that of the n-grams is."""
 
 
-class ClassificationModule(lightning.LightningModule):
+class ClassificationModule(LightningModule):
     """Trains a classifier; its hyperparameters make a checkpoint complete.
 
     Args:

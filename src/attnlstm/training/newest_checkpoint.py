@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -69,7 +69,7 @@ class NewestCheckpoint(Callback):
         self.signal: int | None = None
         self.handlers: dict[int, Any] = {}  # the previous ones
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.config.save_on_exception:
             self._install_handlers(trainer)
         if self.restored is not None:
@@ -77,12 +77,12 @@ class NewestCheckpoint(Callback):
             self.restored = None
         self.saved_time = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         epochs = trainer.current_epoch
         self.is_due |= epochs > 0 and epochs % self.config.every_n_epochs == 0
         self._save_if_due(trainer, Moment.between_epochs)
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         steps, minutes = self.config.every_n_train_steps, self.config.every_n_minutes
         if steps and trainer.global_step % steps == 0:
             self.is_due = True
@@ -91,25 +91,25 @@ class NewestCheckpoint(Callback):
         if is_within_epoch(trainer):
             self._save_if_due(trainer, Moment.after_batch)
 
-    def on_validation_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.sanity_checking:
             self.random_states = random_states()
             self._save_if_due(trainer, Moment.in_validation)
 
-    def on_validation_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.sanity_checking:
             self._save_if_due(trainer, Moment.in_validation)
 
     def on_validation_end(self, *_: Any) -> None:
         self.random_states = None
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         end_epoch_normally(trainer)
 
     def on_train_end(self, *_: Any) -> None:
         self._restore_handlers()
 
-    def on_fit_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, *_: Any) -> None:
         if self.restored is None:  # otherwise there was nothing left to train
             self.is_due = True
             self._save_if_due(trainer, Moment.between_epochs)
@@ -118,7 +118,7 @@ class NewestCheckpoint(Callback):
     def on_exception(self, *_: Any) -> None:
         self._restore_handlers()
 
-    def _save_if_due(self, trainer: lightning.Trainer, moment: Moment) -> None:
+    def _save_if_due(self, trainer: Trainer, moment: Moment) -> None:
         """Write a checkpoint if one is due; after a signal, write one and end the run."""
         decide = trainer.strategy.reduce_boolean_decision  # one process decides for all
         if not decide(self.is_due or self.signal is not None, all=False):
@@ -138,10 +138,7 @@ class NewestCheckpoint(Callback):
             self._stop(trainer)
 
     def on_save_checkpoint(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.moment is None:
             return  # another callback writes this one
@@ -177,10 +174,7 @@ class NewestCheckpoint(Callback):
         }
 
     def on_load_checkpoint(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        checkpoint: dict[str, Any],
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if "resume" not in checkpoint:
             return  # one that is tested
@@ -198,12 +192,7 @@ class NewestCheckpoint(Callback):
                 _move(state, folder)
                 callback.current_score = state["current_score"]  # which Lightning leaves out
 
-    def _restore(
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        restored: dict[str, Any],
-    ) -> None:
+    def _restore(self, trainer: Trainer, module: LightningModule, restored: dict[str, Any]) -> None:
         moment = Moment(restored["moment"])
         set_random_state(restored["random_states"], trainer.global_rank)
         trainer.callback_metrics.update(restored["metrics"])
@@ -217,7 +206,7 @@ class NewestCheckpoint(Callback):
             begin_epoch_normally(trainer)
         self.saved = (trainer.fit_loop.total_batch_idx, moment)
 
-    def _install_handlers(self, trainer: lightning.Trainer) -> None:
+    def _install_handlers(self, trainer: Trainer) -> None:
         """Only note signals; Lightning's handlers would end the run at other moments."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python calls handlers in the main thread only
@@ -238,7 +227,7 @@ class NewestCheckpoint(Callback):
             signal.signal(number, handler)
         self.handlers = {}
 
-    def _stop(self, trainer: lightning.Trainer) -> None:
+    def _stop(self, trainer: Trainer) -> None:
         """End the run in every process, and say how to resume it."""
         number = self.signal or signal.SIGTERM  # the signal may have gone to another process
         handler = self.handlers.get(number)

@@ -3,7 +3,7 @@
 import logging
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lightning
 import numpy as np
@@ -80,10 +80,7 @@ def build_module(
 ) -> ClassificationModule:
     """Build a new model with the weights that the seed determines.
 
-    Args:
-        config: of the run, settled.
-        encoded: the data.
-        trained_on: which parts of the data "train" consists of.
+    `trained_on` are the parts of the data that "train" consists of.
     """
     label_names, folds = encoded.dataset.label_names, encoded.dataset.folds
     class_counts = encoded.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
@@ -111,13 +108,10 @@ def initialize(config: TrainConfig, module: ClassificationModule, encoded: Encod
 
 def fit_ngrams(module: ClassificationModule, split: EncodedSplit) -> None:
     """Fit the weights of the n-grams to the training texts, the same in all members."""
-    fitted = None
-    for member in module.members:
-        assert isinstance(member.expert, NgramClassifier)
-        if fitted is None:
-            member.expert.fit_idf(split.steps(row) for row in range(len(split)))
-            fitted = member.expert.idf
-        member.expert.idf.copy_(fitted)
+    experts = [cast("NgramClassifier", member.expert) for member in module.members]
+    experts[0].fit_idf(split.steps(row) for row in range(len(split)))
+    for expert in experts[1:]:
+        expert.idf.copy_(experts[0].idf)
 
 
 def fit_random_convolutions(

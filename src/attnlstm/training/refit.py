@@ -4,7 +4,7 @@ import logging
 import math
 from pathlib import Path
 
-import lightning
+from lightning import Trainer
 
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.schema import TrainConfig
@@ -54,7 +54,7 @@ def refit(
     run_dir: Path,
     dataset: LabelledParts,
     best: Path | None,
-    fitted: lightning.Trainer,
+    fitted: Trainer,
     resumes: bool,
 ) -> tuple[ClassificationModule, SequenceDataModule]:
     """Train a new model on training and validation rows, for the steps that validated best.

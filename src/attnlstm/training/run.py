@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import numpy as np
 import yaml
+from lightning import Trainer
 
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.config.data import TextConfig
@@ -20,25 +20,10 @@ from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
+from attnlstm.training import budget, comparison
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
-from attnlstm.training.budget import (
-    choose_validation,
-    describe_length,
-    describe_truncation,
-    is_left_to_the_data,
-    measure,
-    settle,
-    settle_length,
-    time_step,
-)
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
-from attnlstm.training.comparison import (
-    compare_with_baseline,
-    print_comparison,
-    read_validation_accuracy,
-    write_comparison,
-)
 from attnlstm.training.failures import explain_failures
 from attnlstm.training.fit import fit, read_resume_point
 from attnlstm.training.metrics_file import write_metrics
@@ -76,7 +61,7 @@ class TrainingResult(NamedTuple):
     metrics: dict[str, float]
     checkpoint: Path | None
     module: ClassificationModule
-    trainer: lightning.Trainer
+    trainer: Trainer
 
 
 def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
@@ -108,7 +93,7 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
 
     dataset = load_dataset(config)
     encoded = encode(config, dataset)
-    config = settle(config, measure(encoded))
+    config = budget.settle(config, budget.measure(encoded))
     datamodule = build_datamodule(config, encoded)
     config = plan_length(config, encoded, datamodule, trainer)
     write_config(config, run_dir)
@@ -135,15 +120,15 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
         write_metrics(run_dir / "metrics.json", result.metrics)
     print_metrics(f"{config.data.name}, test split", result.metrics)
     if config.baseline == "auto" and not config.trainer.fast_dev_run:
-        validation = read_validation_accuracy(trainer, run_dir)
+        validation = comparison.read_validation_accuracy(trainer, run_dir)
         if calibrated is not None:
             validation = calibrated.accuracy
         scores = Scores("attnlstm", validation, result.metrics["test/accuracy"])
         is_text = isinstance(config.data, TextConfig)
-        comparison = compare_with_baseline(dataset, scores, predictions, is_text, config.seed)
+        compared = comparison.compare(dataset, scores, predictions, is_text, config.seed)
         with explain_failures(run_dir):
-            write_comparison(run_dir / "baseline.json", comparison)
-        print_comparison(comparison)
+            comparison.write(run_dir / "baseline.json", compared)
+        comparison.show(compared)
     log_best_checkpoint(best)
     return result
 
@@ -166,7 +151,7 @@ def load_dataset(config: TrainConfig) -> LabelledParts:
         open_sources(config.data),
         config.data,
         config.seed,
-        validation=choose_validation(config),
+        validation=budget.choose_validation(config),
         num_folds=config.num_folds,
     )
     for line in describe_rows(dataset, config.data):
@@ -177,24 +162,23 @@ def load_dataset(config: TrainConfig) -> LabelledParts:
 
 
 def plan_length(
-    config: TrainConfig,
-    encoded: EncodedDataset,
-    datamodule: SequenceDataModule,
-    trainer: lightning.Trainer,
+    config: TrainConfig, encoded: EncodedDataset, datamodule: SequenceDataModule, trainer: Trainer
 ) -> TrainConfig:
     """Settle the epochs of a run if they are left to the data, and log how long it will take."""
-    if (line := describe_truncation(config, encoded)) is not None:
+    if (line := budget.describe_truncation(config, encoded)) is not None:
         logger.info("%s", line)
     sampler = datamodule.sampler("train", shuffle=True)
     padding = 100 * sampler.padding_share()
-    logger.info("%s, %.1f %% padding", counted(len(sampler), "batch"), padding)
-    seconds = time_step(build_module(config, encoded), datamodule, trainer.strategy.root_device)
+    logger.info("%s, %.1f %% padding", counted(len(sampler), "batch", "batches"), padding)
+    seconds = budget.time_step(
+        build_module(config, encoded), datamodule, trainer.strategy.root_device
+    )
     batches = math.ceil(len(sampler) / trainer.world_size)  # of one process
-    if is_left_to_the_data(config):
-        config = settle_length(config, measure(encoded), batches, seconds)
+    if budget.is_left_to_the_data(config):
+        config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
-    if (line := describe_length(config, batches, seconds)) is not None:
+    if (line := budget.describe_length(config, batches, seconds)) is not None:
         logger.info("%s", line)
     return config
 
@@ -209,7 +193,7 @@ def remove_earlier_run(run_dir: Path) -> None:
 
 
 def test(
-    trainer: lightning.Trainer,
+    trainer: Trainer,
     module: ClassificationModule,
     datamodule: SequenceDataModule,
     best: Path | None,

@@ -5,9 +5,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
@@ -27,7 +27,7 @@ from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
 def build_trainer(
     config: TrainConfig, run_dir: Path, resume_point: ResumePoint | None = None
-) -> lightning.Trainer:
+) -> Trainer:
     """Build the Trainer of a run with validation, with the configured loggers and callbacks.
 
     Raises:
@@ -39,12 +39,8 @@ def build_trainer(
 
 def build_refit_trainer(
     config: TrainConfig, run_dir: Path, resume_point: ResumePoint | None
-) -> lightning.Trainer:
-    """Build the Trainer of a refit, without validation: the newest checkpoint is refit.ckpt.
-
-    Raises:
-        UserError: as `build_trainer`.
-    """
+) -> Trainer:
+    """Build the Trainer of a refit, without validation: the newest checkpoint is refit.ckpt."""
     callbacks: list[Callback] = []
     if (checkpoint := _checkpoint_config(config)) is not None:
         callbacks.append(NewestCheckpoint(run_dir / "checkpoints" / "refit.ckpt", checkpoint))
@@ -56,14 +52,8 @@ def build_refit_trainer(
     return _build_trainer(config, folder, loggers, callbacks)
 
 
-def build_calibration_trainer(
-    config: TrainConfig, run_dir: Path, collector: Callback
-) -> lightning.Trainer:
-    """Build the Trainer of one more validation, for `collector` alone: it logs nothing.
-
-    Raises:
-        UserError: as `build_trainer`.
-    """
+def build_calibration_trainer(config: TrainConfig, run_dir: Path, collector: Callback) -> Trainer:
+    """Build the Trainer of one more validation, for `collector` alone: it logs nothing."""
     return _build_trainer(config, run_dir, [], [collector])
 
 
@@ -89,7 +79,7 @@ def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
 
 def _build_trainer(
     config: TrainConfig, root_dir: Path, loggers: list[Logger], callbacks: list[Callback]
-) -> lightning.Trainer:
+) -> Trainer:
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and only matters to code that reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -99,7 +89,7 @@ def _build_trainer(
         "enable_progress_bar": any(isinstance(item, ProgressBar) for item in callbacks),
     }
     try:
-        return lightning.Trainer(
+        return Trainer(
             **options,
             default_root_dir=root_dir,
             logger=loggers,
@@ -201,21 +191,16 @@ def _build_progress(config: TrainConfig, title: str = "", validates: bool = True
 
 
 def _build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
+    of_newest = {"save_last", "save_on_exception", "every_n_train_steps", "every_n_minutes"}
     return ModelCheckpoint(
         folder,
-        config.filename,
-        monitor=config.monitor,
-        mode=config.mode,
-        save_top_k=config.save_top_k,
-        auto_insert_metric_name=config.auto_insert_metric_name,
-        every_n_epochs=config.every_n_epochs,
-        save_last=False,
+        **config.model_dump(exclude=of_newest),
         save_weights_only=True,  # the newest checkpoint holds the rest
         enable_version_counter=False,  # a newer file replaces the old one
     )
 
 
-def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
+def find_best_checkpoint(trainer: Trainer) -> Path | None:
     """Return the best checkpoint that this run has written."""
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
