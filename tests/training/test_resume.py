@@ -446,7 +446,7 @@ def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
         initialize(*arguments)
         shutil.rmtree(tmp_path / "run")
 
-    monkeypatch.setattr("attnlstm.training.run.initialize", remove)
+    monkeypatch.setattr("attnlstm.training.preparation.initialize", remove)
     with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -116,11 +116,6 @@ def choose_steps(size: Size) -> int:
     return min(most, max(fewest, epochs * batches))
 
 
-def is_left_to_the_data(config: TrainConfig) -> bool:
-    """Return whether the length of the run is; Lightning's own limits come first."""
-    return config.trainer.max_epochs is None and config.trainer.max_steps == -1
-
-
 def count_steps(config: TrainConfig, batches: int) -> int:
     """Return the optimizer steps of an epoch of `batches`, which `trainer` may limit."""
     trainer = config.trainer

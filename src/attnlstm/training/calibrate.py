@@ -85,11 +85,8 @@ def copy_calibration(trainer: Trainer, best: Path | None, calibrated: Calibrated
 def calibrate(logits: Tensor, experts: Tensor, targets: Tensor) -> Calibrated | None:
     """Fit a calibration to validation rows, and log the result or the reason for None.
 
-    Args:
-        logits: `[row, class]`.
-        experts: the logits of the LSTM and of the n-grams that `logits` combines,
-            `[row, member, 2, class]`; no members without n-grams.
-        targets: `[row]`.
+    `logits` are `[row, class]`, `targets` `[row]`, and `experts` `[row, member, 2, class]`: the
+    logits of the LSTM and of the n-grams that `logits` combines, with no members without n-grams.
     """
     if not len(logits) or not torch.isfinite(logits).all():
         reason = "a validation row's logits are not finite" if len(logits) else "no validation rows"

@@ -46,19 +46,17 @@ class ProgressBar(RichProgressBar):
         self.shown_metrics = ""
 
     def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
-        theme = self.theme
+        theme, column = self.theme, Column(no_wrap=True)
         return [
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=column),
             CustomBarColumn(
                 bar_width=10,
                 complete_style=theme.progress_bar,
                 finished_style=theme.progress_bar_finished,
                 pulse_style=theme.progress_bar_pulse,
             ),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(
-                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
-            ),
+            MofNCompleteColumn(table_column=column),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=column),
             _MetricsColumn(self),
         ]
 
@@ -147,10 +145,6 @@ class ValidationFigures(Callback):
     """Draw the validation's confusion matrix and the attention on some of its sequences.
 
     The newest figures are PNG files in `folder`; TensorBoard keeps all of them.
-
-    Args:
-        folder: where the PNG files go.
-        every_n_epochs: how often to draw before the end of training.
     """
 
     def __init__(self, folder: Path, every_n_epochs: int) -> None:

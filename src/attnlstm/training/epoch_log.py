@@ -17,15 +17,9 @@ LINES_WITHOUT_VALIDATION = 10
 class EpochLog(Callback):
     """Log a line after each validation, and at the end which epoch validated best.
 
-    Without validation, log a line for every tenth of the epochs. Epochs count from 1. This callback
-    must come after a progress bar, which the last line would disturb.
-
-    Args:
-        monitor: the metric that decides which epoch is best, such as "val/loss".
-        lower_is_better: whether the best value is the smallest one.
-        writes_lines: whether to log more than the last line.
-        validates: whether there are validations.
-        title: what each line begins with.
+    Without validation, log a line for every tenth of the epochs. Epochs count from 1; `title`
+    begins each line. This callback must come after a progress bar, which the last line would
+    disturb. With a progress bar, `writes_lines` is off: only the last line is logged.
     """
 
     def __init__(

@@ -23,12 +23,7 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 class MetricsFile(CSVLogger):
-    """Lightning's CSVLogger, which can keep the first rows of an existing file.
-
-    Args:
-        folder: where metrics.csv is.
-        keep_rows: number of rows to keep of the run that is resumed.
-    """
+    """Lightning's CSVLogger, which keeps the first `keep_rows` rows of a run that is resumed."""
 
     def __init__(self, folder: Path, keep_rows: int) -> None:
         super().__init__(folder, name="", version="")

@@ -37,10 +37,10 @@ class ClassificationModule(LightningModule):
     """Trains a classifier; its hyperparameters make a checkpoint complete.
 
     Args:
-        config: the configuration of the run, a `TrainConfig` as plain containers.
-        label_names: names of the classes, in the order of their numbers.
+        config: of the run, a `TrainConfig` as plain containers.
+        label_names: in the order of the class numbers.
         class_counts: number of training rows of each class.
-        encoder: the encoder of the rows, see its `to_dict`.
+        encoder: of the rows, see its `to_dict`.
         trained_on: the parts of the data that "train" consists of, such as "validation".
         folds: the fold of each training row, `[row]`. Member i of the ensemble is then trained on
             all rows except those of fold i, and validated on those: the validation rows are the
@@ -104,13 +104,12 @@ class ClassificationModule(LightningModule):
 
     def training_loss(self, batch: SequenceBatch) -> Tensor:
         """Return the mean of the members' losses, each on the rows that it is trained on."""
-        losses = []
-        for fold, member in enumerate(self.members):
-            rows = batch
-            if self.folds is not None:
-                rows = select_rows(batch, self.folds[batch.rows] != fold)
-            losses.append(self._member_loss(member, rows))
-        return torch.stack(losses).mean()
+        batches = [batch] * len(self.members)
+        if self.folds is not None:
+            folds = self.folds[batch.rows]
+            batches = [select_rows(batch, folds != fold) for fold in range(len(self.members))]
+        pairs = zip(self.members, batches, strict=True)
+        return torch.stack([self._member_loss(*pair) for pair in pairs]).mean()
 
     def _member_loss(self, member: SequenceClassifier, batch: SequenceBatch) -> Tensor:
         """Return the loss of a member; with several experts, the sum of their losses.
@@ -194,13 +193,8 @@ class ClassificationModule(LightningModule):
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def on_train_epoch_end(self) -> None:
-        self.log(
-            "train/loss",
-            self.loss_sum / self.rows_seen,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=self.rows_seen,
-        )
+        loss = self.loss_sum / self.rows_seen
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=self.rows_seen)
         self.loss_sum, self.rows_seen = torch.zeros_like(self.loss_sum), 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -232,7 +226,7 @@ class ClassificationModule(LightningModule):
             answers = [self._validate_member(number, batch) for number in range(len(self.members))]
         classification = ClassifierEnsemble.combine(answers)
         loss = self.compute_loss(classification.logits, batch.targets)
-        outputs = self._evaluation_step(batch, classification, self.val_metrics, "val/loss", loss)
+        outputs = self._evaluate(batch, classification, loss, self.val_metrics)
         # The scale of the fixed convolutions' logits is already fitted, by leaving rows out. That
         # of the n-grams depends on how long they are trained: validation rows have to decide it.
         expert = self.members[0].expert
@@ -245,28 +239,16 @@ class ClassificationModule(LightningModule):
         classification = self(batch.inputs, batch.lengths)
         # the plain log loss: label smoothing would rate sharper, better probabilities as worse
         loss = F.cross_entropy(classification.logits, batch.targets)
-        return self._evaluation_step(batch, classification, self.test_metrics, "test/loss", loss)
+        return self._evaluate(batch, classification, loss, self.test_metrics)
 
-    def _evaluation_step(
-        self,
-        batch: SequenceBatch,
-        classification: Classification,
-        metrics: MetricCollection,
-        loss_name: str,
-        loss: Tensor,
+    def _evaluate(
+        self, batch: SequenceBatch, answer: Classification, loss: Tensor, metrics: MetricCollection
     ) -> dict[str, Any]:
         """Update the metrics, and return the logits and the attention for the callbacks."""
-        logits = at_least_float32(classification.logits)
-        metrics.update(logits.softmax(dim=1), batch.targets)
-        self.log(
-            loss_name,
-            loss,
-            on_epoch=True,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=len(batch.targets),
-        )
-        return {"logits": classification.logits, "attention": classification.attention}
+        metrics.update(at_least_float32(answer.logits).softmax(dim=1), batch.targets)
+        name, size = f"{metrics.prefix}loss", len(batch.targets)
+        self.log(name, loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
+        return {"logits": answer.logits, "attention": answer.attention}
 
     # Not after each batch: logging four metrics takes as long as a small batch.
 
@@ -311,11 +293,10 @@ class ClassificationModule(LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters in two groups: few rows have a gradient for those of n-grams."""
-        ngrams: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            # n-grams are the only expert with parameters
-            (ngrams if ".expert." in f".{name}" else others).append(parameter)
+        named = dict(self.named_parameters())
+        # n-grams are the only expert with parameters
+        ngrams = [parameter for name, parameter in named.items() if ".expert." in f".{name}"]
+        others = [parameter for name, parameter in named.items() if ".expert." not in f".{name}"]
         groups: list[dict[str, Any]] = [{"params": others}]
         if ngrams:
             groups.append({"params": ngrams, "lr_factor": NGRAM_LR_FACTOR, "weight_decay": 0.0})

@@ -50,10 +50,6 @@ class NewestCheckpoint(Callback):
     batch, writes a checkpoint and ends; a second Ctrl-C ends it at once.
 
     It must be the first callback: what others log at the start of an epoch comes after it.
-
-    Args:
-        path: the file, which newer checkpoints replace.
-        config: how often to write it before the end, and whether to write it on signals.
     """
 
     def __init__(self, path: Path, config: CheckpointConfig) -> None:

@@ -64,13 +64,8 @@ def build_scheduler(
     """Build the class of torch.optim.lr_scheduler called `config["name"]`; None if that is None.
 
     The other keys are its keyword arguments, except Lightning's two: the scheduler steps after each
-    `interval`, "epoch" (default) or "step", and ReduceLROnPlateau reads the metric `monitor`.
-
-    Args:
-        optimizer: whose learning rates are scheduled.
-        config: the section `scheduler` of the config.
-        length: of the run in intervals, which null means for T_max, total_steps and total_iters;
-            None, -1 or infinite if the run is not limited.
+    `interval`, "epoch" (default) or "step", and ReduceLROnPlateau reads the metric `monitor`. Null
+    for `RUN_LENGTH` means `length`, the intervals of the run; None, -1 or infinite: not limited.
 
     Raises:
         UserError: an unknown class or argument, or one that torch refuses.
@@ -97,13 +92,8 @@ def configure(
 ) -> "OptimizerLRScheduler":
     """Return the optimizer and the schedule for a LightningModule's `configure_optimizers`.
 
-    Args:
-        parameters: of the model.
-        config: the whole config as plain containers.
-        total_steps: the optimizer steps of the run, infinite if they are not limited.
-        epochs: the epochs of the run; None or -1 if they are not limited.
-        validated_every: epochs from one validation to the next: a scheduler cannot read validation
-            metrics in between.
+    The run takes `total_steps`, infinite if they are not limited, and `epochs`, None or -1 if they
+    are not. A scheduler that reads validation metrics steps every `validated_every` epochs.
 
     Raises:
         UserError: as `build_optimizer` and `build_scheduler`.

@@ -20,7 +20,7 @@ from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
-from attnlstm.training import budget, comparison
+from attnlstm.training import budget, comparison, preparation
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
@@ -29,13 +29,7 @@ from attnlstm.training.fit import fit, read_resume_point
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
-from attnlstm.training.preparation import (
-    EncodedDataset,
-    build_datamodule,
-    build_module,
-    encode,
-    initialize,
-)
+from attnlstm.training.preparation import EncodedDataset
 from attnlstm.training.refit import refit, wants_refit
 from attnlstm.training.trainer import (
     build_trainer,
@@ -92,13 +86,13 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     build_configured(config.model.model_dump(), encoder=None, num_classes=2)
 
     dataset = load_dataset(config)
-    encoded = encode(config, dataset)
+    encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
-    datamodule = build_datamodule(config, encoded)
+    datamodule = preparation.build_datamodule(config, encoded)
     config = plan_length(config, encoded, datamodule, trainer)
     write_config(config, run_dir)
-    module = build_module(config, encoded)
-    initialize(config, module, encoded)
+    module = preparation.build_module(config, encoded)
+    preparation.initialize(config, module, encoded)
     trainer = build_trainer(config, run_dir, resume_point)
     started = time.monotonic()
     with explain_failures(run_dir):
@@ -171,10 +165,10 @@ def plan_length(
     padding = 100 * sampler.padding_share()
     logger.info("%s, %.1f %% padding", counted(len(sampler), "batch", "batches"), padding)
     seconds = budget.time_step(
-        build_module(config, encoded), datamodule, trainer.strategy.root_device
+        preparation.build_module(config, encoded), datamodule, trainer.strategy.root_device
     )
     batches = math.ceil(len(sampler) / trainer.world_size)  # of one process
-    if budget.is_left_to_the_data(config):
+    if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
         config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
