@@ -1,4 +1,4 @@
-"""How long a run takes, and what else is left to the data."""
+"""How long a run trains, and what else is left to the data."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +35,7 @@ SERIES = Size(rows=60, steps=300.0, longest=320, num_folds=5, is_text=False)
 compose = partial(compose_config, CONF, "train", TrainConfig)
 
 
-def test_what_is_null_becomes_a_number() -> None:
+def test_null_becomes_a_number() -> None:
     config = compose()
     assert (config.data.batch_size, config.model.stem.stride) == (None, None)
     assert (config.model.stem.kernel_sizes, config.validation) == (None, "auto")
@@ -65,7 +65,7 @@ def replace_size(**changes: float) -> Size:
     return SERIES._replace(**changes)  # type: ignore[arg-type]
 
 
-def test_what_is_given_stays() -> None:
+def test_given_values_stay() -> None:
     given = [
         "data.batch_size=7",
         "model.stem.stride=2",
@@ -90,7 +90,7 @@ def test_epochs_take_the_steps_and_the_last_is_validated(num_steps: int, batches
     assert epochs is not None
     assert every is not None
     assert epochs * batches >= num_steps
-    assert (epochs - every) * batches < num_steps or epochs == every  # not a validation too many
+    assert (epochs - every) * batches < num_steps or epochs == every  # not one validation too many
     assert epochs % every == 0
     assert epochs // every <= 2 * VALIDATIONS
 
@@ -116,9 +116,7 @@ def test_how_often_to_validate_can_be_given(every: str, epochs: int) -> None:
     ],
     ids=str,
 )
-def test_the_steps_of_an_epoch_are_those_that_lightning_takes(
-    overrides: list[str], expected: int
-) -> None:
+def test_the_steps_of_an_epoch_are_lightnings(overrides: list[str], expected: int) -> None:
     assert count_steps(compose(overrides), 20) == expected
 
 
@@ -203,9 +201,7 @@ def test_timing_a_step_changes_nothing(compose_train: Callable) -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_a_refit_takes_as_many_steps_as_the_best_moment(
-    run_train: Callable, tmp_path: Path
-) -> None:
+def test_a_refit_takes_as_many_steps_as_the_best_epoch(run_train: Callable, tmp_path: Path) -> None:
     rising = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "optimizer.lr=0.1"]
     result = run_train(tmp_path, *rising, "trainer.max_epochs=3", "refit=true")
     validated = torch.load(tmp_path / "checkpoints" / "validated.ckpt", weights_only=True)
@@ -214,7 +210,7 @@ def test_a_refit_takes_as_many_steps_as_the_best_moment(
     assert refit["global_step"] == 17  # of the training and validation rows: an epoch, not three
 
 
-def test_a_refit_that_few_rows_do_not_tell_how_long_is_left_out(
+def test_few_validation_rows_mean_no_refit(
     run_train: Callable,
     text_files: list[str],
     tmp_path: Path,

@@ -109,21 +109,11 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
             module, datamodule = refit(config, run_dir, dataset, best, trainer, resumes)
             copy_calibration(trainer, best, calibrated)
         result, predictions = test(trainer, module, datamodule, best)
-        if not trainer.is_global_zero:
-            return result
-        write_metrics(run_dir / "metrics.json", result.metrics)
-    print_metrics(f"{config.data.name}, test split", result.metrics)
-    if config.baseline == "auto" and not config.trainer.fast_dev_run:
-        validation = comparison.read_validation_accuracy(trainer, run_dir)
-        if calibrated is not None:
-            validation = calibrated.accuracy
-        scores = Scores("attnlstm", validation, result.metrics["test/accuracy"])
-        is_text = isinstance(config.data, TextConfig)
-        compared = comparison.compare(dataset, scores, predictions, is_text, config.seed)
-        with explain_failures(run_dir):
-            comparison.write(run_dir / "baseline.json", compared)
-        comparison.show(compared)
-    log_best_checkpoint(best)
+        if trainer.is_global_zero:
+            write_metrics(run_dir / "metrics.json", result.metrics)
+    if trainer.is_global_zero:
+        validation = None if calibrated is None else calibrated.accuracy
+        report(config, run_dir, dataset, result, predictions, validation)
     return result
 
 
@@ -201,17 +191,35 @@ def test(
     trainer.callbacks.append(collector)  # type: ignore[attr-defined]
     trainer.test(module, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     predictions = np.full(len(datamodule.splits["test"]), NOT_PREDICTED)
-    predictions[collector.rows.numpy()] = collector.logits.argmax(dim=1).numpy()
+    if len(collector.rows):  # not with trainer.limit_test_batches=0
+        predictions[collector.rows.numpy()] = collector.logits.argmax(dim=1).numpy()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
     return TrainingResult(metrics, best, module, trainer), predictions
 
 
-def log_best_checkpoint(best: Path | None) -> None:
-    """Log the best checkpoint, and the command that evaluates it."""
-    if best is None:
+def report(
+    config: TrainConfig,
+    run_dir: Path,
+    dataset: LabelledParts,
+    result: TrainingResult,
+    predictions: np.ndarray,
+    validation_accuracy: float | None,
+) -> None:
+    """Print the metrics, compare them with the baseline, and log the best checkpoint."""
+    print_metrics(f"{config.data.name}, test split", result.metrics)
+    if config.baseline == "auto" and not config.trainer.fast_dev_run:
+        if validation_accuracy is None:  # without a calibration
+            validation_accuracy = comparison.read_validation_accuracy(result.trainer, run_dir)
+        scores = Scores("attnlstm", validation_accuracy, result.metrics["test/accuracy"])
+        is_text = isinstance(config.data, TextConfig)
+        compared = comparison.compare(dataset, scores, predictions, is_text, config.seed)
+        with explain_failures(run_dir):
+            comparison.write(run_dir / "baseline.json", compared)
+        comparison.show(compared)
+    if result.checkpoint is None:
         logger.info("no best checkpoint was written: these are the last weights' metrics")
         return
-    shown = show_path(best)
+    shown = show_path(result.checkpoint)
     logger.info("best checkpoint: %s", shown)
     logger.info("evaluate it with: attnlstm evaluate %s", shlex.quote(f"ckpt={shown}"))
