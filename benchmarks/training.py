@@ -45,18 +45,13 @@ from attnlstm.console import print_table
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import open_sources
 from attnlstm.data.splits import split_sources
+from attnlstm.training.budget import measure as measure_data
 from attnlstm.training.budget import settle
+from attnlstm.training.fit import fit
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
-from attnlstm.training.plan import measure as measure_data
-from attnlstm.training.preparation import build_data, build_module, encode
-from attnlstm.training.run import StoppedFit, fit
-from attnlstm.training.trainer import (
-    Progress,
-    build_trainer,
-    limit_threads,
-    silence_known_warnings,
-)
+from attnlstm.training.preparation import build_datamodule, build_module, encode
+from attnlstm.training.trainer import build_trainer, limit_threads, silence_known_warnings
 from benchmarks.lstm import spread
 from benchmarks.machine import describe_machine
 from benchmarks.plain_classifier import PlainClassifier, collate_plainly, to_rows
@@ -133,17 +128,17 @@ def main() -> None:
 def measure(config: TrainConfig) -> dict[str, Any]:
     """The epochs but the first and the test accuracy of both, trained by turns."""
     limit_threads(config.num_threads)
-    rows = split_sources(open_sources(config.data), config.data, config.seed)
-    encoded = encode(config, rows)
-    config = settle(config, measure_data(config, rows, encoded))
-    module, data = build_module(config, rows, encoded), build_data(config, rows, encoded)
+    dataset = split_sources(open_sources(config.data), config.data, config.seed)
+    encoded = encode(config, dataset)
+    config = settle(config, measure_data(encoded))
+    module, data = build_module(config, encoded), build_datamodule(config, encoded)
     plain = PlainTraining(config, module, data)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Path(folder), Progress())
+        trainer = build_trainer(config, Path(folder))
         turns = Turns(plain)
         trainer.profiler = turns.clock
         trainer.callbacks.insert(0, turns)  # the first, to count what the others take
-        fit(trainer, module, data, StoppedFit())
+        fit(trainer, module, data)
         tested = trainer.test(module, data, verbose=False)
     return {
         "batches": len(data.sampler("train", shuffle=True)),

@@ -39,6 +39,11 @@ def enumerate_names(names: Sequence[str]) -> str:
     return f"{listed} and {len(names) - LISTED:,} more" if len(names) > LISTED else listed
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as "1 epoch" or "2 epochs"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 class PrintableFormatter(logging.Formatter):
     """Formats log lines without characters that control a terminal."""
 

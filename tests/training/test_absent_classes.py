@@ -1,4 +1,4 @@
-"""Runs whose parts lack classes: what is left out is said, and the files stay valid."""
+"""Runs whose parts lack classes: what is left out is reported, and the files stay valid."""
 
 import json
 import warnings
@@ -17,7 +17,7 @@ WORDS = {"sport": "goal coach match", "tech": "phone code app", "food": "oven sa
 
 
 def write(path: Path, labels: str, count: int) -> Path:
-    """So many texts of each of the classes, which their words give away."""
+    """Write `count` texts of each class, which their words give away."""
     rows = [f"{label},{WORDS[label]} {n}" for n in range(count) for label in labels.split()]
     path.write_text("\n".join(["label,text", *rows, ""]))
     return path
@@ -29,14 +29,14 @@ def options(tmp_path: Path) -> list[str]:
     return ["data=text_files", f"data.train={train}", "model.embedding.size=6"]
 
 
-def null_is_all_that_is_not_a_number(text: str) -> dict[str, float | None]:
+def parse_strict_json(text: str) -> dict[str, float | None]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_class_without_a_test_row_is_left_out_of_auroc_and_said(
+def test_a_class_without_a_test_row_is_left_out_of_auroc_and_reported(
     run_train: Callable, options: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -69,7 +69,7 @@ def test_without_an_auroc_it_is_null_and_a_dash(
     evaluate(EvaluateConfig(ckpt=str(result.checkpoint)), tmp_path / "evaluation")
     for folder in ("run", "evaluation"):
         written = (tmp_path / folder / "metrics.json").read_text()
-        metrics = null_is_all_that_is_not_a_number(written)
+        metrics = parse_strict_json(written)
         assert metrics["test/auroc"] is None
         assert metrics["test/loss"] == pytest.approx(result.metrics["test/loss"])
     shown = [line.split() for line in capsys.readouterr().out.splitlines() if "test/auroc" in line]
@@ -89,7 +89,7 @@ def test_without_an_auroc_it_is_null_and_a_dash(
         ["scheduler=plateau", "scheduler.monitor=val/auroc", "scheduler.mode=max"],
     ],
 )
-def test_an_auroc_that_is_none_cannot_be_watched(
+def test_an_auroc_that_does_not_exist_cannot_be_monitored(
     run_train: Callable, options: list[str], tmp_path: Path, override: list[str]
 ) -> None:
     validation = write(tmp_path / "validation.csv", "food", 4)
@@ -122,7 +122,7 @@ def test_early_stopping_is_patient_where_few_validation_batches_have_one_class(
     assert result.trainer.current_epoch == 3
 
 
-def test_means_over_runs_of_which_one_has_no_auroc(capsys: pytest.CaptureFixture[str]) -> None:
+def test_means_over_runs_when_one_has_no_auroc(capsys: pytest.CaptureFixture[str]) -> None:
     from attnlstm.console import print_means
 
     print_means([{"loss": 1.0, "auroc": float("nan")}, {"loss": 2.0, "auroc": 0.5}])

@@ -1,4 +1,4 @@
-"""The baseline is what scikit-learn and aeon give, and a run says where it falls short of it."""
+"""The baseline matches scikit-learn and aeon, and a run reports where it falls short of it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def make_texts(count: int, seed: int) -> tuple[list[str], np.ndarray]:
     return texts, targets
 
 
-def make_parts(**counts: int) -> LabelledParts:
+def make_dataset(**counts: int) -> LabelledParts:
     texts = {name: make_texts(count, seed) for seed, (name, count) in enumerate(counts.items())}
     return LabelledParts({name: part_of(*made) for name, made in texts.items()}, ["a", "b", "c"])
 
@@ -82,10 +82,10 @@ def logistic_regression() -> Any:
     return make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
 
 
-def test_texts_against_scikit_learn() -> None:
-    rows = make_parts(train=80, validation=30, test=70)
-    train, validation, test = rows.parts.values()
-    baseline = measure_baseline(rows, is_text=True, seed=0)
+def test_texts_match_scikit_learn() -> None:
+    dataset = make_dataset(train=80, validation=30, test=70)
+    train, validation, test = dataset.parts.values()
+    baseline = measure_baseline(dataset, is_text=True, seed=0)
     model = logistic_regression().fit(values_of(train), train.targets)
     assert baseline.scores.validation == model.score(values_of(validation), validation.targets)
     model.fit(values_of(train + validation), (train + validation).targets)
@@ -97,10 +97,10 @@ def test_texts_against_scikit_learn() -> None:
 
 
 def test_validation_out_of_fold() -> None:
-    rows = make_parts(train=90, test=40)
-    train, test = rows.parts.values()
+    dataset = make_dataset(train=90, test=40)
+    train, test = dataset.parts.values()
     folds = np.random.default_rng(0).integers(0, 3, 90)
-    baseline = measure_baseline(rows, True, 0, folds)
+    baseline = measure_baseline(dataset._replace(folds=folds), True, 0)
     texts, right = np.array(values_of(train)), np.zeros(90, dtype=bool)
     for fold in range(3):
         inside = folds == fold
@@ -111,24 +111,24 @@ def test_validation_out_of_fold() -> None:
     assert baseline.scores.test == model.score(values_of(test), test.targets)
 
 
-def test_parts_that_are_missing() -> None:
-    scores = measure_baseline(make_parts(train=60, test=9), True, 0).scores
+def test_missing_parts() -> None:
+    scores = measure_baseline(make_dataset(train=60, test=9), True, 0).scores
     assert scores.validation is None
     assert scores.test is not None
-    rows = make_parts(train=60, validation=1)
-    baseline = measure_baseline(rows, True, 0)
+    dataset = make_dataset(train=60, validation=1)
+    baseline = measure_baseline(dataset, True, 0)
     assert baseline.scores.validation in (0, 1)
     assert baseline.scores.test is baseline.test_predictions is None
-    assert measure_majority(rows).test is None
+    assert measure_majority(dataset).test is None
 
 
-def test_the_majority_class_against_scikit_learn() -> None:
+def test_the_majority_class_matches_scikit_learn() -> None:
     train, validation = np.repeat([0, 1, 2], [16, 18, 16]), np.repeat([0, 1, 2], [20, 10, 10])
     test = np.repeat([0, 1, 2], [10, 30, 20])
     named = {"train": train, "validation": validation, "test": test}
     parts = {name: part_of([""] * len(targets), targets) for name, targets in named.items()}
-    rows = LabelledParts(parts, ["a", "b", "c"])
-    scores = measure_majority(rows)
+    dataset = LabelledParts(parts, ["a", "b", "c"])
+    scores = measure_majority(dataset)
     dummy = DummyClassifier(strategy="most_frequent")
     assert scores.validation == dummy.fit(train, train).score(validation, validation)
     both = np.concatenate([train, validation])
@@ -140,7 +140,8 @@ def test_the_majority_class_against_scikit_learn() -> None:
         == train[folds == fold]
         for fold in (0, 1)
     ]
-    assert measure_majority(rows, folds).validation == np.concatenate(right).mean()
+    scores = measure_majority(dataset._replace(folds=folds))
+    assert scores.validation == np.concatenate(right).mean()
 
 
 def make_series(lengths: np.ndarray, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -160,15 +161,15 @@ def stretch(series: np.ndarray, length: int) -> list[np.ndarray]:
     return [np.interp(new, old, channel) for channel in series.T]
 
 
-def test_series_against_aeon() -> None:
-    """Of one length they are left as they are; others are stretched to the longest of training."""
+def test_series_match_aeon() -> None:
+    """Series of one length are not changed; others are stretched to the longest training series."""
     for train_lengths, test_lengths in (
         (np.full(40, 20), np.full(300, 20)),
         (np.arange(40) % 5 + 3, np.arange(300) % 9 + 1),
     ):
         train, test = make_series(train_lengths, 0), make_series(test_lengths, 1)
-        rows = LabelledParts({"train": part_of(*train), "test": part_of(*test)}, ["a", "b"])
-        baseline = measure_baseline(rows, is_text=False, seed=3)
+        dataset = LabelledParts({"train": part_of(*train), "test": part_of(*test)}, ["a", "b"])
+        baseline = measure_baseline(dataset, is_text=False, seed=3)
         length = max(9, train_lengths.max())
         inputs = [np.array([stretch(one, length) for one in made[0]]) for made in (train, test)]
         model = MiniRocketClassifier(random_state=3).fit(inputs[0], train[1])
@@ -195,11 +196,11 @@ def test_a_choice_of_rows_has_the_same_share_of_each_class(
     assert (rows != choose_rows(targets, costs, most_rows, most_cost, 1)).any()
 
 
-def test_on_large_data_some_of_the_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_data_is_replaced_by_some_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TextBaseline, "most_rows", 50)
     monkeypatch.setattr(TextBaseline, "most_evaluated_cost", 2_000)  # 20 short texts
     monkeypatch.setattr(TextBaseline, "most_weights", 3 * 8)
-    baseline = measure_baseline(make_parts(train=200, test=90), True, 0)
+    baseline = measure_baseline(make_dataset(train=200, test=90), True, 0)
     assert baseline.notes == [
         "fitted on 50 of 200 training rows",
         "with the 8 most frequent words only",
@@ -208,7 +209,7 @@ def test_on_large_data_some_of_the_rows_are_enough(monkeypatch: pytest.MonkeyPat
     assert baseline.test_predictions is not None
     predicted = baseline.test_predictions != NOT_PREDICTED
     assert predicted.sum() == 20
-    targets = make_parts(train=200, test=90).parts["test"].targets
+    targets = make_dataset(train=200, test=90).parts["test"].targets
     right = (baseline.test_predictions == targets)[predicted].mean()
     assert baseline.scores.test == right > 0.4
 
@@ -228,8 +229,8 @@ def test_a_baseline_that_cannot_be_fitted_is_a_warning(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = part_of([text] * 4, np.array([0, 1, 0, 1]))
-    rows = LabelledParts({"train": part, "test": part}, ["a", "b"])
-    assert fit_or_warn(rows, is_text=True, seed=0) is None
+    dataset = LabelledParts({"train": part, "test": part}, ["a", "b"])
+    assert fit_or_warn(dataset, is_text=True, seed=0) is None
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "no baseline, as it cannot be fitted: empty vocabulary" in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -269,7 +270,7 @@ def test_below_the_baseline_by_more_than_chance(
         assert "majority" not in told
 
 
-def test_rows_that_one_has_not_predicted_do_not_count() -> None:
+def test_rows_that_only_one_has_predicted_do_not_count() -> None:
     ours, theirs = [0] * 6 + [1] * 4, [1] * 6 + [1] * 4
     assert describe(ours, theirs) is not None
     assert describe([*ours[1:], 1], [NOT_PREDICTED, *theirs[1:]]) is None

@@ -1,4 +1,4 @@
-"""How long a run takes, and what else is left to the data."""
+"""How long a run trains, and what else is left to the data."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ from attnlstm.training.budget import (
     settle_epochs,
     time_step,
 )
-from attnlstm.training.preparation import build_data, build_module, encode
+from attnlstm.training.preparation import build_datamodule, build_module, encode
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ SERIES = Size(rows=60, steps=300.0, longest=320, num_folds=5, is_text=False)
 compose = partial(compose_config, CONF, "train", TrainConfig)
 
 
-def test_what_is_null_becomes_a_number() -> None:
+def test_null_becomes_a_number() -> None:
     config = compose()
     assert (config.data.batch_size, config.model.stem.stride) == (None, None)
     assert (config.model.stem.kernel_sizes, config.validation) == (None, "auto")
@@ -66,7 +66,7 @@ def replace_size(**changes: float) -> Size:
     return SERIES._replace(**changes)  # type: ignore[arg-type]
 
 
-def test_what_is_given_stays() -> None:
+def test_given_values_stay() -> None:
     given = [
         "data.batch_size=7",
         "model.stem.stride=2",
@@ -91,7 +91,7 @@ def test_epochs_take_the_steps_and_the_last_is_validated(num_steps: int, batches
     assert epochs is not None
     assert every is not None
     assert epochs * batches >= num_steps
-    assert (epochs - every) * batches < num_steps or epochs == every  # not a validation too many
+    assert (epochs - every) * batches < num_steps or epochs == every  # not one validation too many
     assert epochs % every == 0
     assert epochs // every <= 2 * VALIDATIONS
 
@@ -117,9 +117,7 @@ def test_how_often_to_validate_can_be_given(every: str, epochs: int) -> None:
     ],
     ids=str,
 )
-def test_the_steps_of_an_epoch_are_those_that_lightning_takes(
-    overrides: list[str], expected: int
-) -> None:
+def test_the_steps_of_an_epoch_are_lightnings(overrides: list[str], expected: int) -> None:
     assert count_steps(compose(overrides), 20) == expected
 
 
@@ -175,12 +173,13 @@ def test_the_run_takes_the_steps_of_its_budget(
     epochs: int,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("attnlstm.training.plan.time_step", lambda *_: 1.0)  # a second
+    monkeypatch.setattr("attnlstm.training.budget.time_step", lambda *_: 1.0)  # a second
     result = run_train(tmp_path, *overrides)
     assert result.trainer.current_epoch == epochs
     assert settled_trainer(tmp_path)[0] == epochs
     steps = result.trainer.global_step
-    assert f"training takes {steps} steps in {epochs} epochs, about {steps} s" in caplog.text
+    epochs_shown = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    assert f"training takes {steps} steps in {epochs_shown}, about {steps} s" in caplog.text
 
 
 def test_a_budget_of_less_than_an_epoch_is_kept(run_train: Callable, tmp_path: Path) -> None:
@@ -193,20 +192,17 @@ def test_a_budget_of_less_than_an_epoch_is_kept(run_train: Callable, tmp_path: P
 def test_timing_a_step_changes_nothing(compose_train: Callable) -> None:
     small = ["data.batch_size=16", "model.lstm.hidden_size=4", "model.random_convolutions=null"]
     config = compose_train("validation=holdout", *small)
-    rows = split_sources(open_sources(config.data), config.data, config.seed)
-    encoded = encode(config, rows)
-    module, data = build_module(config, rows, encoded), build_data(config, rows, encoded)
+    encoded = encode(config, split_sources(open_sources(config.data), config.data, config.seed))
+    module, datamodule = build_module(config, encoded), build_datamodule(config, encoded)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.get_rng_state()
-    assert 0 < time_step(module, data, torch.device("cpu")) < 60
+    assert 0 < time_step(module, datamodule, torch.device("cpu")) < 60
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_a_refit_takes_as_many_steps_as_the_best_moment(
-    run_train: Callable, tmp_path: Path
-) -> None:
+def test_a_refit_takes_as_many_steps_as_the_best_epoch(run_train: Callable, tmp_path: Path) -> None:
     rising = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "optimizer.lr=0.1"]
     result = run_train(tmp_path, *rising, "trainer.max_epochs=3", "refit=true")
     validated = torch.load(tmp_path / "checkpoints" / "validated.ckpt", weights_only=True)
@@ -215,7 +211,7 @@ def test_a_refit_takes_as_many_steps_as_the_best_moment(
     assert refit["global_step"] == 17  # of the training and validation rows: an epoch, not three
 
 
-def test_a_refit_that_few_rows_do_not_tell_how_long_is_left_out(
+def test_few_validation_rows_mean_no_refit(
     run_train: Callable,
     text_files: list[str],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""What is said of the epochs: lines without a terminal, a bar in one, the best epoch in both."""
+"""What is logged about epochs: lines without a terminal, a bar in one, the best epoch in both."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 Log = pytest.LogCaptureFixture
 
 RISING = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "optimizer.lr=0.1"]
-"""The losses rise, so that the first epoch is the best."""
+"""The losses rise: the first epoch is the best."""
 
 
 def lines_of(caplog: Log) -> list[str]:
@@ -65,7 +65,7 @@ def test_without_a_terminal_each_validation_has_a_line(
     assert "━━" not in capsys.readouterr().out.partition("test split")[0]  # there the table begins
 
 
-def test_an_epoch_that_the_steps_cut_short_is_planned_and_is_no_advice(
+def test_an_epoch_cut_short_by_max_steps_is_planned_without_advice(
     run_train: Callable, tmp_path: Path, caplog: Log
 ) -> None:
     run_train(tmp_path, *RISING, "trainer.max_epochs=9", "trainer.max_steps=15")
@@ -104,7 +104,7 @@ def test_a_resumed_run_knows_its_best_epoch(
     assert advice.endswith("budget.steps=14 takes half the time or less")
 
 
-def test_the_best_epoch_is_the_one_that_the_checkpoint_is_of(
+def test_the_best_epoch_is_that_of_the_best_checkpoint(
     run_train: Callable, tmp_path: Path, caplog: Log
 ) -> None:
     import torch

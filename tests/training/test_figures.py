@@ -1,4 +1,4 @@
-"""What is written on the figures."""
+"""The text in the figures."""
 
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -6,7 +6,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from attnlstm.training.figures import draw_attention, draw_confusion_matrix
 
 
-def test_the_confusion_matrix_says_which_split_it_is_of() -> None:
+def test_the_confusion_matrix_names_its_split() -> None:
     confusion = MulticlassConfusionMatrix(2)
     confusion.update(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))
     for split in ("validation", "test"):
@@ -14,7 +14,7 @@ def test_the_confusion_matrix_says_which_split_it_is_of() -> None:
         assert axes.get_title() == f"confusion matrix, {split} split"
 
 
-def test_the_attention_says_which_split_it_is_of_and_fits() -> None:
+def test_the_attention_names_its_split_and_fits() -> None:
     figure = draw_attention([("row 0: a", torch.tensor([0.2, 0.8]))], "validation")
     assert figure.get_suptitle().startswith("attention, validation split\n")
     figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""validation=folds: each training row is held out by one member, which has never seen it."""
+"""validation=folds: each training row is validated by the one member that has never seen it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def batch_of(inputs: torch.Tensor, rows: list[int]) -> SequenceBatch:
 
 
 def train_a_little(module: ClassificationModule, inputs: torch.Tensor) -> None:
-    """A few steps, with dropout; one batch is of rows of one fold alone."""
+    """A few steps, with dropout; one batch has rows of one fold only."""
     optimizer = build_optimizer(module.parameters(), module.config["optimizer"])
     module.train()
     torch.manual_seed(1)
@@ -96,7 +96,7 @@ def test_without_folds_every_member_sees_every_row(
         assert not torch.equal(one.head.weight, two.head.weight)
 
 
-def test_a_row_is_validated_by_the_member_that_does_not_know_it(
+def test_a_row_is_validated_by_the_member_that_has_not_seen_it(
     make_module: Callable, inputs: torch.Tensor
 ) -> None:
     module = make_module("model/stem=conv")

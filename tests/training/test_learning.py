@@ -1,4 +1,4 @@
-"""What the default recipe learns that an LSTM on raw samples does not."""
+"""The default recipe learns what an LSTM on raw samples does not."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lightning still has what is used of its private attributes."""
+"""Lightning still has the private attributes that are used."""
 
 import operator
 

@@ -1,4 +1,4 @@
-"""The metrics where classes have no rows."""
+"""The metrics when classes have no rows."""
 
 import warnings
 
@@ -41,14 +41,14 @@ def test_classes_without_a_row_are_left_out_of_auroc_without_a_warning() -> None
     assert told == "auroc leaves out 4 classes without a row: 'b', 'c', 'e', 'g'"
 
 
-def test_a_perfect_ranking_of_the_classes_that_are_there_is_1() -> None:
+def test_a_perfect_ranking_of_the_present_classes_is_1() -> None:
     auroc = MacroAUROC(3)
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.6, 0.3, 0.1]])
     assert auroc(probabilities, torch.tensor([0, 1, 0])) == 1.0
     assert auroc.describe_left_out(list("abc")) == "auroc leaves out 1 class without a row: 'c'"
 
 
-def test_all_classes_are_there() -> None:
+def test_all_classes_are_present() -> None:
     auroc = MacroAUROC(2)
     assert auroc.describe_left_out(["a", "b"]) is None  # before there is anything
     auroc(torch.tensor([[0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))

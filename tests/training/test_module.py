@@ -101,7 +101,7 @@ FOCAL = "loss.focal_gamma=2"
     ],
     ids=str,
 )
-def test_the_focal_loss_is_that_of_its_formula(make_module: Callable, overrides: list[str]) -> None:
+def test_the_focal_loss_matches_its_formula(make_module: Callable, overrides: list[str]) -> None:
     module = make_module(*overrides)
     loss = module.config["loss"]
     torch.manual_seed(0)
@@ -148,7 +148,7 @@ def text_encoder() -> TextEncoder:
     )
 
 
-def test_an_lstm_that_cannot_be_is_the_users_error() -> None:
+def test_an_impossible_lstm_is_the_users_error() -> None:
     model = MODEL | {"lstm": {"hidden_size": 4, "backend": "torch", "layer_norm": True}}
     with pytest.raises(UserError, match=r"model\.lstm: backend='torch' cannot run"):
         build_configured(model, series_encoder(3), num_classes=2)
@@ -187,12 +187,12 @@ def test_stem_options_reach_the_stem() -> None:
         ({"name": "inception", "num_filters": 32}, "model.stem: num_filters .* got 32"),
     ],
 )
-def test_a_stem_that_cannot_be_is_the_users_error(stem: dict[str, Any], message: str) -> None:
+def test_an_impossible_stem_is_the_users_error(stem: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_configured(MODEL | {"stem": stem}, series_encoder(3), num_classes=2)
 
 
-def test_the_inputs_are_what_the_encoder_gives() -> None:
+def test_the_input_size_is_the_encoders() -> None:
     for encoder, input_size in ((series_encoder(3), 3), (None, 1), (text_encoder(), 6)):
         classifier = build_configured(MODEL, encoder, num_classes=2)
         assert classifier.lstm.input_size == input_size

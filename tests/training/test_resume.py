@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on, wherever the stop falls: in the end nothing may differ."""
+"""Runs that are stopped anywhere and resumed: in the end nothing may differ."""
 
 import csv
 import errno
@@ -22,7 +22,7 @@ from attnlstm.errors import UserError
 from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.checkpoint_io import replacing
 from attnlstm.training.module import ClassificationModule
-from attnlstm.training.preparation import build_data
+from attnlstm.training.preparation import initialize
 from benchmarks.faults import differences
 
 pytestmark = pytest.mark.slow
@@ -37,12 +37,12 @@ SERIES = [*FEW_ROWS, "refit=true", "data.noise=0.1", "model.dropout=0.2"]
 
 
 class Killed(BaseException):
-    """Nothing of ours is to run after it, as after SIGKILL."""
+    """Raised where, as after SIGKILL, no code of ours may run afterwards."""
 
 
 @pytest.fixture
 def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, Any], None]:
-    """Have the next run stopped: `stop(method of the module, which call of it, signal or None)`."""
+    """Stop the next run: `stop(method of the module, number of its call, signal or None)`."""
 
     def arrange(method: str, call: int, number: int | None) -> None:
         original, calls = getattr(ClassificationModule, method), iter(range(1, sys.maxsize))
@@ -61,7 +61,7 @@ def stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, Any], None]:
 
 @pytest.fixture(scope="module")
 def alone(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the run that nothing stops."""
+    """The folder of a run that nothing stops."""
     run_dir = tmp_path_factory.mktemp("alone") / "run"
     run_train(run_dir, *SERIES)
     return run_dir
@@ -83,7 +83,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("method", "call", "number"), STOPS)
-def test_a_stopped_run_ends_as_if_it_had_not_been(
+def test_a_stopped_run_ends_as_if_it_had_not_stopped(
     run_train: Callable,
     stop: Callable,
     alone: Path,
@@ -105,7 +105,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
 def test_a_kill_before_a_calibration_is_written(
     run_train: Callable, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    """Of the validated model, which is best.ckpt until there is a refit; and of the refit."""
+    """The validated model's, which is best.ckpt until there is a refit, and the refit's."""
     calls = iter(range(2))
 
     def write(*arguments: Any) -> None:
@@ -187,15 +187,15 @@ def test_data_that_has_changed_is_named(
     monkeypatch.undo()
     before = test.read_text()
     test.write_text(before.replace("night", "week"))
-    with pytest.raises(UserError, match=r"data has changed since .*last.ckpt .*: test rows; bring"):
+    with pytest.raises(UserError, match=r"data has changed since .*last.ckpt .*: test rows; res"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
     test.write_text(before)
     train.write_text(train.read_text().replace("fine", "lovely"))
-    with pytest.raises(UserError, match="train rows, validation rows; bring back"):
+    with pytest.raises(UserError, match="train rows, validation rows; restore it"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 
-def test_what_differs_is_found(alone: Path, tmp_path: Path) -> None:
+def test_differences_are_found(alone: Path, tmp_path: Path) -> None:
     shutil.copytree(alone, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -212,7 +212,7 @@ def test_what_differs_is_found(alone: Path, tmp_path: Path) -> None:
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     run_train: Callable, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    """At the second write of last.ckpt: once when it is written in part, once before the rename."""
+    """At the second write of last.ckpt: when half of it is written, and before the rename."""
     original, calls = Path.replace, iter(range(1, 3))
 
     def replace(path: Path, target: Path) -> Path:
@@ -290,7 +290,7 @@ def test_a_run_folder_may_be_moved(
     assert not (tmp_path / "here").exists()
 
 
-def test_a_new_run_in_an_old_folder_does_not_go_on_with_it(
+def test_a_new_run_in_an_old_folder_does_not_resume_it(
     run_train: Callable, stop: Callable, alone: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     shutil.copytree(alone, tmp_path / "run")
@@ -332,7 +332,7 @@ def test_what_does_not_change_the_experiment_may_be_changed(
     assert compose_train(f"resume={small_run}", "trainer=gpu").trainer.max_epochs == 2
 
 
-def test_a_run_of_before_each_source_had_its_own_keys(
+def test_a_run_from_before_each_source_had_its_own_keys(
     compose_train: Callable, tmp_path: Path
 ) -> None:
     config = compose_train("data.val_fraction=0.3")
@@ -343,7 +343,7 @@ def test_a_run_of_before_each_source_had_its_own_keys(
     assert resumed == config.model_copy(update={"resume": str(tmp_path)})
 
 
-def test_runs_that_cannot_go_on(compose_train: Callable, tmp_path: Path) -> None:
+def test_runs_that_cannot_be_resumed(compose_train: Callable, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"resume=last: there is no run in .*; set runs_dir"):
         compose_train("resume=last", f"runs_dir={tmp_path}")
     with pytest.raises(UserError, match="gone does not exist: give one such as"):
@@ -369,13 +369,13 @@ def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> N
 
 @pytest.fixture
 def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """As a full disk: `file_size_limit(bytes)`."""
+    """Limit the size of files, like a full disk: `file_size_limit(bytes)`."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
+def test_a_full_disk_leaves_the_good_checkpoint_and_is_reported_in_one_line(
     run_train: Callable,
     stop: Callable,
     alone: Path,
@@ -391,14 +391,14 @@ def test_a_full_disk_leaves_the_good_checkpoint_and_is_told_in_one_line(
         return original(*arguments)
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         run_train(tmp_path, *SERIES)
     monkeypatch.undo()
     file_size_limit(resource.RLIM_INFINITY)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"cannot write to {tmp_path}: File too large; the newest good checkpoint is "
         f"{tmp_path}/checkpoints/last.ckpt; once it can be written to, "
-        f"attnlstm train resume={tmp_path} goes on"
+        f"attnlstm train resume={tmp_path} resumes the run"
     )
     assert not list(tmp_path.rglob("*.partial"))
     run_train(tmp_path, f"resume={tmp_path}")
@@ -414,7 +414,7 @@ def test_a_folder_that_somebody_removes_is_named(
 
     def training_step(*arguments: Any) -> Tensor:
         if next(calls) == 10:
-            # At once: during a removal file by file TensorBoard's thread can make its file again.
+            # At once: file by file, TensorBoard's thread could create its own again.
             Path(folder).rename(tmp_path / "removed")
         return original(*arguments)
 
@@ -424,7 +424,7 @@ def test_a_folder_that_somebody_removes_is_named(
     assert not Path(folder).exists()
 
 
-def test_a_folder_of_figures_that_somebody_removes_is_made_again(
+def test_a_folder_of_figures_that_somebody_removes_is_created_again(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, calls = ClassificationModule.training_step, iter(range(1, 1000))
@@ -439,22 +439,21 @@ def test_a_folder_of_figures_that_somebody_removes_is_made_again(
     assert (tmp_path / "figures" / "confusion_matrix.png").exists()
 
 
-def test_a_folder_that_is_removed_before_the_training_is_not_made_again(
+def test_a_folder_that_is_removed_before_the_training_is_not_created_again(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def remove(*arguments: Any) -> Any:
-        built = build_data(*arguments)
+    def remove(*arguments: Any) -> None:
+        initialize(*arguments)
         shutil.rmtree(tmp_path / "run")
-        return built
 
-    monkeypatch.setattr("attnlstm.training.run.build_data", remove)
+    monkeypatch.setattr("attnlstm.training.preparation.initialize", remove)
     with pytest.raises(UserError, match=r"run: somebody has removed it$"):
         run_train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_loss_or_gradient_that_is_no_number_stops_the_run(
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     original, seen = ClassificationModule.training_step, []
@@ -469,12 +468,12 @@ def test_a_loss_or_gradient_that_is_no_number_stops_the_run(
         return loss
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         run_train(tmp_path)
     rows = ", ".join(map(str, seen[19]))
-    assert f"NaN or infinite in step 19, training rows {rows}: look at" in str(told.value)
+    assert f"NaN or infinite in step 19, training rows {rows}: look at" in str(raised.value)
     newest = tmp_path / "checkpoints" / "last.ckpt"
-    assert str(told.value).endswith(f"the newest good checkpoint is {newest}")
+    assert str(raised.value).endswith(f"the newest good checkpoint is {newest}")
     weights = torch.load(newest, weights_only=True)["state_dict"].values()
     assert all(torch.isfinite(weight).all() for weight in weights)
 
@@ -490,13 +489,13 @@ def test_the_rows_of_all_accumulated_batches_are_named(
         return loss * torch.nan if len(seen) == 5 else loss
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         run_train(tmp_path, "trainer.accumulate_grad_batches=2")
     rows = ", ".join(map(str, [*seen[4], *seen[5]]))
-    assert f"NaN or infinite in step 2, training rows {rows}: look at" in str(told.value)
+    assert f"NaN or infinite in step 2, training rows {rows}: look at" in str(raised.value)
 
 
-def test_a_checkpoint_that_cannot_be_gone_on_with_is_to_be_evaluated(
+def test_a_run_that_cannot_be_resumed_can_still_be_evaluated(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, calls = ClassificationModule.training_step, iter(range(1, 1000))
@@ -507,12 +506,12 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_to_be_evaluated(
         return original(*arguments)
 
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         run_train(tmp_path, "callbacks.checkpoint.save_last=false")
     best = tmp_path / "checkpoints" / "best.ckpt"
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"cannot write to {tmp_path}: No space left on device; the newest good checkpoint is "
-        f"{best}; no last.ckpt to go on with is there: attnlstm evaluate ckpt={best}"
+        f"{best}; there is no last.ckpt to resume from: attnlstm evaluate ckpt={best}"
     )
 
 
@@ -539,7 +538,7 @@ def test_other_files_that_have_changed_are_named(
         run_train(tmp_path / "run", *text_files, f"{key}={path}")
     monkeypatch.undo()
     path.write_text(contents[1])
-    with pytest.raises(UserError, match=rf"data has changed since .*last.ckpt .*: {key}; bring"):
+    with pytest.raises(UserError, match=rf"data has changed since .*last.ckpt .*: {key}; restore"):
         run_train(tmp_path / "run", f"resume={tmp_path / 'run'}")
 
 
@@ -556,10 +555,10 @@ def test_kills_at_random_instants() -> None:
     assert "3 of 3" in result.stdout
 
 
-def test_an_error_of_ours_keeps_its_traceback(
+def test_our_own_errors_keep_their_traceback(
     run_train: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only what the system says of writing is taken for the user's to fix."""
+    """Only errors of writing are presented as something the user can fix."""
 
     def fail(*_: object) -> None:
         (tmp_path / "missing").read_text()

@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder, and that it can be had again."""
+"""What a training run writes, and that it is reproducible."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def test_metrics_are_logged_as_csv_and_tensorboard_events(small_run: Path) -> No
     assert logged == pytest.approx([float(row["val/loss"]) for row in rows if row["val/loss"]])
 
 
-def test_best_is_the_epoch_with_the_least_validation_loss(
+def test_best_is_the_epoch_with_the_lowest_validation_loss(
     run_train: Callable, tmp_path: Path
 ) -> None:
     rising = ["scheduler=none", "optimizer=sgd", "+optimizer.maximize=true", "trainer.max_epochs=4"]
@@ -126,7 +126,7 @@ def test_a_metric_that_is_not_logged_is_named(
         run_train(tmp_path, *overrides)
 
 
-def test_every_metric_that_can_be_watched_is_logged(small_run: Path) -> None:
+def test_every_metric_that_can_be_monitored_is_logged(small_run: Path) -> None:
     logged = read_metrics(small_run)[0].keys()
     assert set(MONITORED) <= logged
 
@@ -142,7 +142,7 @@ def calibration_error(probabilities: np.ndarray, is_right: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_metrics_match_their_formulas(small_checkpoint: Path, tmp_path: Path) -> None:
     from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
     evaluation = evaluate(EvaluateConfig(ckpt=str(small_checkpoint)), tmp_path)
@@ -162,7 +162,7 @@ def test_the_metrics_are_those_of_their_formulas(small_checkpoint: Path, tmp_pat
     )
 
 
-def test_a_refit_trains_on_all_training_rows_and_takes_bests_place(
+def test_a_refit_trains_on_all_training_rows_and_replaces_best(
     run_train: Callable, tmp_path: Path
 ) -> None:
     result = run_train(tmp_path / "run", "refit=true", figures=True)
@@ -175,7 +175,7 @@ def test_a_refit_trains_on_all_training_rows_and_takes_bests_place(
     assert best["hyper_parameters"]["class_counts"] == [30] * 9
     validated = torch.load(folder / "validated.ckpt", weights_only=True)
     assert validated["hyper_parameters"]["trained_on"] == ["train"]
-    # the calibration is the validated model's, of rows that it has not seen
+    # the calibration is the validated model's, fitted to rows that it has not seen
     assert best["calibration"]["temperature"] == validated["calibration"]["temperature"] != 1
     assert torch.equal(best["calibration"]["scores"], validated["calibration"]["scores"])
     assert result.module.temperature == best["calibration"]["temperature"]
@@ -197,11 +197,11 @@ def test_the_calibration_is_that_of_the_validation_rows(
     p, targets = evaluation.probabilities.double(), evaluation.targets
     scores = 1 - p.gather(1, targets.unsqueeze(1)).squeeze(1)
     assert calibration["scores"].numpy() == pytest.approx(np.sort(scores.numpy()), abs=2e-6)
-    # a temperature for probabilities that are calibrated already is 1
+    # the temperature of calibrated probabilities is 1
     assert fit_temperature(p.log(), targets) == pytest.approx(1, abs=1e-4)
     error = evaluation.metrics["val/calibration_error"]
-    said = rf"temperature {calibration['temperature']:.2f} fitted on 54 validation rows: "
-    assert re.search(rf"{said}calibration error 0\.\d+ -> {error:.3f}", caplog.text)
+    line = rf"temperature {calibration['temperature']:.2f} fitted on 54 validation rows: "
+    assert re.search(rf"{line}calibration error 0\.\d+ -> {error:.3f}", caplog.text)
 
 
 def test_a_calibration_leaves_no_trace_in_the_curves(small_run: Path) -> None:
@@ -218,7 +218,7 @@ def test_without_validation_rows_there_is_no_calibration(
     assert load_checkpoint(result.checkpoint).calibration is None
 
 
-def test_a_refit_says_when_it_cannot_be(
+def test_an_impossible_refit_is_reported(
     run_train: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_train(tmp_path, "refit=true", "scheduler=plateau")
@@ -226,7 +226,7 @@ def test_a_refit_says_when_it_cannot_be(
     assert not (tmp_path / "checkpoints" / "validated.ckpt").exists()
 
 
-def test_a_plateau_is_of_validations_not_of_epochs(run_train: Callable, tmp_path: Path) -> None:
+def test_a_plateau_counts_validations_not_epochs(run_train: Callable, tmp_path: Path) -> None:
     options = ["trainer.max_epochs=6", "trainer.check_val_every_n_epoch=2", "optimizer.lr=0.01"]
     never_better = ["scheduler.threshold=1.0", "scheduler.patience=0"]
     run_train(tmp_path, *options, "scheduler=plateau", *never_better)
@@ -263,7 +263,7 @@ def test_trainer_and_optimizer_options_work_with_the_defaults(
         (["trainer.accelerator=gpu"], "trainer: "),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_impossible_options_are_refused(
     run_train: Callable, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     if overrides == ["trainer.accelerator=gpu"] and torch.cuda.is_available():
@@ -311,7 +311,7 @@ def test_texts_from_files_to_metrics(
     assert encoder["max_length"] == 2000
 
 
-def test_of_longer_texts_the_lstm_reads_one_end(
+def test_the_lstm_reads_one_end_of_longer_texts(
     run_train: Callable, text_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -327,7 +327,7 @@ def test_of_longer_texts_the_lstm_reads_one_end(
     ]
 
 
-def test_validation_texts_say_how_much_the_ngrams_count(
+def test_validation_texts_decide_the_weight_of_the_ngrams(
     run_train: Callable, text_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -457,10 +457,10 @@ def test_malformed_vectors_stop_or_are_dropped(
     with pytest.raises(UserError, match=r"vectors\.txt.*line 5"):
         run_train(tmp_path / "stop", *options)
     run_train(tmp_path / "drop", *options, "data.on_bad_row=drop")
-    assert f"dropped 1 malformed lines of {vectors}" in caplog.text
+    assert f"dropped 1 malformed line of {vectors}" in caplog.text
 
 
-def test_data_that_cannot_be_is_refused(run_train: Callable, tmp_path: Path) -> None:
+def test_missing_data_is_refused(run_train: Callable, tmp_path: Path) -> None:
     for overrides, message in (
         (["data=text_files"], "data.train must be given"),
         (["data=series_files"], "data.train must be given"),

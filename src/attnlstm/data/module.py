@@ -17,8 +17,8 @@ from attnlstm.data.batches import (
 )
 from attnlstm.errors import UserError
 
-EVALUATED_AT_ONCE = 4
-"""Training batches in one of validation or test, where nothing is kept for gradients."""
+EVALUATION_BATCH_FACTOR = 4
+"""Size of validation and test batches in training batches: nothing is kept for gradients."""
 
 
 class ResumableLoader(DataLoader[int]):
@@ -145,7 +145,7 @@ class SequenceDataModule(lightning.LightningDataModule):
         split, trainer = self.splits[name], self.trainer
         return BucketedBatchSampler(
             split.lengths,
-            self.batch_size if name == "train" else EVALUATED_AT_ONCE * self.batch_size,
+            self.batch_size if name == "train" else EVALUATION_BATCH_FACTOR * self.batch_size,
             shuffle=shuffle,
             seed=self.seed,
             rank=trainer.global_rank if trainer else 0,

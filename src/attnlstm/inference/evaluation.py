@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics.classification import (
     MulticlassConfusionMatrix,
@@ -22,7 +20,6 @@ from attnlstm.config.checks import validate
 from attnlstm.config.data import TextConfig, own_options
 from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
-from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.encoding import encode_part, encoder_folder
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
@@ -32,7 +29,7 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
 from attnlstm.inference.writers import name_probability
-from attnlstm.training.callbacks import ProgressBar, has_terminal
+from attnlstm.training.callbacks import ProgressBar, RowCollector, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
@@ -99,7 +96,7 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         batch_size=config.data.batch_size or source.batch_size or 16,
         num_workers=source.num_workers if num_workers is None else num_workers,
     )
-    collector = PredictionCollector(len(part), len(trained.label_names))
+    collector = RowCollector()
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
@@ -117,8 +114,8 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     }
     kind = "texts" if isinstance(source, TextConfig) else "series"
     title = f"{source.name}, {split} split ({len(part)} {kind})"
-    targets = data.splits["test"].targets
-    return Evaluation(title, split, trained.label_names, metrics, collector.probabilities, targets)
+    probabilities = collector.logits.float().softmax(dim=1)
+    return Evaluation(title, split, trained.label_names, metrics, probabilities, collector.targets)
 
 
 def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
@@ -156,23 +153,6 @@ def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
             split,
         )
     return rows.parts[split]
-
-
-class PredictionCollector(Callback):
-    """Keeps the probabilities of every test row, in the rows' own order."""
-
-    def __init__(self, num_rows: int, num_classes: int) -> None:
-        self.probabilities = torch.full((num_rows, num_classes), float("nan"))
-
-    def on_test_batch_end(  # type: ignore[override]
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: dict[str, Any],
-        batch: SequenceBatch,
-        *_: Any,
-    ) -> None:
-        self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
 def override_data(trained: TrainedModel, config: EvaluateConfig) -> Source:

@@ -1,12 +1,11 @@
-"""How long and on what a run trains where the configuration leaves it to the data.
+"""How long a run trains, and what else the configuration leaves to the data.
 
-Length is counted in optimizer steps: an epoch of 24 rows is one step, and one of 100,000 rows is
-thousands, but a model needs hundreds of steps to learn anything whatever the rows. The numbers
-here weigh accuracy in cross-validation against time; benchmarks/ACCURACY.md says which is which.
+The length of a run is counted in optimizer steps: an epoch of 24 rows is one step and an epoch of
+100,000 rows is thousands, but a model needs hundreds of steps whatever the rows. The numbers here
+weigh accuracy in cross-validation against time; see benchmarks/ACCURACY.md.
 """
 
 import copy
-import logging
 import math
 import time
 from typing import NamedTuple
@@ -14,33 +13,29 @@ from typing import NamedTuple
 import torch
 
 from attnlstm.config.schema import BudgetConfig, TrainConfig, Validation
+from attnlstm.console import counted
 from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations
 from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
-
-logger = logging.getLogger(__name__)
+from attnlstm.training.preparation import EncodedDataset
 
 VALIDATIONS = 25
 """About how many times a run is validated."""
 
-SERIES_PASSES = 50
-SHORT_SERIES_PASSES = 30
-TEXT_PASSES = 7
-"""How often a run goes through the training rows, within the bounds of its optimizer steps."""
-
-SERIES_STEPS = (800, 4000)
-SHORT_SERIES_STEPS = (500, 4000)
-TEXT_STEPS = (600, 20_000)
-"""The fewest and the most optimizer steps of a run that is left to the data."""
+TEXT_LENGTH = (7, 600, 20_000)
+SHORT_SERIES_LENGTH = (30, 500, 4000)
+LONG_SERIES_LENGTH = (50, 800, 4000)
+"""Epochs of a run, and its fewest and most optimizer steps."""
 
 LONG_SERIES = 48
-"""Steps from which series count as long: they take more steps of training, and wider kernels."""
+"""Time steps from which series count as long."""
 
 THRESHOLDS = 48
-"""Of each fixed filter at all dilations together: about 4,000 features."""
+"""Thresholds of each fixed filter, over all dilations: about 4,000 features."""
 
 MANY_ROWS = 10_000
 
@@ -48,63 +43,107 @@ TIMED_STEPS = 4
 
 
 class Size(NamedTuple):
-    """What of the data a budget depends on.
-
-    rows: to train on.
-    steps: of a row, the median.
-    longest: the most steps of a row.
-    num_folds: 0 without folds.
-    """
+    """What the budget of a run depends on."""
 
     rows: int
-    steps: float
-    longest: int
-    num_folds: int
+    steps: float  # the median of the rows' time steps
+    longest: int  # the largest number of time steps
+    num_folds: int  # 0 without folds
     is_text: bool
 
 
-def settle(config: TrainConfig, size: Size) -> TrainConfig:
-    """The configuration with numbers where it leaves them to the data, but for the epochs.
+def measure(encoded: EncodedDataset) -> Size:
+    """Measure the training rows."""
+    lengths, folds = encoded.splits["train"].lengths, encoded.dataset.folds
+    return Size(
+        rows=len(lengths),
+        steps=float(lengths.float().median()),
+        longest=int(lengths.max()),
+        num_folds=0 if folds is None else int(folds.max()) + 1,
+        is_text=isinstance(encoded.encoder, TextEncoder),
+    )
 
-    It is what config.yaml of a run holds, so that a resumed run does not decide anew.
+
+def settle(config: TrainConfig, size: Size) -> TrainConfig:
+    """Return the configuration with numbers, except epochs, where it leaves them to the data.
+
+    config.yaml of a run holds the result, so that a resumed run does not decide again.
     """
-    data, model = config.data, config.model
+    data, model, stem = config.data, config.model, config.model.stem
+    fixed = model.random_convolutions
     if data.batch_size is None:
         data = data.model_copy(update={"batch_size": choose_batch_size(size)})
     if size.num_folds:
         model = model.model_copy(update={"ensemble_size": size.num_folds})
         config = config.model_copy(update={"num_folds": size.num_folds})
-    stem = model.stem
     if stem.name != "none" and stem.stride is None:
         stem = stem.model_copy(update={"stride": choose_stride(size.steps)})
     if stem.name == "inception" and stem.kernel_sizes is None:
         stem = stem.model_copy(update={"kernel_sizes": choose_kernel_sizes(size.steps)})
-    model = model.model_copy(update={"stem": stem})
-    if model.random_convolutions is not None:
-        fixed = model.random_convolutions
+    if fixed is not None:
         dilations = fixed.dilations or choose_dilations(size.longest)
         thresholds = fixed.num_thresholds or max(1, THRESHOLDS // len(dilations))
         settled = {"dilations": dilations, "num_thresholds": thresholds}
         fixed = fixed.model_copy(update=settled)
-        model = model.model_copy(update={"random_convolutions": fixed})
+    model = model.model_copy(update={"stem": stem, "random_convolutions": fixed})
     validation = "folds" if size.num_folds else "holdout"
     return config.model_copy(update={"validation": validation, "data": data, "model": model})
 
 
 def choose_validation(config: TrainConfig) -> Validation:
-    """`auto`, or a part held out where a refit or an ensemble is asked for, which fit no folds."""
-    is_open = config.validation == "auto"
-    if is_open and (config.refit is True or config.model.ensemble_size > 1):
+    """Return `holdout` instead of `auto` for a refit or an ensemble, which rule out folds."""
+    is_auto = config.validation == "auto"
+    if is_auto and (config.refit is True or config.model.ensemble_size > 1):
         return "holdout"
     return config.validation
 
 
-def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
-    """The configuration with as many epochs of `batches` as take about `num_steps` steps.
+def choose_batch_size(size: Size) -> int:
+    """Return the number of rows of a training batch: 16, fewer for few rows and more for many.
 
-    There are `VALIDATIONS` of them that end in a validation, or fewer where there are fewer, unless
-    `trainer.check_val_every_n_epoch` is another number than 1, its default. Of
-    rows that are too many for one epoch, it is an epoch of as many batches as there are steps for.
+    Few rows are divided into four batches: the batch statistics of a single one would never vary.
+    """
+    if size.rows > MANY_ROWS:
+        return 64 if size.rows > 5 * MANY_ROWS else 32
+    return min(16, max(4, math.ceil(size.rows / 4)))
+
+
+def choose_steps(size: Size) -> int:
+    """Return the number of optimizer steps of a run."""
+    series_length = SHORT_SERIES_LENGTH if size.steps < LONG_SERIES else LONG_SERIES_LENGTH
+    epochs, fewest, most = TEXT_LENGTH if size.is_text else series_length
+    batches = math.ceil(size.rows / choose_batch_size(size))
+    return min(most, max(fewest, epochs * batches))
+
+
+def count_steps(config: TrainConfig, batches: int) -> int:
+    """Return the optimizer steps of an epoch of `batches`, which `trainer` may limit."""
+    trainer = config.trainer
+    limit = trainer.overfit_batches or trainer.limit_train_batches
+    if isinstance(limit, float):
+        batches = int(limit * batches)
+    elif limit is not None:
+        batches = min(limit, batches)
+    return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+
+
+def settle_length(config: TrainConfig, size: Size, batches: int, seconds: float) -> TrainConfig:
+    """Return the configuration with the epochs of its budget, which is null afterwards.
+
+    An epoch has `batches` in one process, and an optimizer step takes `seconds`.
+    """
+    steps = config.budget.steps or choose_steps(size)
+    if config.budget.minutes is not None:
+        steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
+    config = settle_epochs(config, batches, steps)
+    return config.model_copy(update={"budget": BudgetConfig()})
+
+
+def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainConfig:
+    """Return the configuration with as many epochs of `batches` as take about `num_steps` steps.
+
+    About `VALIDATIONS` of them end in a validation, unless `trainer.check_val_every_n_epoch` is not
+    1, its default. If the steps are fewer than those of an epoch, the only epoch is shorter.
     """
     steps_of_epoch = count_steps(config, batches)
     epochs = max(1, math.ceil(num_steps / steps_of_epoch))
@@ -115,57 +154,17 @@ def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainCon
     settled = {"max_epochs": epochs, "check_val_every_n_epoch": every}
     if num_steps < steps_of_epoch and not config.trainer.overfit_batches:
         settled["limit_train_batches"] = num_steps * config.trainer.accumulate_grad_batches
-    trainer = config.trainer.model_copy(update=settled)
-    # the budget is settled by that
-    return config.model_copy(update={"trainer": trainer, "budget": BudgetConfig()})
-
-
-def is_left_to_the_data(config: TrainConfig) -> bool:
-    """Whether the length of the run is; Lightning's own limits come first."""
-    trainer = config.trainer
-    return trainer.max_epochs is None and trainer.max_steps == -1
-
-
-def count_steps(config: TrainConfig, batches: int) -> int:
-    """Optimizer steps of an epoch of `batches`, of which `trainer` may use a part."""
-    trainer = config.trainer
-    limit = trainer.overfit_batches or trainer.limit_train_batches
-    if isinstance(limit, float):
-        batches = int(limit * batches)
-    elif limit is not None:
-        batches = min(limit, batches)
-    return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-
-
-def choose_batch_size(size: Size) -> int:
-    """Rows of a training batch: 16, fewer of few rows and more of many.
-
-    Of few rows, so that an epoch has four batches: with one, batch statistics are always the same.
-    """
-    if size.rows > MANY_ROWS:
-        return 64 if size.rows > 5 * MANY_ROWS else 32
-    return min(16, max(4, math.ceil(size.rows / 4)))
-
-
-def choose_steps(size: Size) -> int:
-    """Optimizer steps of a run."""
-    passes, (fewest, most) = SERIES_PASSES, SERIES_STEPS
-    if size.is_text:
-        passes, (fewest, most) = TEXT_PASSES, TEXT_STEPS
-    elif size.steps < LONG_SERIES:
-        passes, (fewest, most) = SHORT_SERIES_PASSES, SHORT_SERIES_STEPS
-    batches = math.ceil(size.rows / choose_batch_size(size))
-    return min(most, max(fewest, passes * batches))
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update=settled)})
 
 
 def time_step(
-    module: ClassificationModule, data: SequenceDataModule, device: torch.device
+    module: ClassificationModule, datamodule: SequenceDataModule, device: torch.device
 ) -> float:
-    """Seconds that an optimizer step takes about, on a copy of the model, which stays as it is."""
+    """Return about how many seconds an optimizer step takes, measured on a copy of the model."""
     state = torch.get_rng_state()
     twin = copy.deepcopy(module).to(device).train()
     optimizer = build_optimizer(twin.parameters(), twin.config["optimizer"])
-    split, batches = data.splits["train"], list(data.sampler("train", shuffle=True))
+    split, batches = datamodule.splits["train"], list(datamodule.sampler("train", shuffle=True))
     started = time.monotonic()
     for number in range(1 + TIMED_STEPS):  # the first one warms up
         if number == 1:
@@ -180,8 +179,22 @@ def time_step(
     return (time.monotonic() - started) / TIMED_STEPS
 
 
+def describe_length(config: TrainConfig, batches: int, seconds: float) -> str | None:
+    """Describe the steps, epochs and duration of a settled run; None if nothing limits it."""
+    steps_of_epoch, options = count_steps(config, batches), config.trainer
+    limits = [options.max_steps, steps_of_epoch * (options.max_epochs or 0)]
+    limits = [limit for limit in limits if limit > 0]  # others are none
+    if not limits or options.fast_dev_run:
+        return None
+    steps, epochs = min(limits), math.ceil(min(limits) / steps_of_epoch)
+    duration = describe_duration(steps * seconds)
+    return (
+        f"training takes {counted(steps, 'step')} in {counted(epochs, 'epoch')}, about {duration}"
+    )
+
+
 def describe_duration(seconds: float) -> str:
-    """A few words for a time that is known roughly."""
+    """Return a short text for a time that is known roughly."""
     if seconds < 90:
         return f"{max(1, round(seconds)):d} s"
     if seconds < 90 * 60:

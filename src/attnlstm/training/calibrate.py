@@ -1,15 +1,13 @@
-"""From validation rows to the calibration in a checkpoint."""
+"""Fit the calibration of a checkpoint to validation rows."""
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning import Trainer
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.checkpoint.calibration import (
     CALIBRATION_KEY,
@@ -21,9 +19,8 @@ from attnlstm.checkpoint.calibration import (
 )
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.nn.classifier import at_least_float32
+from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
@@ -39,60 +36,20 @@ class Calibrated(NamedTuple):
     accuracy: float
 
 
-class ValidationLogits(Callback):
-    """Keeps what `validation_step` says of every validation row.
-
-    After a validation, in each of several processes: logits `[row, class]`, those of the LSTM
-    and of the n-grams `[row, member, 2, class]`, both at least float32, and targets `[row]`, all on
-    the CPU and in the order of the rows. No rows where there was none; no members without n-grams.
-    """
-
-    def __init__(self) -> None:
-        self.logits = torch.empty(0, 0)
-        self.experts = torch.empty(0, 0, 2, 0)
-        self.targets = torch.empty(0, dtype=torch.int64)
-        self._batches: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-
-    def on_validation_batch_end(  # type: ignore[override]
-        self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
-        outputs: dict[str, Any],
-        batch: SequenceBatch,
-        *_: Any,
-    ) -> None:
-        logits, experts = (at_least_float32(outputs[name]) for name in ("logits", "experts"))
-        self._batches.append((logits, experts, batch.targets, batch.rows))
-
-    def on_validation_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        if not self._batches:
-            return
-        parts = [torch.cat(part) for part in zip(*self._batches, strict=True)]
-        self._batches = []
-        if trainer.world_size > 1:
-            parts = [torch.cat(gather_all_tensors(part.to(module.device))) for part in parts]
-        logits, experts, targets, rows = (part.cpu() for part in parts)
-        order = rows.argsort()
-        self.logits, self.experts, self.targets = logits[order], experts[order], targets[order]
-
-
-def calibrate_validated(
+def calibrate_checkpoint(
     config: TrainConfig,
     run_dir: Path,
     module: ClassificationModule,
-    data: SequenceDataModule,
+    datamodule: SequenceDataModule,
     best: Path | None,
 ) -> Calibrated | None:
-    """Validate the chosen checkpoint once more, fit a calibration, and write it to its file.
+    """Validate the best checkpoint once more, fit a calibration, and write it to the file.
 
-    That checkpoint is `best` or, in a run that goes on after its refit, validated.ckpt. `module`
-    has its weights afterwards.
+    In a run that is resumed after its refit, that checkpoint is validated.ckpt. `module` has its
+    weights afterwards.
 
     Returns:
-        What the first of several processes has found; None if no checkpoint was written, or without
-        validation rows.
+        The calibration, in the first process only; None without a checkpoint or validation rows.
     """
     if best is None:
         return None
@@ -101,43 +58,35 @@ def calibrate_validated(
     if not checkpoint.is_file():
         logger.warning("not calibrated: this strategy writes %s as a folder", show_path(checkpoint))
         return None
-    collector = ValidationLogits()
+    collector = RowCollector()
     trainer = build_calibration_trainer(config, run_dir, collector)
-    trainer.validate(module, data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    trainer.validate(module, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
     calibrated = None
     if trainer.is_global_zero:
-        calibrated = calibrate(checkpoint, collector.logits, collector.experts, collector.targets)
+        calibrated = calibrate(collector.logits, collector.experts, collector.targets)
+        if calibrated is not None:
+            write_calibration(checkpoint, calibrated.calibration)
     trainer.strategy.barrier()
     return calibrated
 
 
-def hand_on_calibration(
-    trainer: lightning.Trainer, best: Path | None, calibration: Calibration | None
-) -> None:
-    """Write the validated model's calibration to the checkpoint of the refit, too.
+def copy_calibration(trainer: Trainer, best: Path | None, calibrated: Calibrated | None) -> None:
+    """Write the calibration of the validated model to the checkpoint of the refit, too.
 
-    The validated model has not seen the validation rows, and the scores guarantee the coverage of
-    its sets. The refit has trained on these rows, so that its own logits of them would promise too
-    much; as it has more rows to train on, its sets should cover no less, but nothing guarantees it.
+    The validated model has not seen the validation rows, so its scores guarantee the coverage of
+    its sets. The refit was trained on these rows: its own logits of them would promise too much.
+    With more rows to train on, its sets should cover no less, but nothing guarantees it.
     """
-    if best is not None and calibration is not None:
-        write_calibration(best, calibration)
+    if best is not None and calibrated is not None:
+        write_calibration(best, calibrated.calibration)
     trainer.strategy.barrier()
 
 
-def calibrate(
-    checkpoint: Path, logits: Tensor, experts: Tensor, targets: Tensor
-) -> Calibrated | None:
-    """Fit a calibration to validation rows, and write it to a checkpoint.
+def calibrate(logits: Tensor, experts: Tensor, targets: Tensor) -> Calibrated | None:
+    """Fit a calibration to validation rows, and log the result or the reason for None.
 
-    It says what it has found or, with None, why there is none.
-
-    Args:
-        checkpoint: the file.
-        logits: `[row, class]`.
-        experts: `[row, member, 2, class]`, the logits of the LSTM and of the n-grams of which
-            these are made; no members without n-grams.
-        targets: `[row]`.
+    `logits` are `[row, class]`, `targets` `[row]`, and `experts` `[row, member, 2, class]`: the
+    logits of the LSTM and of the n-grams that `logits` combines, with no members without n-grams.
     """
     if not len(logits) or not torch.isfinite(logits).all():
         reason = "a validation row's logits are not finite" if len(logits) else "no validation rows"
@@ -164,17 +113,16 @@ def calibrate(
             for scaled in (pooled, pooled / calibration.temperature)
         ),
     )
-    write_calibration(checkpoint, calibration)
     return Calibrated(calibration, measure_accuracy(pooled, targets))
 
 
 def measure_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """The share of rows whose class has the largest logit."""
+    """Return the share of rows whose class has the largest logit."""
     return float((logits.argmax(dim=1) == targets).float().mean())
 
 
 def write_calibration(checkpoint: Path, calibration: Calibration) -> None:
-    """Have a checkpoint hold this calibration; the file is replaced as a whole.
+    """Add a calibration to a checkpoint; the file is replaced as a whole.
 
     Raises:
         OSError: it cannot be written.

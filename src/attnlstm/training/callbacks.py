@@ -1,76 +1,67 @@
-"""What happens beside the steps: the progress bar and the figures."""
+"""Callbacks: the progress bar, the collector of logits, and the figures."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-import lightning
 import rich
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from rich.progress import (
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from attnlstm.data.batches import SequenceBatch
+from attnlstm.nn.classifier import at_least_float32
 from attnlstm.training.figures import as_label, draw_attention, draw_confusion_matrix, render
 from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
 
 IN_BAR = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"}
-"""The metrics that the progress bar shows, and what it calls them."""
+"""The metrics in the progress bar, and their short names."""
 
 
 def has_terminal() -> bool:
-    """Whether standard output can show a progress bar: a terminal or a notebook."""
+    """Return whether standard output can show a progress bar: a terminal or a notebook."""
     return sys.stdout.isatty() or rich.get_console().is_jupyter
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, with epochs from 1, on one line of a terminal of 80 columns.
+    """Lightning's RichProgressBar on one line of 80 columns, with epochs that count from 1.
 
-    It is drawn a few times a second. Where there is less room, the bar itself is the first to
-    shrink.
+    With less room, the bar itself shrinks first.
     """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)
         self.shown_metrics = ""
 
-    def configure_columns(self, trainer: lightning.Trainer) -> list[ProgressColumn]:
-        theme = self.theme
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        theme, column = self.theme, Column(no_wrap=True)
         return [
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=column),
             CustomBarColumn(
                 bar_width=10,
                 complete_style=theme.progress_bar,
                 finished_style=theme.progress_bar_finished,
                 pulse_style=theme.progress_bar_pulse,
             ),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(
-                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
-            ),
+            MofNCompleteColumn(table_column=column),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=column),
             _MetricsColumn(self),
         ]
 
-    def _update_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """In place of Lightning's, whose column shows all metrics by their full names."""
+    def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace Lightning's column, which shows all metrics by their full names."""
         if self.is_enabled:
             metrics = self.get_metrics(trainer, pl_module)
             self.shown_metrics = ", ".join(
@@ -91,7 +82,7 @@ class ProgressBar(RichProgressBar):
 
 
 class _MetricsColumn(ProgressColumn):
-    """Shows the newest metrics next to the bar of the training epoch."""
+    """The newest metrics next to the bar of the training epoch."""
 
     def __init__(self, bar: ProgressBar) -> None:
         super().__init__(Column(no_wrap=True, overflow="ellipsis"))
@@ -102,52 +93,67 @@ class _MetricsColumn(ProgressColumn):
         return Text(self.bar.shown_metrics if is_training else "", style=self.bar.theme.metrics)
 
 
-class TestPredictions(Callback):
-    """Keeps which class each test row is predicted to be.
+class RowCollector(Callback):
+    """Collect the logits of all rows of a validation or a test, in the order of the rows.
 
-    classes: `[row]`, in the rows' own order; -1 for rows that are in no batch.
+    Afterwards every process has them on the CPU, whichever process evaluated a row.
+
+    Attributes:
+        rows: numbers of the rows that were in a batch, `[row]`, ascending.
+        targets: class numbers, `[row]`.
+        logits: `[row, class]`, at least float32.
+        experts: logits of the LSTM and of the n-grams before they were combined,
+            `[row, member, 2, class]`; no members in a test and without n-grams.
     """
 
-    def __init__(self, num_rows: int) -> None:
-        self.classes = torch.full((num_rows,), -1)
+    def __init__(self) -> None:
+        self.rows = self.targets = torch.empty(0, dtype=torch.int64)
+        self.logits = torch.empty(0, 0)
+        self.experts = torch.empty(0, 0, 2, 0)
+        self._batches: list[tuple[Tensor, ...]] = []
 
-    def on_test_batch_end(  # type: ignore[override]
+    def on_validation_batch_end(  # type: ignore[override]
         self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
+        trainer: Trainer,
+        module: LightningModule,
         outputs: dict[str, Any],
         batch: SequenceBatch,
         *_: Any,
     ) -> None:
-        self.classes[batch.rows.cpu()] = outputs["logits"].argmax(dim=1).cpu()
+        logits = at_least_float32(outputs["logits"])
+        none = logits.new_empty(len(logits), 0, 2, 0)
+        experts = at_least_float32(outputs.get("experts", none))
+        self._batches.append((batch.rows, batch.targets, logits, experts))
 
-    def on_test_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        """Each process has predicted rows of its own."""
-        classes = trainer.strategy.reduce(self.classes.to(module.device), reduce_op="max")
-        self.classes = classes.cpu()
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self._batches:
+            return
+        columns = [torch.cat(column) for column in zip(*self._batches, strict=True)]
+        self._batches = []
+        if trainer.world_size > 1:
+            columns = [torch.cat(gather_all_tensors(each.to(module.device))) for each in columns]
+        order = columns[0].argsort()
+        self.rows, self.targets, self.logits, self.experts = (
+            column[order].cpu() for column in columns
+        )
+
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    on_test_epoch_end = on_validation_epoch_end  # type: ignore[assignment]
 
 
 class ValidationFigures(Callback):
-    """Draws the validation's confusion matrix and the attention on some of its sequences.
+    """Draw the validation's confusion matrix and the attention on some of its sequences.
 
-    As PNG files in `folder`, which keep the newest, and into TensorBoard, which keeps all.
-
-    Args:
-        folder: where the PNG files go.
-        every_n_epochs: how often to draw, besides at the end of training.
+    The newest figures are PNG files in `folder`; TensorBoard keeps all of them.
     """
 
     def __init__(self, folder: Path, every_n_epochs: int) -> None:
         self.folder = folder
         self.every_n_epochs = every_n_epochs
 
-        self.confusion: MulticlassConfusionMatrix | None = None  # there is nothing new to draw
+        self.confusion: MulticlassConfusionMatrix | None = None  # None: nothing new to draw
 
-    def on_validation_epoch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, ClassificationModule)
         self.label_names = module.label_names
         self.confusion = MulticlassConfusionMatrix(len(self.label_names)).to(module.device)
@@ -155,12 +161,11 @@ class ValidationFigures(Callback):
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
-        trainer: lightning.Trainer,
-        module: lightning.LightningModule,
+        trainer: Trainer,
+        module: LightningModule,
         outputs: dict[str, Any],
         batch: SequenceBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
     ) -> None:
         predictions = outputs["logits"].argmax(dim=1)
         assert self.confusion is not None
@@ -171,36 +176,39 @@ class ValidationFigures(Callback):
         shown = torch.linspace(0, last, SEQUENCES_SHOWN).long().tolist()
         for position, row in enumerate(batch.rows.tolist()):
             if row in shown:
-                title = f"row {row}: {as_label(self.label_names[int(batch.targets[position])])}"
-                if predictions[position] != batch.targets[position]:
-                    title += f", said {as_label(self.label_names[int(predictions[position])])}"
+                target, prediction = int(batch.targets[position]), int(predictions[position])
+                title = f"row {row}: {as_label(self.label_names[target])}"
+                if prediction != target:
+                    title += f", said {as_label(self.label_names[prediction])}"
                 length = int(batch.lengths[position])
                 self.attention[row] = (title, outputs["attention"][position, :length].cpu())
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._draw(trainer)
+            self._write(trainer)
 
-    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        self._draw(trainer)
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        self._write(trainer)
 
-    def _draw(self, trainer: lightning.Trainer) -> None:
+    def _draw(self, confusion: MulticlassConfusionMatrix) -> dict[str, Figure]:
+        matrix = draw_confusion_matrix(confusion, self.label_names, "validation")
+        figures = {"confusion_matrix": matrix}
+        if self.attention:
+            sequences = [self.attention[row] for row in sorted(self.attention)]
+            figures["attention"] = draw_attention(sequences, "validation")
+        return figures
+
+    def _write(self, trainer: Trainer) -> None:
+        """Write the figures, unless those of this validation have been written already."""
         confusion, self.confusion = self.confusion, None
         if confusion is None:
             return
-        confusion.compute()  # on all ranks, as it gathers from all
+        confusion.compute()  # in all processes, as it gathers from all
         if not trainer.is_global_zero:
             return
-        figures: dict[str, Figure] = {
-            "confusion_matrix": draw_confusion_matrix(confusion, self.label_names, "validation")
-        }
-        if self.attention:
-            figures["attention"] = draw_attention(
-                [self.attention[row] for row in sorted(self.attention)], "validation"
-            )
         self.folder.mkdir(exist_ok=True)
-        for name, figure in figures.items():
-            pixels = render(figure)  # once: it takes longer than many a step of training
+        for name, figure in self._draw(confusion).items():
+            pixels = render(figure)  # once: it takes longer than many training steps
             imsave(self.folder / f"{name}.png", pixels)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

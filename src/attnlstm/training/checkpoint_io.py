@@ -1,4 +1,4 @@
-"""How Lightning writes and reads checkpoints here."""
+"""How Lightning writes checkpoints here."""
 
 import io
 from pathlib import Path
@@ -12,10 +12,7 @@ from attnlstm.files import replacing
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are replaced by newer ones as a whole; reading executes nothing.
-
-    Unlike Lightning's it does not create a run folder anew that somebody has removed.
-    """
+    """Replaces checkpoints as a whole, and does not recreate a run folder that was removed."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None

@@ -1,29 +1,27 @@
-"""Early stopping that tells a model that has not begun to learn from one that has stopped."""
+"""Early stopping that waits until a model has begun to learn."""
 
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 LEAST_FALL = 0.05
-"""Share of the first training loss by which it has to fall before anything may stop."""
+"""How far the training loss has to fall first, as a share of the first epoch's loss."""
 
 
 class EarlyStoppingPastPlateau(EarlyStopping):
-    """Lightning's EarlyStopping, which begins to count once the training loss has fallen.
+    """Lightning's EarlyStopping, which starts counting once the training loss has fallen.
 
     A recurrent model can stay at the loss of guessing for many epochs and then learn quickly.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.first_loss: float | None = None  # of training
+        self.first_loss: float | None = None  # training loss
         self.has_fallen = False
 
-    def on_validation_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        loss = trainer.callback_metrics.get("train/loss")  # of the epoch before this one
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        loss = trainer.callback_metrics.get("train/loss")  # of the previous epoch
         if trainer.sanity_checking or loss is None:
             return
         if self.first_loss is None:

@@ -1,4 +1,4 @@
-"""Pictures of what the model gets wrong and of where it looks."""
+"""Figures of what the model gets wrong and what it attends to."""
 
 import math
 
@@ -17,7 +17,7 @@ NAME_CHARACTERS = 30
 def draw_confusion_matrix(
     confusion: MulticlassConfusionMatrix, label_names: list[str], split: str
 ) -> Figure:
-    """The counts of true (rows) against predicted (columns) classes of a split, such as "test"."""
+    """Draw the counts of true (rows) and predicted (columns) classes of a split, such as "test"."""
     size = min(20.0, 3 + 0.5 * len(label_names))
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
@@ -27,15 +27,14 @@ def draw_confusion_matrix(
 
 
 def as_label(name: str) -> str:
-    """A name from a file on one line of a figure, where a dollar sign begins no formula."""
+    """Return a name from a file as one line of a figure, in which no dollar starts a formula."""
     return printable(" ".join(shorten(name, NAME_CHARACTERS).split())).replace("$", r"\$")
 
 
 def draw_attention(sequences: list[tuple[str, Tensor]], split: str) -> Figure:
-    """A strip per sequence of a split: its title, and its attention `[time]` over its own steps.
+    """Draw one strip per sequence of a split: its title and its attention `[time]`.
 
-    Strips are as wide as their sequences are long, so that steps line up; each is shaded from 0 to
-    its own largest weight.
+    All strips share the time axis; each is shaded from 0 to its own largest weight.
     """
     titles, attentions = zip(*sequences, strict=True)
     strips = pad_sequence([row.float().cpu() for row in attentions], True, math.nan)
@@ -43,7 +42,7 @@ def draw_attention(sequences: list[tuple[str, Tensor]], split: str) -> Figure:
     count, longest = strips.shape
     height = 0.45 * count + 1.0
     figure = Figure(figsize=(min(16.0, 4 + longest / 12), height), layout="constrained")
-    axes = figure.subplots()  # one for all: to lay out one for each takes most of a second
+    axes = figure.subplots()  # one for all strips: laying out one for each takes most of a second
     axes.imshow(
         strips.numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=(0, longest, count, 0)
     )
@@ -53,15 +52,13 @@ def draw_attention(sequences: list[tuple[str, Tensor]], split: str) -> Figure:
     axes.tick_params(left=False)
     axes.set_xticks(range(0, longest + 1, max(1, math.ceil(longest / 12))))
     axes.set_xlabel("time step")
-    figure.suptitle(
-        f"attention, {split} split\neach sequence shaded up to its largest weight",
-        fontsize="medium",
-    )
+    title = f"attention, {split} split\neach sequence shaded up to its largest weight"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
 def render(figure: Figure) -> np.ndarray:
-    """The figure's pixels, `[height, width, 4]`: red, green, blue and alpha, from 0 to 255."""
+    """Return the pixels of a figure, `[height, width, 4]`: RGBA, from 0 to 255."""
     figure.set_dpi(120)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

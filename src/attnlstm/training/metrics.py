@@ -1,4 +1,4 @@
-"""What is reported of a validation and of a test."""
+"""The metrics of a validation and of a test."""
 
 import torch
 from torch import Tensor
@@ -12,19 +12,19 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities.data import dim_zero_cat
 
-from attnlstm.console import enumerate_names
+from attnlstm.console import counted, enumerate_names
 
 
 class MacroAUROC(MulticlassAUROC):
-    """The mean of each class's AUROC against the rest, as scikit-learn's `roc_auc_score`.
+    """The mean of each class's one-vs-rest AUROC, as scikit-learn's `roc_auc_score`.
 
-    A class without a row, or with all rows, has no AUROC: the mean is over the other classes, and
-    NaN where there are none. torchmetrics would count such a class as 0, and warn.
+    A class without rows, or with all rows, has no AUROC: the mean is over the other classes, and
+    NaN if there are none. torchmetrics would count such a class as 0, and warn.
 
-    Probabilities are rounded to five decimals: in the last, which break ties, backends differ.
+    Probabilities are rounded to five decimals: backends differ beyond those, which breaks ties.
 
     Attributes:
-        class_counts: the rows of each class that the last result is of.
+        class_counts: number of rows of each class in the last result.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -45,7 +45,7 @@ class MacroAUROC(MulticlassAUROC):
         return torch.stack(scores).mean() if scores else preds.new_tensor(torch.nan)
 
     def describe_left_out(self, label_names: list[str]) -> str | None:
-        """One line about the classes that the last result leaves out; None if there are none."""
+        """Describe the classes that the last result leaves out; None if there are none."""
         pairs = list(zip(label_names, self.class_counts, strict=False))  # none before a result
         present = [name for name, count in pairs if count]
         absent = [name for name, count in pairs if not count]
@@ -53,12 +53,12 @@ class MacroAUROC(MulticlassAUROC):
             return None
         if len(present) < 2:
             return f"there is no auroc: all rows are of class {enumerate_names(present)}"
-        kind = "class" if len(absent) == 1 else "classes"
-        return f"auroc leaves out {len(absent)} {kind} without a row: {enumerate_names(absent)}"
+        left_out = counted(len(absent), "class", "classes")
+        return f"auroc leaves out {left_out} without a row: {enumerate_names(absent)}"
 
 
 def classification_metrics(num_classes: int) -> MetricCollection:
-    """What is reported of a validation and of a test; from probabilities and class numbers."""
+    """Return the metrics, which take probabilities `[row, class]` and class numbers `[row]`."""
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),

@@ -1,4 +1,4 @@
-"""metrics.csv, which goes on where a stopped run left it, and metrics.json."""
+"""metrics.csv, which a resumed run continues, and metrics.json."""
 
 import csv
 import json
@@ -23,17 +23,12 @@ def write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 class MetricsFile(CSVLogger):
-    """Lightning's CSVLogger, which can keep the first rows of the file that is there.
+    """Lightning's CSVLogger, which keeps the first `keep_rows` rows of a run that is resumed."""
 
-    Args:
-        folder: where metrics.csv is.
-        keep_rows: how many rows of an earlier part of the run stay; later ones are trained again.
-    """
-
-    def __init__(self, folder: Path, keep_rows: int = 0) -> None:
+    def __init__(self, folder: Path, keep_rows: int) -> None:
         super().__init__(folder, name="", version="")
         self.keep_rows = keep_rows
-        self.num_rows = keep_rows  # so far, written and not yet written
+        self.num_rows = keep_rows  # including those not yet written
 
     @property
     @rank_zero_experiment
@@ -49,14 +44,14 @@ class MetricsFile(CSVLogger):
 
 
 class _Writer(ExperimentWriter):
-    """Lightning's writer; a file that has to be written anew is replaced as a whole."""
+    """Lightning's writer, which replaces the file as a whole whenever it has to be rewritten."""
 
     def __init__(self, folder: str, keep_rows: int) -> None:
         self.keep_rows = keep_rows
         super().__init__(folder)
 
     def _check_log_dir_exists(self) -> None:
-        """In place of Lightning's, which removes the file of an earlier run."""
+        """Keep the first rows of an existing file; Lightning's method would remove it."""
         path = Path(self.metrics_file_path)
         if self.keep_rows == 0:
             path.unlink(missing_ok=True)

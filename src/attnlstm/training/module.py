@@ -1,12 +1,12 @@
-"""The LightningModule: what a step, a validation and a test of the classifier are."""
+"""The LightningModule that trains, validates and tests the classifier."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import lightning
 import torch
+from lightning import LightningModule
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -22,11 +22,7 @@ from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.encoding import encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.nn import (
-    Classification,
-    ClassifierEnsemble,
-    SequenceClassifier,
-)
+from attnlstm.nn import Classification, ClassifierEnsemble, SequenceClassifier
 from attnlstm.nn.classifier import at_least_float32
 from attnlstm.nn.ensemble import members_of
 from attnlstm.training.metrics import MacroAUROC, classification_metrics
@@ -35,25 +31,24 @@ from attnlstm.training.optimization import configure
 logger = logging.getLogger(__name__)
 
 NGRAM_LR_FACTOR = 10.0
-"""By which the learning rate of n-grams is higher than that of the other parameters."""
+"""How many times the learning rate of the other parameters that of the n-grams is."""
 
 
-class ClassificationModule(lightning.LightningModule):
-    """Trains a `SequenceClassifier`; its hyperparameters make a checkpoint complete.
+class ClassificationModule(LightningModule):
+    """Trains a classifier; its hyperparameters make a checkpoint complete.
 
     Args:
-        config: the run's configuration as plain containers, see
-            `attnlstm.config.schema.TrainConfig`.
-        label_names: the classes' names, in the order of their numbers.
-        class_counts: the number of training rows of each class.
-        encoder: what turned rows into inputs, as its `to_dict` gives it.
-        trained_on: the parts of the data that it is trained on: "train", and "validation" too.
-        folds: `[row]`, the fold of each training row. Member i of the ensemble is then trained on
-            all rows but those of fold i, and validated on those: the validation rows are the
+        config: of the run, a `TrainConfig` as plain containers.
+        label_names: in the order of the class numbers.
+        class_counts: number of training rows of each class.
+        encoder: of the rows, see its `to_dict`.
+        trained_on: the parts of the data that "train" consists of, such as "validation".
+        folds: the fold of each training row, `[row]`. Member i of the ensemble is then trained on
+            all rows except those of fold i, and validated on those: the validation rows are the
             training rows. None: every member is trained on every row.
 
     Raises:
-        UserError: the LSTM cannot be built as configured.
+        UserError: the classifier cannot be built as configured.
     """
 
     def __init__(
@@ -73,30 +68,30 @@ class ClassificationModule(lightning.LightningModule):
         self.label_names = label_names
         self.encoder = encoder_from_dict(encoder)
         self.classifier = build_configured(config["model"], self.encoder, len(label_names))
-        self.temperature = 1.0  # until validation rows say another, see training.calibration
+        self.temperature = 1.0  # until it is fitted to validation rows, see training.calibrate
         is_balanced = config["loss"]["class_weights"] == "balanced"
         class_weights = balanced_class_weights(class_counts) if is_balanced else None
         self.register_buffer("class_weights", class_weights, persistent=False)
         metrics = classification_metrics(len(label_names))
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        # Of the running epoch; plain sums, which a checkpoint in the middle of it can hold.
+        # Sums over the running epoch, which a checkpoint in the middle of it can hold.
         self.loss_sum: Tensor
         self.register_buffer("loss_sum", torch.zeros(()), persistent=False)
         self.rows_seen = 0
         self.rows_of_step: list[Tensor] = []  # since the optimizer's last step
-        # Of validation rows, by member and row: an expert that is not trained never changes them.
+        # Of validation rows, by member and row: an expert that is not trained answers only once.
         self.expert_logits: dict[int, dict[int, Tensor]] = defaultdict(dict)
 
     @property
     def members(self) -> list[SequenceClassifier]:
-        """The classifiers of the ensemble; without one, the classifier alone."""
+        """The classifiers of the ensemble, or the only classifier."""
         return members_of(self.classifier)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Classification:
-        """Classify `[batch, time]` tokens or `[batch, time, feature]` steps, see the classifier.
+        """Classify `[batch, time]` tokens or `[batch, time, feature]` steps.
 
-        These logits are calibrated, divided by the temperature; those of `classifier` are not.
+        The logits are calibrated: unlike those of `classifier`, divided by the temperature.
         """
         answer = self.classifier(inputs, lengths)
         return answer._replace(logits=at_least_float32(answer.logits) / self.temperature)
@@ -109,30 +104,28 @@ class ClassificationModule(lightning.LightningModule):
         return loss
 
     def training_loss(self, batch: SequenceBatch) -> Tensor:
-        """The mean of the members' losses on a batch."""
-        losses = [
-            self._member_loss(member, batch if self.folds is None else self._without(batch, fold))
-            for fold, member in enumerate(self.members)
-        ]
-        return torch.stack(losses).mean()
+        """Return the mean of the members' losses, each on the rows that it is trained on."""
+        batches = [batch] * len(self.members)
+        if self.folds is not None:
+            folds = self.folds[batch.rows]
+            batches = [select_rows(batch, folds != fold) for fold in range(len(self.members))]
+        pairs = zip(self.members, batches, strict=True)
+        return torch.stack([self._member_loss(*pair) for pair in pairs]).mean()
 
     def _member_loss(self, member: SequenceClassifier, batch: SequenceBatch) -> Tensor:
-        """The loss of a member on its rows of a batch."""
-        if len(batch.targets) == 0:  # all of the batch are the member's validation rows
-            return sum_of_zeros(member)
-        return self._expert_loss(member(batch.inputs, batch.lengths), batch.targets)
+        """Return the loss of a member; with several experts, the sum of their losses.
 
-    def _expert_loss(self, answer: Classification, targets: Tensor) -> Tensor:
-        """The loss of the logits; where they are those of several experts, the sum of their own.
-
-        Each expert learns by itself: of the loss of the mean, the LSTM would learn what the
-        n-grams leave over, and have little of its own to add on other texts.
+        Each expert learns by itself: from the loss of their mean, the LSTM would learn what the
+        n-grams leave over, and contribute little of its own on other texts.
         """
+        if len(batch.targets) == 0:  # all rows of the batch are the member's validation rows
+            return sum_of_zeros(member)
+        answer = member(batch.inputs, batch.lengths)
         logits = answer.experts or (answer.logits,)
-        return torch.stack([self.compute_loss(item, targets) for item in logits]).sum()
+        return torch.stack([self.compute_loss(item, batch.targets) for item in logits]).sum()
 
-    def _ask(self, number: int, batch: SequenceBatch) -> Classification:
-        """A member's answer on validation rows; what its fixed expert says is computed once."""
+    def _validate_member(self, number: int, batch: SequenceBatch) -> Classification:
+        """Classify validation rows; the logits of an untrained expert are computed only once."""
         member = self.members[number]
         if member.expert is None or member.expert.is_trained:
             answer: Classification = member(batch.inputs, batch.lengths)
@@ -142,22 +135,16 @@ class ClassificationModule(lightning.LightningModule):
             known.update(zip(rows, member.expert(batch.inputs, batch.lengths), strict=True))
         return member(batch.inputs, batch.lengths, torch.stack([known[row] for row in rows]))
 
-    def _without(self, batch: SequenceBatch, fold: int) -> SequenceBatch:
-        """The rows of a training batch that are not in this fold."""
-        assert self.folds is not None
-        return select_rows(batch, self.folds[batch.rows] != fold)
-
-    def _out_of_fold(self, batch: SequenceBatch) -> Classification:
-        """Each training row classified by the one member that is not trained on it."""
-        assert self.folds is not None
-        folds = self.folds[batch.rows]  # [batch]
+    def _validate_by_fold(self, batch: SequenceBatch, folds: Tensor) -> Classification:
+        """Classify each training row by the one member that is not trained on it."""
+        row_folds = folds[batch.rows]  # [batch]
         order, answers = [], []
         for fold in range(len(self.members)):
-            wanted = folds == fold
+            wanted = row_folds == fold
             if wanted.any():
-                part = select_rows(batch, wanted, keep_time=True)
                 order.append(wanted.nonzero().squeeze(1))
-                answers.append(self._ask(fold, part))
+                rows = select_rows(batch, wanted, keep_time=True)
+                answers.append(self._validate_member(fold, rows))
         back = torch.cat(order).argsort()
         logits = torch.cat([answer.logits for answer in answers])[back]
         weights = [answer.attention for answer in answers if answer.attention is not None]
@@ -172,34 +159,34 @@ class ClassificationModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, and stop at a loss or a gradient that is no longer a number.
+        """Clip as Lightning does, and stop if the loss or a gradient is NaN or infinite.
 
         Raises:
-            UserError: it names the step and the rows; the weights are as they were before the step.
+            UserError: it names the step and the rows; the step has not changed the weights.
         """
         plugin = self.trainer.precision_plugin
         scaler = getattr(plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # a fused optimizer would do so in its step, after this
+            scaler.unscale_(optimizer)  # a fused optimizer would do so only in its step
         parameters = list(plugin.main_params(optimizer))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # The scaler of float16 finds infinite gradients by itself, and leaves their steps out.
+        # The scaler of float16 skips the steps of infinite gradients by itself.
         is_finite = torch.isfinite(self.loss_sum + norm if scaler is None else self.loss_sum)
-        # All processes stop together: one alone would leave the others waiting for it.
+        # All processes stop together: otherwise the others would wait for the one that stops.
         if self.trainer.strategy.reduce_boolean_decision(not is_finite, all=False):
             taken = torch.cat(self.rows_of_step).to(self.device)
             if self.trainer.world_size > 1:
                 taken = torch.cat(gather_all_tensors(taken))
             rows = ", ".join(map(str, taken.tolist()))
             if not self.trainer.is_global_zero:
-                raise SystemExit(2)  # the first process says why
+                raise SystemExit(2)  # the first process raises the error
             raise UserError(
                 f"the loss or a gradient is NaN or infinite in step {self.trainer.global_step}, "
                 f"training rows {rows}: look at these rows, or lower optimizer.lr; "
                 "trainer.detect_anomaly=true names the operation"
             )
         self.rows_of_step.clear()
-        if isinstance(plugin, FSDPPrecision):  # each process sees a part of the gradients only
+        if isinstance(plugin, FSDPPrecision):  # each process has only a part of the gradients
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
@@ -207,80 +194,64 @@ class ClassificationModule(lightning.LightningModule):
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def on_train_epoch_end(self) -> None:
-        self.log(
-            "train/loss",
-            self.loss_sum / self.rows_seen,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=self.rows_seen,
-        )
+        loss = self.loss_sum / self.rows_seen
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=self.rows_seen)
         self.loss_sum, self.rows_seen = torch.zeros_like(self.loss_sum), 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[FORMAT_KEY] = FORMAT_VERSION
-        checkpoint[CALIBRATION_KEY] = None  # that comes after the training, see training.calibrate
+        checkpoint[CALIBRATION_KEY] = None  # it is fitted after training, see training.calibrate
         checkpoint["train_loss"] = {"loss_sum": self.loss_sum, "rows_seen": self.rows_seen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
-            self.double()  # which Lightning does too late: these weights would be rounded
-        self.calibrate(checkpoint.get(CALIBRATION_KEY))  # not in those of version 0.1
-        if "train_loss" in checkpoint:  # not in those of version 0.1
+            self.double()  # Lightning does it too late: these weights would be rounded
+        # Checkpoints of version 0.1 have neither of these two.
+        self._set_calibration(checkpoint.get(CALIBRATION_KEY))
+        if "train_loss" in checkpoint:
             self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
             self.rows_seen = checkpoint["train_loss"]["rows_seen"]
 
-    def calibrate(self, calibration: Mapping[str, Any] | None) -> None:
-        """Answer as the fields of a `Calibration` say; None: uncalibrated."""
+    def _set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
+        """Use the fields of a `Calibration`; None: uncalibrated."""
         fields = calibration or {}
         self.temperature = fields.get("temperature", 1.0)
         for member in self.members:
             member.expert_weight = fields.get("expert_weight", EQUAL_WEIGHT)
 
     def validation_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
-        # uncalibrated: the calibration is fitted to these logits
+        # These logits are not calibrated: the calibration is fitted to them.
         if self.folds is not None:
-            answers = [self._out_of_fold(batch)]
+            answers = [self._validate_by_fold(batch, self.folds)]
         else:
-            answers = [self._ask(number, batch) for number in range(len(self.members))]
+            answers = [self._validate_member(number, batch) for number in range(len(self.members))]
         classification = ClassifierEnsemble.combine(answers)
         loss = self.compute_loss(classification.logits, batch.targets)
-        outputs = self._evaluation_step(batch, classification, self.val_metrics, "val/loss", loss)
+        outputs = self._evaluate(batch, classification, loss, self.val_metrics)
         # The scale of the fixed convolutions' logits is already fitted, by leaving rows out. That
-        # of the n-grams depends on how long they are trained: validation rows have to say it.
+        # of the n-grams depends on how long they are trained: validation rows have to decide it.
         expert = self.members[0].expert
-        is_weighted = expert is not None and expert.is_trained
-        of_experts = [torch.stack(answer.experts, dim=1) for answer in answers if is_weighted]
-        none = classification.logits.new_empty(len(batch.targets), 0, 2, len(self.label_names))
-        return outputs | {"experts": torch.stack(of_experts, dim=1) if of_experts else none}
+        if expert is not None and expert.is_trained:
+            experts = [torch.stack(answer.experts, dim=1) for answer in answers]
+            outputs["experts"] = torch.stack(experts, dim=1)  # [batch, member, 2, class]
+        return outputs
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         classification = self(batch.inputs, batch.lengths)
-        # the plain log loss: label smoothing would say that sharper, better probabilities are worse
+        # the plain log loss: label smoothing would rate sharper, better probabilities as worse
         loss = F.cross_entropy(classification.logits, batch.targets)
-        return self._evaluation_step(batch, classification, self.test_metrics, "test/loss", loss)
+        return self._evaluate(batch, classification, loss, self.test_metrics)
 
-    def _evaluation_step(
-        self,
-        batch: SequenceBatch,
-        classification: Classification,
-        metrics: MetricCollection,
-        loss_name: str,
-        loss: Tensor,
+    def _evaluate(
+        self, batch: SequenceBatch, answer: Classification, loss: Tensor, metrics: MetricCollection
     ) -> dict[str, Any]:
-        """Update the metrics; callbacks get the returned logits and attention as `outputs`."""
-        logits = at_least_float32(classification.logits)
-        metrics.update(logits.softmax(dim=1), batch.targets)
-        self.log(
-            loss_name,
-            loss,
-            on_epoch=True,
-            prog_bar=True,
-            sync_dist=True,
-            batch_size=len(batch.targets),
-        )
-        return {"logits": classification.logits, "attention": classification.attention}
+        """Update the metrics, and return the logits and the attention for the callbacks."""
+        metrics.update(at_least_float32(answer.logits).softmax(dim=1), batch.targets)
+        name, size = f"{metrics.prefix}loss", len(batch.targets)
+        self.log(name, loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
+        return {"logits": answer.logits, "attention": answer.attention}
 
-    # At the end, and not with each batch: logging four metrics takes as long as a small batch.
+    # Not after each batch: logging four metrics takes as long as a small batch.
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.val_metrics, prog_bar=True)
@@ -296,10 +267,10 @@ class ClassificationModule(lightning.LightningModule):
             logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with the configured label smoothing and class weights.
+        """Return the cross-entropy with the configured label smoothing and class weights.
 
-        With a gamma above 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
-        (1 - p)^gamma, p the probability of its class, so that rows that are easy count less.
+        With gamma > 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
+        (1 - p)^gamma, where p is the probability of its class, so that easy rows count less.
         """
         logits = at_least_float32(logits)
         weights = None
@@ -322,14 +293,14 @@ class ClassificationModule(lightning.LightningModule):
         return (rest**gamma * loss).sum() / total
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters, those of n-grams, which rows seldom move, in a group of their own."""
-        named = list(self.named_parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for name, p in named if not is_of_ngrams(name)]}
-        ]
-        of_ngrams = [p for name, p in named if is_of_ngrams(name)]
-        if of_ngrams:
-            groups.append({"params": of_ngrams, "lr_factor": NGRAM_LR_FACTOR, "weight_decay": 0.0})
+        """Return the parameters in two groups: few rows have a gradient for those of n-grams."""
+        named = dict(self.named_parameters())
+        # n-grams are the only expert with parameters
+        ngrams = [parameter for name, parameter in named.items() if ".expert." in f".{name}"]
+        others = [parameter for name, parameter in named.items() if ".expert." not in f".{name}"]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if ngrams:
+            groups.append({"params": ngrams, "lr_factor": NGRAM_LR_FACTOR, "weight_decay": 0.0})
         return groups
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -343,22 +314,17 @@ class ClassificationModule(lightning.LightningModule):
 
 
 def restore_module(trained: TrainedModel) -> ClassificationModule:
-    """The training module around the classifier of a checkpoint, for Lightning to test or train."""
+    """Return the training module of a checkpoint, for Lightning to test or train."""
     module = ClassificationModule(**trained.arguments)
     module.classifier = trained.classifier
     module.temperature = trained.temperature
     return module
 
 
-def is_of_ngrams(name: str) -> bool:
-    """Whether a parameter is one of an `NgramClassifier`, the only expert that has any."""
-    return ".expert." in f".{name}"
-
-
 def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -> SequenceBatch:
-    """The rows of a batch for which `wanted` `[batch]` is True.
+    """Return the rows of a batch for which `wanted` `[batch]` is True.
 
-    The steps end with the longest of them, unless `keep_time`.
+    They are cut to the longest of them, unless `keep_time`.
     """
     if bool(wanted.all()):
         return batch
@@ -370,14 +336,11 @@ def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -
 
 
 def sum_of_zeros(module: nn.Module) -> Tensor:
-    """A zero that depends on all parameters, so that each of them gets a gradient."""
+    """Return a zero that depends on all parameters, so that each of them gets a gradient."""
     return torch.stack([(parameter * 0).sum() for parameter in module.parameters()]).sum()
 
 
 def balanced_class_weights(class_counts: list[int]) -> Tensor:
-    """Weights inversely proportional to the classes' rows, 1 on average over the rows.
-
-    rows / (classes * count), as scikit-learn's class_weight="balanced".
-    """
+    """Return rows / (classes * count) for each class, as scikit-learn's class_weight="balanced"."""
     counts = torch.tensor(class_counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from attnlstm.errors import UserError
 if TYPE_CHECKING:  # importing lightning takes seconds, and this module checks command lines
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""Parameters, or groups of parameters as torch takes them."""
+
 NEED_PYTHON_OBJECTS = ("ChainedScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "SWALR")
 """Schedulers whose arguments are functions or other schedulers, which YAML cannot describe."""
 
@@ -24,93 +27,73 @@ RUN_LENGTH = ("T_max", "total_steps", "total_iters")
 """Arguments of schedulers for which null means the length of the run."""
 
 START = {"optimizer": "sgd", "scheduler": "none"}
-"""The choices of conf/ to start from with another class: they have the fewest keys."""
+"""The choices of conf/ with the fewest keys, from which to start with another class."""
 
 FUSED = ("Adam", "AdamW", "SGD")
-"""Optimizers that update all weights in one kernel, on every device, unless told otherwise."""
+"""Optimizers that can update all weights in one kernel, on every device."""
 
-SET_BY_US = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
+RESERVED = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
 """Arguments that cannot be configured: `total_steps` covers the last two."""
 
 
-class Recipe(NamedTuple):
-    """A class of torch.optim and its keyword arguments, both checked."""
+def build_optimizer(parameters: Parameters, config: dict[str, Any]) -> Optimizer:
+    """Build the class of torch.optim called `config["name"]`, fused if it can be.
 
-    cls: type
-    arguments: dict[str, Any]
-
-
-def build_optimizer(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: dict[str, Any]
-) -> Optimizer:
-    """The class of torch.optim called `config["name"]`; the other keys are its keyword arguments.
-
-    The parameters may be in groups, as torch has them; the learning rate of a group with an
-    `lr_factor` is that of the others times this.
-
-    It is the fused implementation where there is one, which torch has to be asked for.
+    The other keys are its keyword arguments. The `lr_factor` of a parameter group multiplies its
+    learning rate.
 
     Raises:
         UserError: an unknown class or argument, or one that torch refuses.
     """
-    recipe = _optimizer_recipe(config)
-    # torch refuses to combine it with the other two.
-    chooses = recipe.arguments.keys() & {"fused", "foreach", "differentiable"}
-    defaults = {"fused": True} if recipe.cls.__name__ in FUSED and not chooses else {}
+    cls, arguments = _check_optimizer(config)
     groups = list(parameters)
-    lr = recipe.arguments.get("lr", inspect.signature(recipe.cls).parameters["lr"].default)
+    lr = arguments.get("lr", inspect.signature(cls).parameters["lr"].default)
     for group in groups:
         if isinstance(group, dict) and "lr_factor" in group:
             group["lr"] = group["lr_factor"] * lr
-    optimizer: Optimizer = _build("optimizer", recipe, groups, **defaults)
+    # torch refuses to combine it with the other two.
+    chooses = arguments.keys() & {"fused", "foreach", "differentiable"}
+    defaults = {"fused": True} if cls.__name__ in FUSED and not chooses else {}
+    optimizer: Optimizer = _build("optimizer", cls, groups, arguments, **defaults)
     return optimizer
 
 
 def build_scheduler(
     optimizer: Optimizer, config: dict[str, Any], length: float | None
 ) -> LRScheduler | None:
-    """The class of torch.optim.lr_scheduler called `config["name"]`; None if that is None.
+    """Build the class of torch.optim.lr_scheduler called `config["name"]`; None if that is None.
 
-    The other keys are its keyword arguments, except for two that are Lightning's: `interval`,
-    "epoch" (default) or "step", says after what the scheduler steps; `monitor` names the metric
-    that ReduceLROnPlateau reads.
-
-    Args:
-        optimizer: whose learning rates are scheduled.
-        config: the section `scheduler` of the config.
-        length: of the run, in intervals; what null means for T_max, total_steps and total_iters.
-            None, -1 or infinite if the run is not limited.
+    The other keys are its keyword arguments, except Lightning's two: the scheduler steps after each
+    `interval`, "epoch" (default) or "step", and ReduceLROnPlateau reads the metric `monitor`. Null
+    for `RUN_LENGTH` means `length`, the intervals of the run; None, -1 or infinite: not limited.
 
     Raises:
         UserError: an unknown class or argument, or one that torch refuses.
     """
-    recipe = _scheduler_recipe(config, length)
-    if recipe is None:
+    checked = _check_scheduler(config, length)
+    if checked is None:
         return None
+    cls, arguments = checked
     factors = [group.get("lr_factor", 1.0) for group in optimizer.param_groups]
     for key in ("max_lr", "base_lr"):
-        value = recipe.arguments.get(key)
+        value = arguments.get(key)
         if isinstance(value, int | float) and factors != [1.0] * len(factors):
-            recipe.arguments[key] = [factor * value for factor in factors]
-    return _build("scheduler", recipe, optimizer)
+            arguments[key] = [factor * value for factor in factors]
+    scheduler: LRScheduler = _build("scheduler", cls, optimizer, arguments)
+    return scheduler
 
 
 def configure(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    parameters: Parameters,
     config: dict[str, Any],
     total_steps: float,
     epochs: int | None,
     validated_every: int = 1,
 ) -> "OptimizerLRScheduler":
-    """What a LightningModule's `configure_optimizers` returns.
+    """Return the optimizer and the schedule for a LightningModule's `configure_optimizers`.
 
-    Args:
-        parameters: of the model.
-        config: the whole config as plain containers.
-        total_steps: the optimizer steps of the run, infinite if they are not limited.
-        epochs: the epochs of the run; None or -1 if they are not limited.
-        validated_every: epochs from a validation to the next: those in between have no metric of
-            validation rows for a scheduler to read.
+    The run takes `total_steps`, infinite if they are not limited, and `epochs`, None or -1 if they
+    are not. A scheduler that reads validation metrics steps every `validated_every` epochs.
 
     Raises:
         UserError: as `build_optimizer` and `build_scheduler`.
@@ -140,8 +123,8 @@ def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[
     Raises:
         UserError: as `build_optimizer` and `build_scheduler`, and what torch refuses in a step.
     """
-    _optimizer_recipe(optimizer_config)
-    _scheduler_recipe(scheduler_config, length=100)  # before torch builds anything: that is slow
+    _check_optimizer(optimizer_config)
+    _check_scheduler(scheduler_config, length=100)  # before torch builds anything, which is slow
     # As in an LSTM, one parameter is a matrix and one is a vector.
     parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
     for parameter in parameters:
@@ -162,13 +145,17 @@ def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[
         raise UserError(f"optimizer or scheduler cannot take a step: {error}") from error
 
 
-def _optimizer_recipe(config: dict[str, Any]) -> Recipe:
+def _check_optimizer(config: dict[str, Any]) -> tuple[type, dict[str, Any]]:
+    """Return the class and its keyword arguments."""
     cls = _find_class("optimizer", config, torch.optim, Optimizer)
     values = {key: value for key, value in config.items() if key != "name"}
-    return Recipe(cls, _check_arguments("optimizer", cls, values))
+    return cls, _check_arguments("optimizer", cls, values)
 
 
-def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | None:
+def _check_scheduler(
+    config: dict[str, Any], length: float | None
+) -> tuple[type, dict[str, Any]] | None:
+    """Return the class and its keyword arguments; None without a schedule."""
     values = {key: value for key, value in config.items() if key != "name"}
     if config.get("name") is None:
         for key in values:
@@ -192,7 +179,7 @@ def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | 
     for key in RUN_LENGTH:
         if key in values and values[key] is None:
             if key not in inspect.signature(cls).parameters:
-                del values[key]  # another class's, left over
+                del values[key]  # left over from another class
                 continue
             if length is None or not 0 < length < math.inf:
                 raise UserError(
@@ -200,36 +187,35 @@ def _scheduler_recipe(config: dict[str, Any], length: float | None) -> Recipe | 
                     "trainer.max_epochs"
                 )
             values[key] = int(length)
-    return Recipe(cls, _check_arguments("scheduler", cls, values))
+    return cls, _check_arguments("scheduler", cls, values)
 
 
 def _find_class(group: str, config: dict[str, Any], module: Any, base: type) -> type:
-    names = [
-        name
+    classes = {
+        name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, base)
         and value is not base
         and not name.startswith("_")
         and name not in NEED_PYTHON_OBJECTS
-    ]
+    }
     name: Any = config.get("name")
     if name in NEED_PYTHON_OBJECTS:
         raise UserError(f"{group}.name={name} needs Python objects, which YAML cannot describe")
-    if name not in names:
-        meant = f"did you mean {nearest(name, names)}? " if isinstance(name, str) else ""
+    if not isinstance(name, str) or name not in classes:
+        meant = f"did you mean {nearest(name, classes)}? " if isinstance(name, str) else ""
         raise UserError(
-            f"{group}.name={show(name)}: {meant}It must be one of {', '.join(sorted(names))}"
+            f"{group}.name={show(name)}: {meant}It must be one of {', '.join(sorted(classes))}"
         )
-    found: type = getattr(module, name)
-    return found
+    return classes[name]
 
 
 def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The values as keyword arguments, checked against the signature of the class."""
+    """Return the values as keyword arguments, checked against the signature of the class."""
     parameters = inspect.signature(cls).parameters
-    known = [f"{group}.{key}" for key in parameters if key not in SET_BY_US]
-    # Some of torch's modules import what their hints name for type checkers only.
+    known = [f"{group}.{key}" for key in parameters if key not in RESERVED]
+    # Some of torch's modules import the names in their hints for type checkers only.
     names = {"Callable": Callable, "Iterable": list, "Sequence": list}  # YAML has lists only
     hints = get_type_hints(cls.__init__, localns=names)  # type: ignore[misc]
     arguments = {}
@@ -246,28 +232,25 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
         check_value(full_key, value, hint)
         arguments[key] = value
     for key, parameter in parameters.items():
-        is_required = key not in SET_BY_US and parameter.default is parameter.empty
+        is_required = key not in RESERVED and parameter.default is parameter.empty
         if is_required and key not in arguments:
             raise UserError(f"{cls.__name__} needs {group}.{key}: add {group}.{key}=...")
     return arguments
 
 
-def _build(group: str, recipe: Recipe, subject: Any, **defaults: Any) -> Any:
+def _build(group: str, cls: type, subject: Any, arguments: dict[str, Any], **defaults: Any) -> Any:
     """Call the class with the parameters or the optimizer, and its arguments."""
-    cls, arguments = recipe
     try:
         return cls(subject, **arguments, **defaults)
     except Exception as error:  # torch raises many kinds, and all of them are about the arguments
-        wrong = [key for key in arguments if _works_without(key, recipe, subject)] or arguments
-        listed = ", ".join(f"{group}.{key}={show(arguments[key])}" for key in wrong)
+        wrong = [key for key in arguments if _works_without(key, cls, subject, arguments)]
+        listed = ", ".join(f"{group}.{key}={show(arguments[key])}" for key in wrong or arguments)
         raise UserError(f"{cls.__name__} refuses {listed}: {error}") from error
 
 
-def _works_without(key: str, recipe: Recipe, subject: Any) -> bool:
+def _works_without(key: str, cls: type, subject: Any, arguments: dict[str, Any]) -> bool:
     try:
-        recipe.cls(
-            subject, **{name: value for name, value in recipe.arguments.items() if name != key}
-        )
+        cls(subject, **{name: value for name, value in arguments.items() if name != key})
     except Exception:
         return False
     return True

@@ -1,17 +1,17 @@
-"""From checked rows to what Lightning trains: the encoded splits and a new model."""
+"""From checked rows to what Lightning trains: encoded splits, a data module and a new model."""
 
 import logging
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
 
 from attnlstm.config.data import SeriesConfig, TextConfig
 from attnlstm.config.schema import TrainConfig
+from attnlstm.console import counted
 from attnlstm.data import packaged_vectors
 from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.encoders.encoding import Encoder, encode_part, fit_encoder
@@ -26,36 +26,37 @@ from attnlstm.training.module import ClassificationModule
 
 logger = logging.getLogger(__name__)
 
-
 MOST_FITTED = 4096
-"""Rows that a ridge regression is fitted on, whose work grows with their cube."""
+"""Most rows that a ridge regression is fitted on: its work grows with their cube."""
 
 ROWS_FOR_FILTERS = 100
 
-ROWS_AT_ONCE = 32
+FEATURE_BATCH = 32
+"""Rows whose features are computed together."""
 
 
-class Encoded(NamedTuple):
-    """The rows as numbers, and the encoder, which is fitted on "train"."""
+class EncodedDataset(NamedTuple):
+    """A data set, its encoder, which is fitted on "train", and its encoded splits."""
 
+    dataset: LabelledParts
     encoder: Encoder
     splits: dict[str, EncodedSplit]
 
 
-def encode(config: TrainConfig, rows: LabelledParts) -> Encoded:
+def encode(config: TrainConfig, dataset: LabelledParts) -> EncodedDataset:
     """Fit the encoder on "train" and encode all parts; with folds, "validation" is "train"."""
-    encoder, folder = fit_encoder(config.data, rows.parts["train"])
+    encoder, folder = fit_encoder(config.data, dataset.parts["train"])
     splits = {}
-    for name, part in rows.parts.items():
+    for name, part in dataset.parts.items():
         splits[name], counts = encode_part(encoder, folder, part, name)
         logger.info("%s", counts.describe(name, config.data))
-    if rows.folds is not None:
+    if dataset.folds is not None:
         splits["validation"] = splits["train"]
-    return Encoded(encoder, splits)
+    return EncodedDataset(dataset, encoder, splits)
 
 
-def build_data(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> SequenceDataModule:
-    """The batches that the configuration, its batch size settled, asks for."""
+def build_datamodule(config: TrainConfig, encoded: EncodedDataset) -> SequenceDataModule:
+    """Build the data module of a configuration whose batch size is settled."""
     assert config.data.batch_size is not None
     return SequenceDataModule(
         encoded.splits,
@@ -66,68 +67,55 @@ def build_data(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Se
         noise=config.data.noise if isinstance(config.data, SeriesConfig) else 0.0,
         crop=config.data.crop,
         seed=config.seed,
-        fingerprints=take_fingerprints(config, rows),
+        fingerprints=compute_fingerprints(config, encoded.dataset),
     )
 
 
 def build_module(
-    config: TrainConfig,
-    rows: LabelledParts,
-    encoded: Encoded,
-    trained_on: tuple[str, ...] = ("train",),
+    config: TrainConfig, encoded: EncodedDataset, trained_on: tuple[str, ...] = ("train",)
 ) -> ClassificationModule:
-    """A new model, as the seed has it.
+    """Build a new model with the weights that the seed determines.
 
-    Args:
-        config: of the run, settled.
-        rows: with the classes and the folds.
-        encoded: the same rows.
-        trained_on: which parts of the data "train" consists of.
+    `trained_on` are the parts of the data that "train" consists of.
     """
-    num_classes = len(rows.label_names)
-    class_counts = encoded.splits["train"].targets.bincount(minlength=num_classes).tolist()
+    label_names, folds = encoded.dataset.label_names, encoded.dataset.folds
+    class_counts = encoded.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    module = ClassificationModule(
+    return ClassificationModule(
         config.model_dump(),
-        rows.label_names,
+        label_names,
         class_counts,
         encoded.encoder.to_dict(),
         list(trained_on),
-        folds=torch.from_numpy(rows.folds) if config.validation == "folds" else None,
+        folds=None if folds is None else torch.from_numpy(folds),
     )
-    return module
 
 
-def begin(
-    config: TrainConfig, module: ClassificationModule, rows: LabelledParts, encoded: Encoded
-) -> None:
-    """Give a new model what it has before its first step: pretrained vectors, fitted experts."""
+def initialize(config: TrainConfig, module: ClassificationModule, encoded: EncodedDataset) -> None:
+    """Give a new model its pretrained vectors and fitted experts, before its first step."""
     split = encoded.splits["train"]
     if config.model.embedding.vectors is not None:
-        use_vectors(config, module)
+        load_pretrained_vectors(config, module)
     if config.model.ngrams is not None:
         fit_ngrams(module, split)
     if config.model.random_convolutions is not None:
-        fit_random_convolutions(module, split, rows.folds, config.seed)
+        fit_random_convolutions(module, split, encoded.dataset.folds, config.seed)
 
 
 def fit_ngrams(module: ClassificationModule, split: EncodedSplit) -> None:
-    """Have the n-grams of all members weighted by the training texts."""
-    fitted = None
-    for member in module.members:
-        assert isinstance(member.expert, NgramClassifier)
-        if fitted is None:
-            member.expert.fit_idf(split.steps(row) for row in range(len(split)))
-            fitted = member.expert.idf
-        member.expert.idf.copy_(fitted)
+    """Fit the weights of the n-grams to the training texts, the same in all members."""
+    experts = [cast("NgramClassifier", member.expert) for member in module.members]
+    experts[0].fit_idf(split.steps(row) for row in range(len(split)))
+    for expert in experts[1:]:
+        expert.idf.copy_(experts[0].idf)
 
 
 def fit_random_convolutions(
     module: ClassificationModule, split: EncodedSplit, folds: np.ndarray | None, seed: int
 ) -> None:
-    """Fit the fixed convolutions' classifier of each member to all rows but those of its fold.
+    """Fit the fixed convolutions' classifier of each member to all rows except those of its fold.
 
-    The filters are the same in all members. Of many rows some are chosen at random.
+    The filters are the same in all members. Of many rows, some are chosen at random.
 
     Raises:
         UserError: a member has fewer than two rows.
@@ -140,7 +128,7 @@ def fit_random_convolutions(
     assert isinstance(first, RandomConvolutionClassifier)
     some = generator.permutation(chosen)[:ROWS_FOR_FILTERS]
     first.fit_filters((split.steps(row) for row in some), seed)
-    parts = np.array_split(chosen, math.ceil(len(chosen) / ROWS_AT_ONCE))
+    parts = np.array_split(chosen, math.ceil(len(chosen) / FEATURE_BATCH))
     batches = (split.collate(part.tolist()) for part in parts)
     features = torch.cat([first.features(batch.inputs, batch.lengths) for batch in batches])
     targets = split.targets[chosen]
@@ -159,26 +147,24 @@ def fit_random_convolutions(
         member.expert.fit_classifier(features[seen], targets[seen])
 
 
-def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str]:
-    """Digests of the rows of each part, and of the other files that a training begins with."""
-    taken = {f"{name} rows": part.fingerprint() for name, part in rows.parts.items()}
+def compute_fingerprints(config: TrainConfig, dataset: LabelledParts) -> dict[str, str]:
+    """Return digests of the rows of each part, and of the other files that a training reads."""
+    digests = {f"{name} rows": part.fingerprint() for name, part in dataset.parts.items()}
     vectors, data = config.model.embedding.vectors, config.data
     if isinstance(data, TextConfig) and data.tokenizer.file is not None:
-        taken["data.tokenizer.file"] = file_fingerprint(Path(data.tokenizer.file))
-    if vectors is not None:
-        if vectors in packaged_vectors.VECTOR_PACKAGES:
-            digest = packaged_vectors.fingerprint(vectors)
-        else:
-            digest = file_fingerprint(Path(vectors))
-        taken["model.embedding.vectors"] = digest
-    return taken
+        digests["data.tokenizer.file"] = file_fingerprint(Path(data.tokenizer.file))
+    if vectors in packaged_vectors.VECTOR_PACKAGES:
+        digests["model.embedding.vectors"] = packaged_vectors.fingerprint(vectors)
+    elif vectors is not None:
+        digests["model.embedding.vectors"] = file_fingerprint(Path(vectors))
+    return digests
 
 
-def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
-    """Put the vectors of `model.embedding.vectors` into the embedding, and say how many there are.
+def load_pretrained_vectors(config: TrainConfig, module: ClassificationModule) -> None:
+    """Put the vectors of `model.embedding.vectors` into the embedding, and log how many there are.
 
     Raises:
-        UserError: there are none, or they do not fit; see `read_vectors`.
+        UserError: they cannot be read, have malformed lines, or are of another size.
     """
     options, encoder = config.model.embedding, module.encoder
     assert isinstance(encoder, TextEncoder)
@@ -187,14 +173,23 @@ def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
     if is_packaged:
         ids, vectors = packaged_vectors.load_packaged_vectors(options.vectors, encoder.vocabulary())
     else:
-        ids, vectors = read_vectors(config, encoder)
+        path, drop = Path(options.vectors), config.data.on_bad_row == "drop"
+        found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
+        size = found.vectors.shape[1]
+        if size != options.size:
+            raise UserError(
+                f"{path} has vectors of {size} numbers: set model.embedding.size={size}"
+            )
+        if found.num_malformed:
+            logger.warning("dropped %s of %s", counted(found.num_malformed, "malformed line"), path)
+        ids, vectors = torch.from_numpy(found.ids), torch.from_numpy(found.vectors)
     logger.info(
         "%s has vectors for %d of %d tokens (%.1f %%)%s",
         options.vectors,
         len(ids),
         encoder.vocab_size,
         100 * len(ids) / encoder.vocab_size,
-        ", beside the trained ones" if is_packaged else "",
+        ", in addition to the trained ones" if is_packaged else "",
     )
     for member in module.members:
         assert member.embedding is not None
@@ -202,21 +197,3 @@ def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
             member.embedding.set_pretrained(ids, vectors)
         else:
             member.embedding.copy_vectors(ids, vectors, freeze=options.freeze)
-
-
-def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
-    """The tokens that a file of `model.embedding.vectors` has, and their vectors.
-
-    Raises:
-        UserError: the file cannot be read, has malformed lines, or vectors of another size.
-    """
-    options = config.model.embedding
-    path = Path(str(options.vectors))
-    drop = config.data.on_bad_row == "drop"
-    found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
-    size = found.vectors.shape[1]
-    if size != options.size:
-        raise UserError(f"{path} has vectors of {size} numbers: set model.embedding.size={size}")
-    if found.num_malformed:
-        logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    return torch.from_numpy(found.ids), torch.from_numpy(found.vectors)

@@ -1,19 +1,15 @@
-"""Lightning's Trainer as a run wants it: loggers, callbacks, and no noise."""
+"""Lightning's Trainer as a run needs it: loggers, callbacks, and no noise."""
 
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import (
-    Callback,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -24,145 +20,117 @@ from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_term
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
+from attnlstm.training.fit import ResumePoint
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
 
-class Progress(NamedTuple):
-    """What the loggers have of a run that has been stopped; nothing of one that begins.
-
-    metric_rows: the rows of metrics.csv.
-    log_step: the step of the next one.
-    """
-
-    metric_rows: int = 0
-    log_step: int | None = None
-
-
-def build_trainer(config: TrainConfig, run_dir: Path, progress: Progress) -> lightning.Trainer:
-    """The Trainer of a run with validation, with the configured loggers and callbacks.
+def build_trainer(
+    config: TrainConfig, run_dir: Path, resume_point: ResumePoint | None = None
+) -> Trainer:
+    """Build the Trainer of a run with validation, with the configured loggers and callbacks.
 
     Raises:
-        UserError: Lightning refuses an argument, such as an accelerator that is not there.
+        UserError: Lightning refuses an argument, such as an accelerator that does not exist.
     """
-    return _build_trainer(
-        config,
-        run_dir,
-        build_loggers(config.logger, run_dir, progress),
-        build_callbacks(config, run_dir),
-        keeps_checkpoints(config),
-    )
+    loggers = build_loggers(config.logger, run_dir, resume_point)
+    return _build_trainer(config, run_dir, loggers, build_callbacks(config, run_dir))
 
 
 def build_refit_trainer(
-    config: TrainConfig, run_dir: Path, progress: Progress
-) -> lightning.Trainer:
-    """The Trainer of a refit, without validation: the newest weights are refit.ckpt.
-
-    Raises:
-        UserError: as `build_trainer`.
-    """
-    callbacks: list[Callback] = [LearningRateMonitor(), *build_progress(config, "refit: ", False)]
-    if config.callbacks.checkpoint is not None and keeps_checkpoints(config):
-        path = run_dir / "checkpoints" / "refit.ckpt"
-        callbacks.insert(0, build_newest_checkpoint(config.callbacks.checkpoint, path))
-    (run_dir / "refit").mkdir(exist_ok=True)
-    loggers = _build_local_loggers(run_dir / "refit", run_dir / "tensorboard" / "refit", progress)
-    # Apart from the fit's: Lightning looks there for checkpoints of a requeued job.
-    return _build_trainer(config, run_dir / "refit", loggers, callbacks, False)
+    config: TrainConfig, run_dir: Path, resume_point: ResumePoint | None
+) -> Trainer:
+    """Build the Trainer of a refit, without validation: the newest checkpoint is refit.ckpt."""
+    callbacks: list[Callback] = []
+    if (checkpoint := _checkpoint_config(config)) is not None:
+        callbacks.append(NewestCheckpoint(run_dir / "checkpoints" / "refit.ckpt", checkpoint))
+    callbacks += [LearningRateMonitor(), *_build_progress(config, "refit: ", validates=False)]
+    # A folder of its own: Lightning looks there for checkpoints of a requeued job.
+    folder = run_dir / "refit"
+    folder.mkdir(exist_ok=True)
+    loggers = _build_local_loggers(folder, run_dir / "tensorboard" / "refit", resume_point)
+    return _build_trainer(config, folder, loggers, callbacks)
 
 
-def build_calibration_trainer(
-    config: TrainConfig, run_dir: Path, collector: Callback
-) -> lightning.Trainer:
-    """The Trainer of one more validation, which is for `collector` alone: it logs nothing.
-
-    Raises:
-        UserError: as `build_trainer`.
-    """
-    return _build_trainer(config, run_dir, [], [collector], enable_checkpointing=False)
+def build_calibration_trainer(config: TrainConfig, run_dir: Path, collector: Callback) -> Trainer:
+    """Build the Trainer of one more validation, for `collector` alone: it logs nothing."""
+    return _build_trainer(config, run_dir, [], [collector])
 
 
 def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
-    """Refuse to watch an AUROC that is none: it takes validation rows of two classes.
+    """Check that AUROC exists where it is monitored: it needs validation rows of two classes.
 
     Raises:
-        UserError: it names the key that watches it.
+        UserError: it does not; the message names the key.
     """
     callbacks = config.callbacks
-    watched = {
+    monitors = {
         "callbacks.checkpoint": callbacks.checkpoint and callbacks.checkpoint.monitor,
         "callbacks.early_stopping": callbacks.early_stopping and callbacks.early_stopping.monitor,
         "scheduler": config.scheduler.get("monitor"),
     }
-    keys = [f"{key}.monitor=val/auroc" for key, name in watched.items() if name == "val/auroc"]
+    keys = [f"{key}.monitor=val/auroc" for key, name in monitors.items() if name == "val/auroc"]
     if keys and len(np.unique(validation_targets)) < 2:
         raise UserError(
-            f"{', '.join(keys)}: there is no AUROC, as the validation rows are all of one class; "
+            f"{', '.join(keys)}: there is no AUROC, as all validation rows are of one class; "
             "watch val/loss, or give more validation rows"
         )
 
 
 def _build_trainer(
-    config: TrainConfig,
-    root_dir: Path,
-    loggers: list[Logger],
-    callbacks: list[Callback],
-    enable_checkpointing: bool,
-) -> lightning.Trainer:
+    config: TrainConfig, root_dir: Path, loggers: list[Logger], callbacks: list[Callback]
+) -> Trainer:
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
-    # takes a tenth of a small step and changes nothing but for code that reads what nobody wrote.
+    # takes a tenth of a small step and only matters to code that reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     options = config.trainer.model_dump() | {
-        "enable_checkpointing": enable_checkpointing,
-        # otherwise Lightning would bring a bar of its own
-        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        # otherwise Lightning would add a checkpoint callback and a bar of its own
+        "enable_checkpointing": any(isinstance(item, ModelCheckpoint) for item in callbacks),
+        "enable_progress_bar": any(isinstance(item, ProgressBar) for item in callbacks),
     }
     try:
-        return lightning.Trainer(
+        return Trainer(
             **options,
             default_root_dir=root_dir,
             logger=loggers,
             callbacks=callbacks,
-            plugins=[AsyncCheckpointIO(WholeFileCheckpointIO())],  # disks take their time
+            plugins=[AsyncCheckpointIO(WholeFileCheckpointIO())],  # training does not wait for it
         )
     except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
 
 
-def keeps_checkpoints(config: TrainConfig) -> bool:
-    """Whether checkpoints are wanted: both switches, Lightning's and the callback's, are on."""
-    return config.callbacks.checkpoint is not None and (
-        config.trainer.enable_checkpointing is not False
-    )
+def _checkpoint_config(config: TrainConfig) -> CheckpointConfig | None:
+    """Return the options of checkpoints; None if either the callback's or Lightning's are off."""
+    return None if config.trainer.enable_checkpointing is False else config.callbacks.checkpoint
 
 
-def _build_local_loggers(folder: Path, tensorboard: Path, progress: Progress) -> list[Logger]:
-    # One behind the next step, as figures are of the last.
-    purge_step = None if progress.log_step is None else progress.log_step + 1
+def _build_local_loggers(
+    folder: Path, tensorboard: Path, resume_point: ResumePoint | None
+) -> list[Logger]:
+    # The step after the next one: figures have the step of the last one.
+    purge_step = None if resume_point is None else resume_point.log_step + 1
     return [
-        MetricsFile(folder, progress.metric_rows),
+        MetricsFile(folder, 0 if resume_point is None else resume_point.metric_rows),
         TensorBoardLogger(
             tensorboard, name="", version="", default_hp_metric=False, purge_step=purge_step
         ),
     ]
 
 
-def build_loggers(config: LoggerConfig, run_dir: Path, progress: Progress) -> list[Logger]:
-    """CSV and TensorBoard in the run folder, and the configured ones besides.
+def build_loggers(
+    config: LoggerConfig, run_dir: Path, resume_point: ResumePoint | None
+) -> list[Logger]:
+    """Build the CSV and TensorBoard loggers of the run folder, and the configured ones.
 
     Raises:
-        UserError: a configured logger's package is not installed.
+        UserError: the package of a configured logger is not installed.
     """
-    loggers = _build_local_loggers(run_dir, run_dir / "tensorboard", progress)
+    loggers = _build_local_loggers(run_dir, run_dir / "tensorboard", resume_point)
     if config.wandb is not None:
-        from lightning.pytorch.loggers import WandbLogger
-
         options = config.wandb.model_dump() | {"save_dir": run_dir}
         loggers.append(_build_logger("wandb", WandbLogger, options))
     if config.mlflow is not None:
-        from lightning.pytorch.loggers import MLFlowLogger
-
         options = config.mlflow.model_dump()
         if options["tracking_uri"] is None:
             options["tracking_uri"] = f"file:{run_dir / 'mlruns'}"
@@ -181,34 +149,32 @@ def _build_logger(package: str, cls: type[Logger], options: dict[str, Any]) -> L
 
 
 def build_callbacks(config: TrainConfig, run_dir: Path) -> list[Callback]:
-    """The configured callbacks; those that are None are left out."""
-    callbacks: list[Callback] = []
+    """Build the configured callbacks; those that are None are left out."""
     logs = not config.trainer.fast_dev_run
+    checkpoint, folder = _checkpoint_config(config), run_dir / "checkpoints"
+    early_stopping, figures = config.callbacks.early_stopping, config.callbacks.figures
+    callbacks: list[Callback] = []
+    if checkpoint is not None and checkpoint.save_last and logs:
+        callbacks.append(NewestCheckpoint(folder / "last.ckpt", checkpoint))
     if logs:
         callbacks.append(LearningRateMonitor())
-    callbacks += build_progress(config)
-    checkpoint = config.callbacks.checkpoint
-    if checkpoint is not None and keeps_checkpoints(config):
-        callbacks.append(build_best_checkpoint(checkpoint, run_dir / "checkpoints"))
-        if checkpoint.save_last and logs:
-            path = run_dir / "checkpoints" / "last.ckpt"
-            callbacks.insert(0, build_newest_checkpoint(checkpoint, path))
-    if config.callbacks.early_stopping is not None:
-        options = config.callbacks.early_stopping.model_dump()
+    callbacks += _build_progress(config)
+    if checkpoint is not None:
+        callbacks.append(_build_best_checkpoint(checkpoint, folder))
+    if early_stopping is not None:
         # With trainer.limit_val_batches an AUROC may be NaN, which is no reason to stop at once.
-        check_finite = options["monitor"] != "val/auroc"
+        check_finite = early_stopping.monitor != "val/auroc"
+        options = early_stopping.model_dump()
         callbacks.append(
             EarlyStoppingPastPlateau(**options, check_finite=check_finite, strict=False)
         )
-    if logs and config.callbacks.figures is not None:
-        callbacks.append(
-            ValidationFigures(run_dir / "figures", config.callbacks.figures.every_n_epochs)
-        )
+    if logs and figures is not None:
+        callbacks.append(ValidationFigures(run_dir / "figures", figures.every_n_epochs))
     return callbacks
 
 
-def build_progress(config: TrainConfig, title: str = "", validates: bool = True) -> list[Callback]:
-    """A progress bar in a terminal, lines elsewhere; what says the best epoch in any case."""
+def _build_progress(config: TrainConfig, title: str = "", validates: bool = True) -> list[Callback]:
+    """Build a progress bar in a terminal, log lines elsewhere, and what logs the best epoch."""
     checkpoint = config.callbacks.checkpoint
     monitor = "val/loss" if checkpoint is None else checkpoint.monitor
     if not monitor.startswith("val/"):
@@ -224,35 +190,18 @@ def build_progress(config: TrainConfig, title: str = "", validates: bool = True)
     return [ProgressBar(), log] if is_wanted and shows_bar else [log]
 
 
-def build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
-    """Keeps the checkpoints that are best by `config.monitor`."""
+def _build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
+    of_newest = {"save_last", "save_on_exception", "every_n_train_steps", "every_n_minutes"}
     return ModelCheckpoint(
         folder,
-        config.filename,
-        monitor=config.monitor,
-        mode=config.mode,
-        save_top_k=config.save_top_k,
-        auto_insert_metric_name=config.auto_insert_metric_name,
-        every_n_epochs=config.every_n_epochs,
-        save_last=False,
-        save_weights_only=True,  # the newest checkpoint has what training goes on with
-        enable_version_counter=False,  # a newer file takes the place of the old one
+        **config.model_dump(exclude=of_newest),
+        save_weights_only=True,  # the newest checkpoint holds the rest
+        enable_version_counter=False,  # a newer file replaces the old one
     )
 
 
-def build_newest_checkpoint(config: CheckpointConfig, path: Path) -> NewestCheckpoint:
-    """Keeps the newest checkpoint, with which a stopped run goes on."""
-    return NewestCheckpoint(
-        path,
-        config.every_n_epochs,
-        config.every_n_train_steps,
-        config.every_n_minutes,
-        on_signal=config.save_on_exception,
-    )
-
-
-def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
-    """The best checkpoint that this run has written."""
+def find_best_checkpoint(trainer: Trainer) -> Path | None:
+    """Return the best checkpoint that this run has written."""
     callback = trainer.checkpoint_callback
     if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
         return None
@@ -260,7 +209,7 @@ def find_best_checkpoint(trainer: lightning.Trainer) -> Path | None:
 
 
 def silence_known_warnings() -> None:
-    """Leave out what Lightning says of every run of ours and nobody can fix; the rest stays."""
+    """Filter Lightning's messages about every run that nobody can act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
     for message in (
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
@@ -276,7 +225,7 @@ def silence_known_warnings() -> None:
 
 
 def limit_threads(num_threads: int | None) -> None:
-    """Let an operation on the CPU use this many threads; None leaves torch's choice.
+    """Set the number of threads of an operation on the CPU; None leaves torch's choice.
 
     The steps of a small LSTM are too short to share, and threads that wait for each other make
     them many times slower as soon as something else runs on the machine.
