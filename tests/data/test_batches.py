@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from attnlstm.data import BucketedBatchSampler, EncodedSplit, pad
+from attnlstm.data.batches import BucketedBatchSampler, EncodedSplit, pad
 from attnlstm.errors import UserError
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=80).map(torch.tensor)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data import Row
 from attnlstm.data.checks import find_problem, show_progress, survey
+from attnlstm.data.rows import Row
 
 
 def zeros(*lengths, channels=2):

@@ -1,4 +1,3 @@
-import logging
 import math
 from collections import Counter
 
@@ -8,18 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlstm.config.data import DataConfig
-from attnlstm.data import LabelledParts, split_sources
-from attnlstm.data.splits import Part, sort_labels, stratified_choice
+from attnlstm.data.splits import (
+    LabelledParts,
+    Part,
+    sort_labels,
+    split_sources,
+    stratified_choice,
+)
 from attnlstm.errors import UserError
 
 # ----------------------------------------------------------------- a fraction of every class
 
 
 def choose(counts, fraction=0.25, seed=0):
-    """Rows are chosen out of 3 of class `c0` and 4 of `c1` with `choose([3, 4])`."""
+    """Choose from these numbers of rows of the classes 0, 1, ..."""
     labels = np.repeat(np.arange(len(counts)), counts)
-    names = [f"c{label}" for label in range(len(counts))]
-    return labels, stratified_choice(labels, names, "val_fraction", fraction, seed)
+    return labels, stratified_choice(labels, fraction, seed)
 
 
 def message_of(function, *arguments):
@@ -50,26 +53,39 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 5, math.nan])
 def test_fractions_out_of_range(fraction):
-    message = message_of(choose, [5, 5], fraction)
-    assert f"data.val_fraction={fraction}" in message
-    assert "between 0 and 1" in message
+    for key in ("val_fraction", "test_fraction"):
+        with pytest.raises(ValueError, match=rf"{key}\s+Input should be"):
+            DataConfig(**{key: fraction})
 
 
-def test_a_class_of_one_row_is_not_chosen_and_told(caplog):
+def test_a_class_of_one_row_is_not_chosen(make_rows):
     labels, chosen = choose([5, 1, 5, 1], 0.3)
     assert not chosen[(labels == 1) | (labels == 3)].any()
-    assert "data.val_fraction=0.3 takes no row of the rare classes 'c1', 'c3'" in caplog.text
-    assert "no class has two different rows" in message_of(choose, [1, 1])
+    train = counted(make_rows, {"c0": 5, "c1": 1, "c2": 5, "c3": 1})
+    found = split(train=train, test=counted(make_rows, {"c0": 1}, "test.csv"), val_fraction=0.3)
+    assert found.warnings == ("data.val_fraction=0.3 takes no row of the rare classes 'c1', 'c3'",)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_rows_of_which_none_can_be_chosen(make_rows, part):
+    train, other = counted(make_rows, {"a": 1, "b": 1}), counted(make_rows, {"a": 1}, "other.csv")
+    given_part = {"val": "test", "test": "validation"}[part]
+    message = message_of(lambda: split(train=train, **{given_part: other}))
+    assert message == (
+        f"train.csv: data.{part}_fraction=0.2: no class has two different rows: add rows"
+    )
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.05, 0.95, 0.99])
-def test_a_class_always_keeps_a_row(fraction, caplog):
+def test_a_class_always_keeps_a_row(make_rows, fraction):
+    train = counted(make_rows, {"c0": 60, "c1": 4, "c2": 60})
+    test = counted(make_rows, {"c0": 1}, "test.csv")
     for seed in range(4):
-        caplog.clear()
         labels, chosen = choose([60, 4, 60], fraction, seed=seed)
         assert (~chosen)[labels == 1].any()
         assert chosen.any()
-        assert ("'c1'" in caplog.text) == (not chosen[labels == 1].any())
+        warnings = split(seed, train=train, test=test, val_fraction=fraction).warnings
+        assert ("'c1'" in str(warnings)) == (not chosen[labels == 1].any())
 
 
 def test_many_classes_of_few_rows():
@@ -81,7 +97,7 @@ def test_many_classes_of_few_rows():
 
 def test_declared_classes_without_rows_do_not_count():
     labels = np.array([0, 1] * 4)
-    assert stratified_choice(labels, ["a", "b", "unused"], "val_fraction", 0.25, 0).sum() == 2
+    assert stratified_choice(labels, 0.25, 0).sum() == 2
 
 
 # ------------------------------------------------------------------- what is trained on, ...
@@ -115,7 +131,7 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
         ({"validation": other}, (80, 5, 20)),
         ({"validation": other, "test": counted(make_rows, {"a": 1}, "test.csv")}, (100, 5, 1)),
     ):
-        parts, label_names, _ = split(train=train, **given_parts)
+        parts, label_names, *_ = split(train=train, **given_parts)
         assert label_names == ["a", "b"]
         assert tuple(parts) == PARTS
         assert tuple(len(part) for part in parts.values()) == sizes
@@ -161,7 +177,7 @@ def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_
         known = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=3))
         sources["test"] = make_rows(["x", "q", "r"][: len(known)], known)
     try:
-        parts, label_names, _ = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
+        parts, label_names, *_ = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
     except UserError:
         return  # too few rows of a class, or only one class
     carved = [name for name in PARTS if name not in sources or name == "train"]
@@ -172,30 +188,31 @@ def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_
     assert set(parts["train"].targets) == set(range(len(label_names)))
 
 
-def test_a_class_of_one_row_stays_in_training_and_is_told(make_rows, caplog):
+def test_a_class_of_one_row_stays_in_training_with_a_warning(make_rows):
+    train = counted(make_rows, {"a": 10, "rare": 1, "b": 10})
     for seed in range(5):
-        caplog.clear()
-        parts, label_names, _ = split(seed, train=counted(make_rows, {"a": 10, "rare": 1, "b": 10}))
+        parts, label_names, _, warnings = split(seed, train=train)
         where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
         assert where == ["train"]
-        assert "takes no row of the rare class 'rare'" in caplog.text
+        assert len(warnings) == 2
+        assert all("takes no row of the rare class 'rare'" in warning for warning in warnings)
 
 
 def test_a_rare_class_that_shares_a_text_stays_in_training(make_rows):
     texts = [*"abcdefghij", "b"]
     for seed in range(10):
-        parts, label_names, _ = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
+        parts, label_names, *_ = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
         assert label_names.index("rare") in parts["train"].targets
 
 
-def test_training_rows_that_are_also_for_validation_are_left_out(make_rows, caplog):
+def test_training_rows_that_are_also_for_validation_are_left_out(make_rows):
     train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
     validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
     test = make_rows(["six"], ["a"])
-    parts = split(train=train, validation=validation, test=test).parts
+    parts, *_, warnings = split(train=train, validation=validation, test=test)
     assert values_of(parts["train"]) == ["three", "four"]
     assert values_of(parts["validation"]) == validation.values
-    assert "2 rows of train.csv are left out, as validation.csv holds the same" in caplog.text
+    assert warnings == ("2 rows of train.csv are left out, as validation.csv holds the same",)
 
 
 def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
@@ -207,15 +224,13 @@ def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
             split(train=train, validation=same, test=test)
 
 
-def test_test_rows_that_are_also_training_rows_are_told_and_kept(make_rows, caplog):
+def test_test_rows_that_are_also_training_rows_are_kept_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "b": 10})
     test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
-    parts = split(train=train, test=test).parts
+    parts, *_, warnings = split(train=train, test=test)
     assert values_of(parts["test"]) == test.values
-    assert "2 of 3 test rows are also training rows" in caplog.text
-    caplog.clear()
-    split(train=train, test=make_rows(["new"], ["a"]))
-    assert "also training rows" not in caplog.text
+    assert warnings == ("2 of 3 test rows are also training rows: they make the test look easier",)
+    assert split(train=train, test=make_rows(["new"], ["a"])).warnings == ()
 
 
 # ------------------------------------------------------------------------------------- by folds
@@ -328,20 +343,32 @@ def test_bad_rows_of_all_sources_are_told_in_one_message(make_rows):
     assert "data.on_bad_row=drop" in message
 
 
-def test_bad_rows_can_be_dropped(make_rows, caplog):
-    caplog.set_level(logging.INFO)
+def test_bad_rows_can_be_dropped(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
-    parts, label_names, _ = split(train=train, test=test, on_bad_row="drop")
+    parts, label_names, _, warnings = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]
     assert values_of(parts["test"]) == ["x"]
     assert parts["test"].targets.tolist() == [0]
-    assert "dropped 4 bad rows:" in caplog.text
-    assert "no text in train.csv, 2 rows: row 3; row 7" in caplog.text
+    assert warnings == (
+        "dropped 4 bad rows:",
+        "  no text in train.csv, 2 rows: row 3; row 7",
+        "  label 'c', which no training row has, in test.csv, 1 row: row 0",
+        "  no label in test.csv, 1 row: row 2",
+    )
+
+
+def test_a_doubt_about_a_source_is_a_warning_and_part_of_the_message(make_rows):
+    train = make_rows(["one", " ", *"abcdefgh"], ["a", "b"] * 5, name="train.csv")
+    train.doubt = "train.csv looks odd"
+    found = split(train=train, on_bad_row="drop")
+    assert found.warnings[:2] == ("train.csv looks odd", "dropped 1 bad row:")
+    message = message_of(lambda: split(train=train))
+    assert message.startswith("no text in train.csv, 1 row: row 1. train.csv looks odd. Rows and")
 
 
 def test_sources_without_usable_rows(make_rows):
@@ -370,7 +397,7 @@ def test_series_must_have_the_channels_of_the_training_series(make_rows):
 
 def test_a_trained_model_decides_the_classes(make_rows):
     test = make_rows(["x", "y"], ["b", "a"])
-    parts, label_names, _ = split(test=test, label_names=["c", "b", "a"])
+    parts, label_names, *_ = split(test=test, label_names=["c", "b", "a"])
     assert list(parts) == ["test"]
     assert label_names == ["c", "b", "a"]
     assert parts["test"].targets.tolist() == [1, 2]
@@ -380,7 +407,7 @@ def test_a_trained_model_decides_the_classes(make_rows):
 
 def test_a_trained_model_gets_the_carving_of_its_training(make_rows):
     train = counted(make_rows, {"a": 20, "b": 20, "c": 1})
-    first, label_names, _ = split(3, train=train)
+    first, label_names, *_ = split(3, train=train)
     again = split(3, train=train, label_names=label_names).parts
     assert all(values_of(first[name]) == values_of(again[name]) for name in PARTS)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
-from attnlstm.data import open_sources, split_sources
+from attnlstm.data.sources.registry import open_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows, list_within
 
 TEXTS = TextFilesConfig(name="reviews")

@@ -1,4 +1,4 @@
-"""Pretrained word vectors that a Python package brings along, chosen by name."""
+"""Pretrained word vectors that a Python package contains, chosen by name."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -17,10 +17,10 @@ from attnlstm.files import file_fingerprint
 class VectorPackage(NamedTuple):
     """Where a package keeps its vectors.
 
-    module: the package's import name, which is only looked up, never imported.
-    extra: of this project, that installs it.
-    words: a Parquet file in it, with the words in the column `index`.
-    vectors: a .npy file in it, `[word, size]` float32, in the same order.
+    module: the package's import name, which is looked up but never imported.
+    extra: of this project, that installs the package.
+    words: a Parquet file with the words in the column `index`.
+    vectors: a .npy file, `[word, size]` float32, in the same order.
     size: of each vector.
     """
 
@@ -40,17 +40,14 @@ VECTOR_PACKAGES = {
         size=50,
     )
 }
-"""By the name that `model.embedding.vectors` chooses them by."""
+"""By their name in `model.embedding.vectors`."""
 
 
 def load_packaged_vectors(name: str, vocabulary: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """The vectors of those words of a vocabulary that a package has.
-
-    Returns:
-        the numbers of the words in the vocabulary, `[found]`, and their vectors, `[found, size]`.
+    """Return the ids of the words that a package has, `[found]`, and their `[found, size]` vectors.
 
     Raises:
-        UserError: the package is not installed, or its files are not what they were.
+        UserError: the package is not installed, or its files are not as expected.
     """
     package = VECTOR_PACKAGES[name]
     folder = find_folder(name)
@@ -74,7 +71,7 @@ def load_packaged_vectors(name: str, vocabulary: Mapping[str, int]) -> tuple[Ten
 
 
 def find_folder(name: str) -> Path:
-    """The folder of the package, which is not imported.
+    """Return the folder of a package without importing it.
 
     Raises:
         UserError: it is not installed.
@@ -90,5 +87,5 @@ def find_folder(name: str) -> Path:
 
 
 def fingerprint(name: str) -> str:
-    """A digest of the vectors, for a run that goes on to compare."""
+    """Return a digest of the vectors."""
     return file_fingerprint(find_folder(name) / VECTOR_PACKAGES[name].vectors)

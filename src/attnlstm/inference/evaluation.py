@@ -28,7 +28,6 @@ from attnlstm.data import (
     open_sources,
     split_sources,
 )
-from attnlstm.data.encoders.encoding import encoder_folder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
@@ -85,6 +84,8 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         validation="holdout" if is_given else trained.config.validation,
         num_folds=trained.config.num_folds,
     )
+    for line in rows.warnings:
+        logger.warning("%s", line)
     if split not in rows.parts:
         raise UserError(
             "data.split=validation: this model was validated on its training rows by turns "
@@ -100,14 +101,15 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
             "on other rows",
             split,
         )
-    encoded, counts = encode_part(trained.encoder, encoder_folder(trained.encoder), part, split)
+    encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, data_config))
     num_workers = config.data.num_workers
-    data = SequenceDataModule(
-        {"test": encoded},
-        batch_size=config.data.batch_size or data_config.batch_size or 16,
-        num_workers=data_config.num_workers if num_workers is None else num_workers,
-    )
+    batching = {
+        "batch_size": config.data.batch_size or data_config.batch_size or 16,
+        "batch_tokens": None,
+        "num_workers": data_config.num_workers if num_workers is None else num_workers,
+    }
+    data = SequenceDataModule({"test": encoded}, data_config.model_copy(update=batching))
     collector = PredictionCollector(len(part), len(trained.label_names))
     precision = config.trainer.precision or trained.config.trainer.precision
     trainer = lightning.Trainer(

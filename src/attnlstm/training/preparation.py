@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnlstm.config.data import SeriesConfig, TextConfig
+from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import (
     EncodedSplit,
@@ -48,10 +48,10 @@ class Encoded(NamedTuple):
 
 def encode(config: TrainConfig, rows: LabelledParts) -> Encoded:
     """Fit the encoder on "train" and encode all parts; with folds, "validation" is "train"."""
-    encoder, folder = fit_encoder(config.data, rows.parts["train"])
+    encoder = fit_encoder(config.data, rows.parts["train"])
     splits = {}
     for name, part in rows.parts.items():
-        splits[name], counts = encode_part(encoder, folder, part, name)
+        splits[name], counts = encode_part(encoder, part, name)
         logger.info("%s", counts.describe(name, config.data))
     if rows.folds is not None:
         splits["validation"] = splits["train"]
@@ -60,18 +60,8 @@ def encode(config: TrainConfig, rows: LabelledParts) -> Encoded:
 
 def build_data(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> SequenceDataModule:
     """The batches that the configuration, its batch size settled, asks for."""
-    assert config.data.batch_size is not None
-    return SequenceDataModule(
-        encoded.splits,
-        batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
-        batch_tokens=config.data.batch_tokens,
-        balanced=config.data.sampler == "balanced",
-        noise=config.data.noise if isinstance(config.data, SeriesConfig) else 0.0,
-        crop=config.data.crop,
-        seed=config.seed,
-        fingerprints=take_fingerprints(config, rows),
-    )
+    fingerprints = take_fingerprints(config, rows)
+    return SequenceDataModule(encoded.splits, config.data, config.seed, fingerprints)
 
 
 def build_module(

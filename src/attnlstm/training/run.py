@@ -107,6 +107,8 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
         validation=choose_validation(config),
         num_folds=config.num_folds,
     )
+    for line in rows.warnings:
+        logger.warning("%s", line)
     for line in describe_rows(rows, config.data):
         logger.info("%s", line)
     check_monitors(config, rows.parts["validation" if rows.folds is None else "train"].targets)

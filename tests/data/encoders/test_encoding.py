@@ -11,15 +11,11 @@ import numpy as np
 import pytest
 
 from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig, TokenizerConfig
-from attnlstm.data import (
-    Part,
-    SeriesEncoder,
-    TextEncoder,
-    encode_part,
-    encoder_from_dict,
-    fit_encoder,
-)
-from attnlstm.data.encoders.encoding import Counts, encoder_folder
+from attnlstm.data.encoders import encoding
+from attnlstm.data.encoders.encoding import Counts, encode_part, encoder_from_dict, fit_encoder
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.splits import Part
 from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -44,23 +40,28 @@ def cache(tmp_path, monkeypatch):
 def work(monkeypatch):
     """Counts how often rows are encoded and encoders fitted."""
     done = Tally()
+    for place, name in ((encoding, "train_tokenizer"), (SeriesEncoder, "fit")):
+        monkeypatch.setattr(place, name, counting(getattr(place, name), done))
     for cls in (TextEncoder, SeriesEncoder):
-        count_calls(monkeypatch, cls, done)
+        count_rows(monkeypatch, cls, done)
     return done
 
 
-def count_calls(monkeypatch, cls, done):
-    fit, encode = cls.fit.__func__, cls.encode
-
-    def counting_fit(*arguments, **options):
+def counting(fit, done):
+    def counting_fit(*arguments):
         done["fit"] += 1
-        return fit(*arguments, **options)
+        return fit(*arguments)
+
+    return counting_fit
+
+
+def count_rows(monkeypatch, cls, done):
+    encode = cls.encode
 
     def counting_encode(self, values):
         done["rows"] += len(values)
         return encode(self, values)
 
-    monkeypatch.setattr(cls, "fit", classmethod(counting_fit))
     monkeypatch.setattr(cls, "encode", counting_encode)
 
 
@@ -89,8 +90,8 @@ def part_of(make_rows):
 
 def encode(config, train, part=None):
     """The encoder, and a part that it has encoded."""
-    encoder, folder = fit_encoder(config, train)
-    split, counts = encode_part(encoder, folder, train if part is None else part, "train")
+    encoder = fit_encoder(config, train)
+    split, counts = encode_part(encoder, train if part is None else part, "train")
     return encoder, split, counts
 
 
@@ -189,15 +190,15 @@ def test_every_part_is_encoded_by_the_encoder_of_the_training_rows(part_of, work
     assert work == {"fit": 1, "rows": 2}
 
 
-def test_an_encoder_from_a_checkpoint_has_a_folder_too(part_of, work):
-    trained = encode(TEXTS, part_of(["one two", "two"]))[0]
-    work.clear()
+def test_an_encoder_from_a_checkpoint_shares_the_encoded_rows(part_of, work):
     test = part_of(["two three"])
+    trained = encode(TEXTS, part_of(["one two", "two"]), test)[0]
+    assert work == {"fit": 1, "rows": 1}
     for _ in range(2):
         encoder = encoder_from_dict(json.loads(json.dumps(trained.to_dict())))
-        split, _ = encode_part(encoder, encoder_folder(encoder), test, "test")
+        split, _ = encode_part(encoder, test, "test")
         assert split.steps(0).tolist() == [encoder.vocabulary()["two"], encoder.unknown_id]
-    assert work == {"rows": 1}
+    assert work == {"fit": 1, "rows": 1}
 
 
 ORIGINAL = TEXTS
@@ -349,25 +350,25 @@ def test_a_cache_that_is_a_file(part_of, tmp_path, monkeypatch):
         encode(TEXTS, part_of(["one", "two"]))
 
 
-@pytest.mark.parametrize("name", ["lock", "encoder.json", "part"])
-def test_a_folder_in_the_way(part_of, cache, name):
+@pytest.mark.parametrize("pattern", ["lock", "encoder.json", "*.arrow"])
+def test_a_folder_in_the_way(part_of, cache, pattern):
     part = part_of(["one", "two"])
-    _, folder = fit_encoder(TEXTS, part)
-    place = folder / (f"{part.fingerprint()}.arrow" if name == "part" else name)
-    place.unlink(missing_ok=True)
+    encode(TEXTS, part)
+    place = next(cache.rglob(pattern))
+    place.unlink()
     place.mkdir()
+    names = {path.name for path in cache.rglob("*")}
     with pytest.raises(UserError, match="cannot be written to") as refusal:
         encode(TEXTS, part)
-    assert str(folder) in str(refusal.value)
+    assert str(place.parent) in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    left = {path.name for path in folder.iterdir()}
-    assert left <= {"lock", "encoder.json", f"{part.fingerprint()}.arrow"}
+    assert {path.name for path in cache.rglob("*")} == names
 
 
 def test_series_of_other_channels_are_refused(part_of, cache):
-    encoder, folder = fit_encoder(SERIES, part_of(make_series(5, channels=3)))
+    encoder = fit_encoder(SERIES, part_of(make_series(5, channels=3)))
     with pytest.raises(UserError, match="2 channels, the model was trained on 3"):
-        encode_part(encoder, folder, part_of(make_series(5, channels=2)), "test")
+        encode_part(encoder, part_of(make_series(5, channels=2)), "test")
     assert not list(cache.rglob("*.arrow*"))
 
 
@@ -377,19 +378,22 @@ from pathlib import Path
 
 import datasets
 
-from attnlstm.config.data import (TextFilesConfig)
-from attnlstm.data import TextEncoder, encode_part, fit_encoder, open_sources, split_sources
+from attnlstm.config.data import TextFilesConfig
+from attnlstm.data.encoders import encoding
+from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.sources.registry import open_sources
+from attnlstm.data.splits import split_sources
 
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
 config = TextFilesConfig(train=sys.argv[2])
 part = split_sources(open_sources(config), config, 0).parts["train"]
 done = {"fit": 0, "encode": 0}
-fit, encode = TextEncoder.fit.__func__, TextEncoder.encode
+fit, encode = encoding.train_tokenizer, TextEncoder.encode
 
 
-def counting_fit(*arguments, **options):
+def counting_fit(*arguments):
     done["fit"] += 1
-    return fit(*arguments, **options)
+    return fit(*arguments)
 
 
 def counting_encode(self, values):
@@ -397,11 +401,11 @@ def counting_encode(self, values):
     return encode(self, values)
 
 
-TextEncoder.fit, TextEncoder.encode = classmethod(counting_fit), counting_encode
+encoding.train_tokenizer, TextEncoder.encode = counting_fit, counting_encode
 print("ready", flush=True)
 sys.stdin.readline()
-encoder, folder = fit_encoder(config, part)
-split, counts = encode_part(encoder, folder, part, "train")
+encoder = encoding.fit_encoder(config, part)
+split, counts = encoding.encode_part(encoder, part, "train")
 print(done["fit"], done["encode"], len(split), counts.steps, sum(map(len, split.values)))
 """
 
@@ -439,8 +443,8 @@ def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
 def test_tokens_are_counted_as_by_hand(part_of):
     # 9 tokens of 4 words, of which the training texts have `one` and `two`
     texts = ["one two three", "two", "four one two one two"]
-    encoder, folder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
-    _, counts = encode_part(encoder, folder, part_of(texts), "test")
+    encoder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, part_of(texts), "test")
     assert counts == Counts(rows=3, steps=5, truncated=2, cut=4, unknown=1)
     assert counts.describe("test", changed(TEXTS, max_length=2)) == (
         "test: 5 tokens, 20.00% of them unknown; 2 of 3 texts cut to their head of 2 tokens, "
@@ -450,8 +454,8 @@ def test_tokens_are_counted_as_by_hand(part_of):
 
 def test_the_tail_is_counted_as_well(part_of):
     config = changed(TEXTS, max_length=2, truncation="tail")
-    encoder, folder = fit_encoder(config, part_of(["one two", "two"]))
-    _, counts = encode_part(encoder, folder, part_of(["four one two", "one four"]), "test")
+    encoder = fit_encoder(config, part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, part_of(["four one two", "one four"]), "test")
     assert counts == Counts(rows=2, steps=4, truncated=1, cut=1, unknown=1)
     assert "1 of 2 texts cut to their tail of 2 tokens, 20.0% of" in counts.describe("test", config)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from attnlstm.data import SeriesEncoder
+from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.errors import UserError
 

@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from attnlstm.config.data import TokenizerConfig
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.errors import UserError
 
 KINDS = ("word", "character", "bpe", "unigram")
@@ -29,15 +31,10 @@ ASSIGNED = st.characters(exclude_categories=["Cn", "Cs", "Co"]).filter(
 TEXT = st.text(ASSIGNED | st.sampled_from("aB 'é\u0301ﬁİ½😀中\x00'’"), max_size=30)
 
 
-def fit(texts, kind="word", **options):
-    defaults = {
-        "vocab_size": 1000,
-        "min_frequency": 1,
-        "lowercase": True,
-        "max_length": None,
-        "truncation": "head",
-    }
-    return TextEncoder.fit(iter(texts), tokenizer=kind, **(defaults | options))
+def fit(texts, kind="word", max_length=None, truncation="head", **options):
+    config = TokenizerConfig(kind=kind, **{"vocab_size": 1000, **options})
+    tokenizer = train_tokenizer(iter(texts), config)
+    return TextEncoder(tokenizer, max_length=max_length, truncation=truncation)
 
 
 def words_of(text, **options):
@@ -357,7 +354,7 @@ def test_vocabularies_that_cannot_be():
     for kind in ("word", "character", "unigram"):
         with pytest.raises(UserError, match=f"no {kind} occurs"):
             fit([], kind)
-    with pytest.raises(ValueError, match="kind should be"):
+    with pytest.raises(ValueError, match=r"kind\s+Input should be 'word'"):
         fit(TEXTS, "sentence")
 
 

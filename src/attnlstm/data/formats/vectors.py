@@ -1,4 +1,4 @@
-"""Pretrained word vectors from text files: GloVe's, and word2vec's with their first line "N D"."""
+"""Pretrained word vectors from text files: GloVe's, and word2vec's with a first line "N D"."""
 
 import math
 import re
@@ -15,11 +15,11 @@ from torch import Tensor
 from attnlstm.errors import UserError
 from attnlstm.files import read_line
 
-SHOWN = 10  # malformed lines that a message names; of the others it gives the count
-SNIFFED_LINES = 100  # in which the size of the vectors is looked for
-SNIFFED_BYTES = 1 << 16  # in which a binary file betrays itself
-LONGEST_LINE = 1 << 20  # bytes; more than that are never held at a time
-LARGEST_SIZE = 10_000  # values of a vector; a file of longer ones is of something else
+SHOWN = 10  # malformed lines that a message names before it only counts them
+SNIFFED_LINES = 100  # that decide the size of the vectors
+SNIFFED_BYTES = 1 << 16  # that decide whether a file is binary
+LONGEST_LINE = 1 << 20  # bytes of a line that are held in memory
+LARGEST_SIZE = 10_000  # values of a vector; longer lines are not word vectors
 LARGEST = float(np.finfo(np.float32).max)
 HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -27,13 +27,13 @@ PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
 
 
 class WordVectors(NamedTuple):
-    """The vectors of those words of a vocabulary that a file has.
+    """The vectors that a file has for the words of a vocabulary.
 
     vectors: [found, size] float32, in the order of the file.
-    ids: [found] int64, the numbers of their words in the vocabulary.
+    ids: [found] int64, the ids of their words in the vocabulary.
     size: of each vector.
-    num_lines: how many vectors the file has, of whatever word.
-    num_malformed: how many lines could not be used.
+    num_lines: the number of vectors in the file.
+    num_malformed: the number of lines that could not be used.
     """
 
     vectors: Tensor
@@ -46,22 +46,20 @@ class WordVectors(NamedTuple):
 def load_vectors(
     path: str | Path, vocabulary: Mapping[str, int], *, skip_malformed: bool
 ) -> WordVectors:
-    """Read a file of `word value value ...` lines, holding only the words of the vocabulary.
+    """Read a file of `word value value ...` lines, keeping only the words of the vocabulary.
 
-    Words are compared as they are: nothing is lower-cased. A word may contain spaces, as some of
-    GloVe's do; of a word that occurs twice the first vector counts. Blank lines mean nothing. Every
-    line is checked, also those of words that are not wanted.
+    Words are compared exactly; of a word that occurs twice, the first vector counts. A word may
+    contain spaces, as some of GloVe's do. Blank lines are skipped. All other lines are checked.
 
     Args:
-        path: a text file in UTF-8, the values separated by single spaces or tabs.
-        vocabulary: the number of each word.
-        skip_malformed: leave malformed lines out, and count them, instead of raising.
+        path: a text file in UTF-8, with single spaces or tabs between the values.
+        vocabulary: the id of each word.
+        skip_malformed: count malformed lines instead of raising.
 
     Raises:
-        UserError: the file cannot be read, is packed, binary or empty or holds no vectors, has
-            malformed lines (not UTF-8, another number of values than most, a value that is not a
-            number or is not finite in float32, or a first line that announces another number or
-            size of vectors), or has none of the words.
+        UserError: the file cannot be read, is packed or binary, has none of the words, or has
+            malformed lines (not UTF-8, an unusual number of values, a value that is not a finite
+            float32, or a first line that announces another number or size of vectors).
     """
     path = Path(path)
     _check_is_text(path)
@@ -110,7 +108,7 @@ def load_vectors(
 
 
 def _check_is_text(path: Path) -> None:
-    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe would be waited for
+    if path.exists() and not path.is_file() and not path.is_dir():  # such as a pipe
         raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
     try:
         with path.open("rb") as file:
@@ -128,11 +126,10 @@ def _check_is_text(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers; of a very long line the beginning."""
+    """Yield the lines that are not blank, with their numbers; only the start of very long ones."""
     with path.open("rb") as file:
-        number = 0
-        while line := read_line(file, LONGEST_LINE):
-            number += 1
+        lines = iter(lambda: read_line(file, LONGEST_LINE), b"")
+        for number, line in enumerate(lines, start=1):
             if number == 1:
                 line = line.removeprefix(BYTE_ORDER_MARK)
             line = line.replace(b"\t", b" ").rstrip(b" \r\n")
@@ -141,12 +138,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
-    """The size of the vectors, and how many of which size a word2vec file announces, if it does.
+    """Return the size of the vectors, and the number and size that a word2vec header announces.
 
-    The size is the most common one: any line can be malformed, also the first.
+    The size is the most common one, as any line can be malformed.
     """
     first, *others = [line for _, line in islice(_lines(path), SNIFFED_LINES)] or [b""]
-    sizes = Counter(map(_count_values, [*others, first]))  # a tie is decided against a header
+    sizes = Counter(map(_count_values, [*others, first]))  # in a tie, a header loses
     del sizes[0]
     if not sizes:
         raise UserError(
@@ -164,20 +161,20 @@ def _sniff(path: Path) -> tuple[int, tuple[int, int] | None]:
 
 
 def _count_values(line: bytes) -> int:
-    """How many numbers stand at the end of a line, behind its first word."""
+    """Count the numbers at the end of a line, after its first word."""
     return sum(1 for _ in takewhile(_is_number, reversed(line.split(b" ")[1:])))
 
 
 def _parse(line: bytes, size: int) -> tuple[str, list[float]]:
-    """The word and its `size` values, or a ValueError that says in a few words what is wrong."""
+    """Return the word and its `size` values, or raise a ValueError that says what is wrong."""
     word, *parts = line.rsplit(b" ", size)  # from the right: the word may contain spaces
     try:
-        if b"_" in b"".join(parts):  # which Python takes for a thousands separator
+        if b"_" in b"".join(parts):  # Python reads 1_000 as a number
             raise ValueError
         values = list(map(float, parts))
     except ValueError:
         values = []
-    # The first of too many values would pass for the end of a word.
+    # With too many values, the first ones would become the end of the word.
     if len(values) != size or (b" " in word and _is_number(word.rsplit(b" ", 1)[1])):
         count = _count_values(line)
         if count < size <= line.count(b" "):
