@@ -62,7 +62,7 @@ def test_files_of_data(tmp_path: Path) -> None:
     assert open_table(str(tmp_path / "rows.csv")).column_names() == ["text", "label"]
     (tmp_path / "vectors.txt").write_text("a 1 2\nb 3 4\n")
     vectors = load_vectors(str(tmp_path / "vectors.txt"), {"a": 0}, skip_malformed=False)
-    assert vectors.size == 2
+    assert vectors.vectors.tolist() == [[1, 2]]
     np.savez(tmp_path / "rows.npz", X=np.zeros((2, 3, 1)), y=["a", "b"])
     assert len(list(NpzFile(str(tmp_path / "rows.npz"), key="data.train", name="rows"))) == 2
     (tmp_path / "rows.ts").write_text("@classLabel true a b\n@data\n1,2:a\n3,4:b\n")

@@ -1,6 +1,7 @@
 """From an encoded split to padded batches of sequences of similar length."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,6 +99,7 @@ def pad(sequences: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(padded)
 
 
+@dataclass(eq=False)
 class BucketedBatchSampler(Sampler[list[int]]):
     """Batches of rows of similar length; every row exactly once per epoch, over all ranks.
 
@@ -127,37 +129,28 @@ class BucketedBatchSampler(Sampler[list[int]]):
             replacement: first a class, then one of its rows.
     """
 
-    def __init__(
-        self,
-        lengths: Tensor,
-        batch_size: int,
-        *,
-        shuffle: bool,
-        seed: int,
-        rank: int = 0,
-        num_replicas: int = 1,
-        batch_tokens: int | None = None,
-        balanced: Tensor | None = None,
-    ) -> None:
-        for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
+    lengths: Tensor
+    batch_size: int
+    _: KW_ONLY
+    shuffle: bool
+    seed: int
+    rank: int = 0
+    num_replicas: int = 1
+    batch_tokens: int | None = None
+    balanced: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch_size", self.batch_size), ("batch_tokens", self.batch_tokens)):
             if value is not None and value < 1:
                 raise UserError(f"data.{name}={value} must be at least 1")
-        if len(lengths) < num_replicas:
+        if len(self.lengths) < self.num_replicas:
             raise UserError(
-                f"{len(lengths)} rows are too few for {num_replicas} processes, each needs one: "
-                "add rows or lower trainer.devices"
+                f"{len(self.lengths)} rows are too few for {self.num_replicas} processes, each "
+                "needs one: add rows or lower trainer.devices"
             )
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.batch_tokens = batch_tokens
-        self.balanced = balanced
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.num_replicas = num_replicas
         self.epoch = 0
-        self.bounds = _round_up(lengths)  # [row]
-        self.num_batches = len(self._cut(self._sort(torch.arange(len(lengths)))))
+        self.bounds = _round_up(self.lengths)  # [row]
+        self.num_batches = len(self._cut(self._sort(torch.arange(len(self.lengths)))))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration follows."""

@@ -263,10 +263,8 @@ def _carve(
     Raises:
         UserError: no class has two different rows.
     """
-    if part == "test":
-        key, fraction = "test_fraction", config.test_fraction
-    else:
-        key, fraction = "val_fraction", config.val_fraction
+    key = "test_fraction" if part == "test" else "val_fraction"
+    fraction: float = getattr(config, key)
     rows = np.flatnonzero(chosen["train"])
     group, labels = _group_by_content(train, rows)
     carved = stratified_choice(labels, fraction, seed)

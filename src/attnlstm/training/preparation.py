@@ -160,8 +160,8 @@ def take_fingerprints(config: TrainConfig, rows: LabelledParts) -> dict[str, str
     if isinstance(data, TextConfig) and data.tokenizer.file is not None:
         taken["data.tokenizer.file"] = file_fingerprint(Path(data.tokenizer.file))
     if vectors is not None:
-        if vectors in packaged_vectors.VECTOR_PACKAGES:
-            digest = packaged_vectors.fingerprint(vectors)
+        if vectors == packaged_vectors.NAME:
+            digest = packaged_vectors.fingerprint()
         else:
             digest = file_fingerprint(Path(vectors))
         taken["model.embedding.vectors"] = digest
@@ -177,9 +177,9 @@ def use_vectors(config: TrainConfig, module: ClassificationModule) -> None:
     options, encoder = config.model.embedding, module.encoder
     assert isinstance(encoder, TextEncoder)
     assert options.vectors is not None
-    is_packaged = options.vectors in packaged_vectors.VECTOR_PACKAGES
+    is_packaged = options.vectors == packaged_vectors.NAME
     if is_packaged:
-        ids, vectors = packaged_vectors.load_packaged_vectors(options.vectors, encoder.vocabulary())
+        ids, vectors = packaged_vectors.load_packaged_vectors(encoder.vocabulary())
     else:
         ids, vectors = read_vectors(config, encoder)
     logger.info(
@@ -208,10 +208,9 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
     path = Path(str(options.vectors))
     drop = config.data.on_bad_row == "drop"
     found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
-    if found.size != options.size:
-        raise UserError(
-            f"{path} has vectors of {found.size} numbers: set model.embedding.size={found.size}"
-        )
+    size = found.vectors.size(1)
+    if size != options.size:
+        raise UserError(f"{path} has vectors of {size} numbers: set model.embedding.size={size}")
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
     return found.ids, found.vectors

@@ -31,15 +31,11 @@ class WordVectors(NamedTuple):
 
     vectors: [found, size] float32, in the order of the file.
     ids: [found] int64, the ids of their words in the vocabulary.
-    size: of each vector.
-    num_lines: the number of vectors in the file.
     num_malformed: the number of lines that could not be used.
     """
 
     vectors: Tensor
     ids: Tensor
-    size: int
-    num_lines: int
     num_malformed: int
 
 
@@ -66,10 +62,11 @@ def load_vectors(
     size, announced = _sniff(path)
     vectors: dict[int, np.ndarray] = {}
     malformed: list[str] = []
-    num_malformed = num_lines = 0
+    num_malformed = count = 0
     for number, line in _lines(path):
         if announced is not None and number == 1:
             continue  # the header
+        count += 1
         try:
             word, values = _parse(line, size)
         except ValueError as error:
@@ -77,11 +74,10 @@ def load_vectors(
             if num_malformed <= SHOWN:
                 malformed.append(f"line {number} ({error})")
             continue
-        num_lines += 1
         word_id = vocabulary.get(word)
-        if word_id is not None and word_id not in vectors:
-            vectors[word_id] = np.array(values, dtype=np.float32)
-    found = (num_lines + num_malformed, size)
+        if word_id is not None:
+            vectors.setdefault(word_id, np.array(values, dtype=np.float32))
+    found = (count, size)
     if announced is not None and announced != found:
         num_malformed += 1
         says = "line 1 ({} vectors of {} values announced, {} of {} found)"
@@ -98,13 +94,8 @@ def load_vectors(
             "vocabulary: choose vectors of the same language, data.tokenizer.kind=word, and "
             "data.tokenizer.lowercase as in the file"
         )
-    return WordVectors(
-        torch.from_numpy(np.stack(list(vectors.values()))),
-        torch.tensor(list(vectors)),
-        size,
-        num_lines,
-        num_malformed,
-    )
+    found_vectors = torch.from_numpy(np.stack(list(vectors.values())))
+    return WordVectors(found_vectors, torch.tensor(list(vectors)), num_malformed)
 
 
 def _check_is_text(path: Path) -> None:
