@@ -31,7 +31,7 @@ def make_data(seed=3, **options):
 
 
 class Recorder(lightning.LightningModule):
-    """Notes the batches of every stage."""
+    """Records the batches of every stage."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def test_every_epoch_has_every_row_in_another_order():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_the_seed_alone_decides_the_order():
+def test_only_the_seed_decides_the_order():
     first = fit(make_data(noise=0.5)).rows("train")
     torch.rand(5)
     assert fit(make_data()).rows("train") == first
@@ -120,7 +120,7 @@ class SaveAt(Callback):
     [("batch", 2), ("batch", 8), ("batch", 12), ("validation", 12), ("epoch", 12)],
 )
 @pytest.mark.parametrize("options", [{}, {"limit_train_batches": 4}], ids=str)
-def test_a_resumed_run_goes_on_with_the_next_batch(hook, batches, options, tmp_path):
+def test_a_resumed_run_continues_with_the_next_batch(hook, batches, options, tmp_path):
     path = tmp_path / "stopped.ckpt"
     whole = fit(make_data(), callbacks=SaveAt(hook, batches, path), **options).rows("train")
     resumed = Recorder()

@@ -67,7 +67,7 @@ def test_a_class_of_one_row_is_not_chosen(make_rows):
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
-def test_rows_of_which_none_can_be_chosen(make_rows, part):
+def test_too_few_rows_to_carve(make_rows, part):
     train, other = counted(make_rows, {"a": 1, "b": 1}), counted(make_rows, {"a": 1}, "other.csv")
     given_part = {"val": "test", "test": "validation"}[part]
     message = message_of(lambda: split(train=train, **{given_part: other}))
@@ -89,7 +89,7 @@ def test_a_class_always_keeps_a_row(make_rows, fraction):
 
 
 def test_many_classes_of_few_rows():
-    """More classes than rows to choose, which the splits of libraries refuse."""
+    """There are more classes than rows to choose, which libraries refuse to split."""
     labels, chosen = choose([3] * 100, 0.05)
     assert chosen.sum() == 15
     assert np.bincount(labels[chosen]).max() == 1
@@ -100,11 +100,11 @@ def test_declared_classes_without_rows_do_not_count():
     assert stratified_choice(labels, 0.25, 0).sum() == 2
 
 
-# ------------------------------------------------------------------- what is trained on, ...
+# ------------------------------------------------------------------- which rows are for training
 
 
 def split(seed=0, label_names=None, **options) -> LabelledParts:
-    """Splits the sources among the options; the others are of the configuration."""
+    """Split the sources among the options; the other options are for the configuration."""
     sources = {name: options.pop(name) for name in PARTS if name in options}
     return split_sources(sources, DataConfig(**options), seed, label_names)
 
@@ -117,12 +117,12 @@ def values_of(part):
 
 
 def counted(make_rows, counts, name="train.csv"):
-    """`counted({"a": 3})`: texts of their own, 3 of them labelled a."""
+    """Return different texts with these numbers of rows per label: `counted(make_rows, {"a": 3})`."""
     labels = [label for label, count in counts.items() for _ in range(count)]
     return make_rows([f"{name} {row}" for row in range(len(labels))], labels, name=name)
 
 
-def test_what_there_is_no_source_for_is_carved(make_rows):
+def test_parts_without_a_source_are_carved_out_of_training(make_rows):
     train = counted(make_rows, {"a": 40, "b": 60})
     other = counted(make_rows, {"b": 3, "a": 2}, "other.csv")
     for given_parts, sizes in (
@@ -147,7 +147,7 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
                 assert abs(labels.count("a") - 0.4 * len(labels)) <= 1
 
 
-def test_the_fractions_are_those_of_the_configuration(make_rows):
+def test_the_configuration_decides_the_fractions(make_rows):
     train = counted(make_rows, {"a": 50, "b": 50})
     parts = split(train=train, test_fraction=0.5, val_fraction=0.1).parts
     assert [len(parts[name]) for name in PARTS] == [45, 5, 50]
@@ -170,7 +170,7 @@ LABELLED_TEXTS = st.lists(
 
 
 @given(rows=LABELLED_TEXTS, seed=st.integers(0, 3), has_test=st.booleans(), data=st.data())
-def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_test, data):
+def test_equal_texts_always_stay_together(make_rows, rows, seed, has_test, data):
     texts, labels = zip(*rows, strict=True)
     sources = {"train": make_rows(texts, labels)}
     if has_test:
@@ -233,7 +233,7 @@ def test_test_rows_that_are_also_training_rows_are_kept_with_a_warning(make_rows
     assert split(train=train, test=make_rows(["new"], ["a"])).warnings == ()
 
 
-# ------------------------------------------------------------------------------------- by folds
+# ----------------------------------------------------------------------------------------- folds
 
 FOLDS = "folds"
 
@@ -312,7 +312,7 @@ def test_folds_and_a_validation_source_contradict_each_other(make_rows):
     assert values_of(by_itself.parts["validation"]) == other.values
 
 
-def test_many_rows_are_held_out_once_unless_told_otherwise(make_rows, monkeypatch):
+def test_auto_uses_a_holdout_for_many_rows(make_rows, monkeypatch):
     monkeypatch.setattr("attnlstm.data.splits.MOST_FOLDED", 20)
     test = make_rows(["q"], ["a"])
     for rows, validation, by_folds in (
@@ -328,10 +328,10 @@ def test_many_rows_are_held_out_once_unless_told_otherwise(make_rows, monkeypatc
         assert (found.folds is not None, "validation" not in found.parts) == (by_folds, by_folds)
 
 
-# ---------------------------------------------------------------------------- ... and what cannot
+# ------------------------------------------------------------------------ what cannot be split
 
 
-def test_bad_rows_of_all_sources_are_told_in_one_message(make_rows):
+def test_one_message_names_the_bad_rows_of_all_sources(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv", first_line=2)
@@ -427,12 +427,12 @@ def test_classes_are_in_the_order_in_which_they_are_declared(make_rows):
         (["b", "B", "ä"], ["B", "b", "ä"]),
     ],
 )
-def test_classes_are_sorted_as_numbers_where_all_are_numbers(labels, expected):
+def test_classes_are_sorted_as_numbers_if_all_are_numbers(labels, expected):
     assert sort_labels(labels) == expected
 
 
 @given(labels=st.permutations(["3", "1", "nan", "inf", "2"]))
-def test_the_order_of_classes_does_not_depend_on_that_of_the_rows(labels):
+def test_the_order_of_rows_does_not_change_that_of_classes(labels):
     assert sort_labels(labels) == sort_labels(["nan", "1", "2", "3", "inf"])
 
 
@@ -443,7 +443,7 @@ def part_of(source, rows, targets):
     return Part(((source, np.array(rows), np.array(targets)),))
 
 
-def test_parts_of_a_source_come_together_in_its_order(make_rows):
+def test_parts_of_a_source_are_merged_in_its_order(make_rows):
     source, other = make_rows(list("abcdef")), make_rows(list("xyz"))
     both = part_of(source, [1, 4], [0, 1]) + part_of(source, [0, 5], [2, 3])
     assert values_of(both) == ["a", "b", "e", "f"]
@@ -454,12 +454,12 @@ def test_parts_of_a_source_come_together_in_its_order(make_rows):
     assert len(all_of_them) == 5
 
 
-def test_a_part_is_read_anew_each_time(make_rows):
+def test_a_part_can_be_read_again(make_rows):
     part = part_of(make_rows(list("abc")), [0, 2], [0, 0])
     assert values_of(part) == values_of(part) == ["a", "c"]
 
 
-def test_the_fingerprint_is_of_the_rows_their_content_and_their_classes(make_rows):
+def test_the_fingerprint_depends_on_rows_content_and_classes(make_rows):
     source = make_rows(list("abc"))
     original = part_of(source, [0, 2], [0, 1]).fingerprint()
     assert part_of(make_rows(list("abc")), [0, 2], [0, 1]).fingerprint() == original

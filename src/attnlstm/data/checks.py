@@ -193,11 +193,10 @@ def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:
 
 def _usual_channels(source: RowSource) -> int:
     """Return the most common number of channels of the first hundred series; 0 for texts."""
-    values = (row.value for row in islice(source, 100))
-    counts = Counter(
-        value.shape[1] for value in values if isinstance(value, np.ndarray) and value.size
-    )
-    return max(counts, key=lambda channels: counts[channels], default=0)
+    values = [row.value for row in islice(source, 100)]
+    series = [value for value in values if isinstance(value, np.ndarray) and value.size]
+    counts = Counter(value.shape[1] for value in series)
+    return max(counts, key=counts.__getitem__, default=0)
 
 
 def _digest(value: str | np.ndarray | None) -> int:

@@ -138,15 +138,7 @@ def split_sources(
             "validation=folds validates on the training rows by turns: leave data.validation out, "
             "or choose validation=holdout"
         )
-    surveys: dict[str, Survey] = {}
-    classes, num_channels = label_names, None
-    for name, source in sources.items():  # "train" first
-        most_bad = MOST_BAD if config.on_bad_row == "stop" else None
-        surveys[name] = survey(source, classes, num_channels, most_bad)
-        if classes is None:
-            classes = order_labels(source, surveys[name].names)
-        num_channels = surveys[name].num_channels
-    assert classes is not None
+    surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)
     warnings = check_bad_rows(surveys, config.on_bad_row)
     for found in surveys.values():
         if not found.usable.any():
@@ -177,7 +169,7 @@ def split_sources(
                 f"{train.source.name} has no row to train on of class {enumerate_names(lost)}: "
                 "all of them are also in other parts of the data; add rows or correct the labels"
             )
-    parts = {}
+    parts: dict[str, Part] = {}
     for name in ("train", "validation", "test"):
         if name in chosen:
             found = surveys[name if name in surveys else "train"]
@@ -188,21 +180,31 @@ def split_sources(
     return LabelledParts(parts, classes, folds, tuple(warnings))
 
 
-def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:
-    """Return the classes of training rows in the source's order, or else sorted."""
-    found = set(found)
-    if source.label_names is not None:
-        return [name for name in source.label_names if name in found]
-    return sort_labels(found)
+def _survey_sources(
+    sources: Mapping[str, RowSource], on_bad_row: OnBadRow, classes: list[str] | None
+) -> tuple[dict[str, Survey], list[str]]:
+    """Survey "train" first, which decides the number of channels and, unless given, the classes."""
+    surveys: dict[str, Survey] = {}
+    num_channels = None
+    for name, source in sources.items():
+        found = survey(source, classes, num_channels, MOST_BAD if on_bad_row == "stop" else None)
+        if classes is None:
+            present = set(found.names)
+            classes = [label for label in source.label_names or [] if label in present]
+            classes = classes or sort_labels(present)
+        num_channels = found.num_channels
+        surveys[name] = found
+    assert classes is not None
+    return surveys, classes
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
     """Sort labels as numbers if all of them are numbers, otherwise as text."""
-    labels = sorted(labels)  # sorting by number alone would leave "nan" where it stood
+    in_order = sorted(labels)  # sorting by number alone would leave "nan" where it was
     try:
-        return sorted(labels, key=lambda label: (float(label), label))
+        return sorted(in_order, key=lambda label: (float(label), label))
     except ValueError:
-        return labels
+        return in_order
 
 
 def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
@@ -230,7 +232,7 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:
-    """Take rows out of training that are also for validation; warn of test rows that are known."""
+    """Take validation rows out of training; return warnings, also of test rows that are known."""
     warnings = []
     train = surveys["train"]
     learnt = [train.contents[chosen["train"]]]
@@ -258,7 +260,7 @@ def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray])
 def _carve(
     train: Survey, chosen: dict[str, np.ndarray], part: str, config: DataConfig, seed: int
 ) -> list[str]:
-    """Move a fraction of the training rows to a part; warn of classes that it lacks.
+    """Move a fraction of the training rows to a part; return a warning if it lacks classes.
 
     Raises:
         UserError: no class has two different rows.

@@ -1,4 +1,4 @@
-"""Rows to numbers in the cache: the right ones, once, whatever happens in between."""
+"""Encoded rows in the cache: correct, computed once, and safe from interruptions."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def work(monkeypatch):
-    """Counts how often rows are encoded and encoders fitted."""
+    """The numbers of rows encoded and of encoders fitted so far."""
     done = Tally()
     for place, name in ((encoding, "train_tokenizer"), (SeriesEncoder, "fit")):
         monkeypatch.setattr(place, name, counting(getattr(place, name), done))
@@ -78,7 +78,7 @@ def make_series(count, channels=3):
 
 @pytest.fixture
 def part_of(make_rows):
-    """All of these values; their classes are 0, 1, 2, 0, ..."""
+    """Make a part of all these values, with the classes 0, 1, 2, 0, ..."""
 
     def make(values, **options):
         targets = np.arange(len(values)) % 3
@@ -181,7 +181,7 @@ def test_every_tokenizer_is_trained_once(part_of, work, kind):
     assert first.to_dict() == again.to_dict()
 
 
-def test_every_part_is_encoded_by_the_encoder_of_the_training_rows(part_of, work):
+def test_all_parts_use_the_encoder_of_the_training_rows(part_of, work):
     train, test = part_of(["one two", "two"]), part_of(["three two", "one"])
     for _ in range(2):
         encoder, split, counts = encode(TEXTS, train, test)
@@ -222,7 +222,7 @@ TOKENIZER = TokenizerConfig()
     ],
     ids=lambda config: f"{config.max_length} {config.truncation} {config.tokenizer}",
 )
-def test_other_settings_are_encoded_anew(part_of, work, config):
+def test_other_settings_are_encoded_again(part_of, work, config):
     texts = ["Word word one two three four", *make_texts(20)]
     encode(ORIGINAL, part_of(texts))
     encode(changed(ORIGINAL, max_length=3), part_of(texts[1:]))
@@ -233,7 +233,7 @@ def test_other_settings_are_encoded_anew(part_of, work, config):
         np.testing.assert_array_equal(split.steps(row), ids)
 
 
-def test_other_rows_labels_and_splits_are_encoded_anew(part_of, make_rows, work):
+def test_other_rows_labels_and_splits_are_encoded_again(part_of, make_rows, work):
     texts = make_texts(20)
     source = make_rows(texts, ["a"] * 20)
     rows, targets = np.arange(10), np.arange(10) % 2
@@ -254,7 +254,7 @@ def test_other_rows_labels_and_splits_are_encoded_anew(part_of, make_rows, work)
         assert split.targets.tolist() == part.targets.tolist()
 
 
-def test_series_settings_are_encoded_anew(part_of, work):
+def test_other_series_settings_are_encoded_again(part_of, work):
     series = make_series(10)
     for number, (config, names) in enumerate(
         [(SERIES, None), (changed(SERIES, normalize=False), None), (SERIES, ["x", "y", "z"])],
@@ -301,7 +301,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("pattern", ["encoder.json", "*.arrow", "[!e]*.json"])
 @pytest.mark.parametrize("config", [TEXTS, SERIES], ids=["texts", "series"])
-def test_damaged_files_are_made_anew(part_of, cache, damage, pattern, config):
+def test_damaged_files_are_replaced(part_of, cache, damage, pattern, config):
     values = make_texts(30) if config is TEXTS else make_series(30)
     first, split, counts = encode(config, part_of(values))
     steps = [split.steps(row).tolist() for row in range(30)]
@@ -314,7 +314,7 @@ def test_damaged_files_are_made_anew(part_of, cache, damage, pattern, config):
     assert [split.steps(row).tolist() for row in range(30)] == steps
 
 
-def test_a_file_of_fewer_rows_is_made_anew(part_of, cache):
+def test_a_file_with_too_few_rows_is_replaced(part_of, cache):
     encode(SERIES, part_of(make_series(5)))
     (few,) = cache.rglob("*.arrow")
     content = few.read_bytes()
@@ -326,7 +326,7 @@ def test_a_file_of_fewer_rows_is_made_anew(part_of, cache):
     assert len(encode(SERIES, part_of(values))[1]) == 9
 
 
-def test_an_interruption_leaves_nothing_that_looks_whole(part_of, cache, monkeypatch):
+def test_an_interruption_leaves_no_incomplete_file(part_of, cache, monkeypatch):
     texts = make_texts(1500)
     encode_texts = TextEncoder.encode
 
@@ -410,7 +410,7 @@ print(done["fit"], done["encode"], len(split), counts.steps, sum(map(len, split.
 """
 
 
-def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
+def test_of_two_processes_one_encodes_and_the_other_waits(tmp_path):
     path = tmp_path / "train.csv"
     texts = make_texts(8000)
     lines = [f"{row} {text},{row % 2}" for row, text in enumerate(texts)]
@@ -440,7 +440,7 @@ def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
 # ---------------------------------------------------------------------------- what the log says
 
 
-def test_tokens_are_counted_as_by_hand(part_of):
+def test_tokens_are_counted(part_of):
     # 9 tokens of 4 words, of which the training texts have `one` and `two`
     texts = ["one two three", "two", "four one two one two"]
     encoder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
@@ -460,7 +460,7 @@ def test_the_tail_is_counted_as_well(part_of):
     assert "1 of 2 texts cut to their tail of 2 tokens, 20.0% of" in counts.describe("test", config)
 
 
-def test_nothing_is_said_of_what_there_is_not(part_of):
+def test_lines_leave_out_what_did_not_happen(part_of):
     _, _, counts = encode(TEXTS, part_of(["one two"] * 1200))
     assert counts.describe("train", TEXTS) == "train: 2,400 tokens, 0.00% of them unknown"
     _, _, counts = encode(SERIES, part_of([np.zeros((3, 2))] * 500))

@@ -81,7 +81,7 @@ def test_what_was_written_is_read(tmp_path_factory, table, with_header, data):
     assert vectors_of(found) == {vocabulary[word]: table[word] for word in wanted}
 
 
-def test_words_are_compared_as_they_are(load):
+def test_words_are_compared_exactly(load):
     found = load("The 1 2\nfilm 3 4\n")
     assert vectors_of(found) == {2: [3, 4]}
 
@@ -143,7 +143,7 @@ def test_all_malformed_lines_are_counted(load):
 
 
 @pytest.mark.parametrize("header", ["4 3", "2 3", "3 4"])
-def test_a_file_that_holds_something_else_than_it_announces(load, header):
+def test_a_header_that_does_not_match_the_file(load, header):
     content = f"{header}\nthe 1 2 3\nfilm 1 2 3\nother 1 2 3\n"
     count, size = header.split()
     announced = f"line 1 \\({count} vectors of {size} values announced, 3 of 3 found\\)"
@@ -172,7 +172,7 @@ def test_files_without_vectors(load, content, name, message):
         load(content, name=name)
 
 
-def test_files_that_cannot_be_opened(tmp_path):
+def test_unreadable_files_of_vectors(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.txt: No such file"):
         load_vectors(tmp_path / "nowhere.txt", VOCABULARY, skip_malformed=False)
     with pytest.raises(UserError, match="Is a directory"):
