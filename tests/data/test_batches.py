@@ -242,22 +242,10 @@ def test_no_batch_is_over_its_budget(lengths, batch_tokens, num_replicas, shuffl
     assert len(counts) == 1
 
 
-def by_tokens(seed=0, number=4, **options):
-    lengths = torch.arange(1, 201) % 30 + 1
-    sampler = BucketedBatchSampler(
-        lengths, 1, shuffle=True, seed=seed, **{"batch_tokens": 100, **options}
-    )
-    orders = []
-    for epoch in range(number):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    return orders
-
-
 def test_every_epoch_has_other_batches_of_tokens():
-    orders = by_tokens(5)
-    assert by_tokens(5) == orders
-    orders += by_tokens(6)
+    orders = epochs(seed=5, batch_tokens=100)
+    assert epochs(seed=5, batch_tokens=100) == orders
+    orders += epochs(seed=6, batch_tokens=100)
     compositions = [sorted(tuple(sorted(batch)) for batch in order) for order in orders]
     for i, composition in enumerate(compositions):
         assert composition not in compositions[:i]

@@ -117,7 +117,7 @@ def values_of(part):
 
 
 def counted(make_rows, counts, name="train.csv"):
-    """Return different texts with these numbers of rows per label: `counted(make_rows, {"a": 3})`."""
+    """Return different texts, these numbers of them per label: `counted(make_rows, {"a": 3})`."""
     labels = [label for label, count in counts.items() for _ in range(count)]
     return make_rows([f"{name} {row}" for row in range(len(labels))], labels, name=name)
 
