@@ -28,7 +28,8 @@ from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
-from attnlstm.data import open_sources, split_sources
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
 from benchmarks.machine import describe_commit, name_processor
 from benchmarks.measured_process import ROOT, run_measured

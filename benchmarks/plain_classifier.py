@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import EncodedSplit, pad
+from attnlstm.data.batches import EncodedSplit, pad
 from attnlstm.nn import TokenEmbedding
 from attnlstm.training.module import ClassificationModule
 

@@ -39,8 +39,8 @@ import pyarrow.parquet
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
-from attnlstm.data import Row, RowSource
 from attnlstm.data.checks import survey
+from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.splits import check_bad_rows, deal_folds
 from attnlstm.errors import UserError
 from attnlstm.training.run import train

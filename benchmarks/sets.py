@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
-from attnlstm.data import RowSource, open_sources
+from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
+from attnlstm.data.sources.series_files import SeriesFilesSource
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 
 Kind = Literal["series", "text"]
@@ -94,7 +96,7 @@ def _sets_in(folder: Path) -> list[BenchmarkSet]:
 
 
 def _set_of_files(name: str, kind: Kind, train: Path, test: Path) -> BenchmarkSet:
-    schema = SeriesFilesConfig if kind == "series" else TextFilesConfig
+    schema = SeriesFilesSource if kind == "series" else TextFilesSource
     config = schema(name=name, train=str(train))
     overrides = (
         f"data={config.source}",

@@ -42,8 +42,9 @@ from torch.utils.data import DataLoader
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
-from attnlstm.data import open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.training.budget import settle
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler

@@ -19,10 +19,11 @@ import atheris
 with atheris.instrument_imports(include=["attnlstm.data"]):
     from attnlstm.data.checks import find_problem
     from attnlstm.data.encoders.text import TextEncoder
+    from attnlstm.data.formats.texts import TextLines
     from attnlstm.data.formats.vectors import load_vectors
     from attnlstm.data.rows import Row
     from attnlstm.data.sources.series_files import SeriesFiles
-    from attnlstm.data.sources.text_files import TextFiles, TextLines
+    from attnlstm.data.sources.text_files import TextFiles
 
 from attnlstm.errors import UserError
 

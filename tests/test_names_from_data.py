@@ -129,7 +129,9 @@ def test_an_error_about_names_is_one_plain_line(
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: data.train=train.csv has no column with a name for the labels")
+    assert error.startswith(
+        "error: data.train=train.csv has no column with a usual name for the label"
+    )
     assert error.count("\n") == 1
     assert len(error) < 1_000
     assert not CONTROLS.search(error)

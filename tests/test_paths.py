@@ -14,7 +14,7 @@ from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.data.formats.npz_file import NpzFile
-from attnlstm.data.formats.tables import open_table
+from attnlstm.data.formats.opening import open_table
 from attnlstm.data.formats.ts_file import TsFile
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.inference.evaluation import evaluate

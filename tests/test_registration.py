@@ -1,14 +1,23 @@
 """Parts from outside the package are found once they are registered."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from attnlstm.data import formats
+from attnlstm.data.formats import opening
+from attnlstm.data.formats.opening import is_series_file, open_table
+from attnlstm.data.formats.series import SERIES_READERS, register_series
 from attnlstm.data.formats.table import TABLES, Record, Table, register_table
-from attnlstm.data.formats.tables import open_table
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.nn import LSTM, SequenceClassifier, build_pooling
 from attnlstm.nn.pooling import POOLINGS, Pooling, register_pooling
@@ -62,3 +71,76 @@ def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         ("a bright story", "good"),
         ("a dull one", "bad"),
     ]
+
+
+@pytest.mark.slow
+def test_the_walk_throughs_of_contributing(tmp_path: Path) -> None:
+    """A source and a pooling need registration and a yaml file each, and are like any other."""
+    pages = Path(__file__).parents[1] / "CONTRIBUTING.md"
+    for name, content in re.findall(
+        r'^```\w+ title="(.+?)"\n(.+?)^```$', pages.read_text(), re.M | re.S
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "program.py", "--config-dir=conf", "data=poems", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    shown = run("--help").stdout
+    assert "data.num_lines=3" in shown
+    assert "lines of a poem" in shown
+    mistyped = run("data.num_line=4")
+    assert mistyped.returncode == 2
+    assert mistyped.stderr == "error: unknown key data.num_line: did you mean data.num_lines?\n"
+    settings = ["trainer.max_epochs=2", "refit=false", "validation=holdout"]
+    trained = run("model/pooling=first", *settings)
+    assert trained.returncode == 0, trained.stderr
+    (checkpoint,) = tmp_path.glob("runs/poems/*/checkpoints/best.ckpt")
+    config = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
+    assert config["data"]["num_lines"] == 3
+    assert config["model"]["pooling"] == ["first"]
+
+
+def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "train.ramp"
+    path.write_text("3 5")
+    assert not is_series_file(path)
+    monkeypatch.setitem(SERIES_READERS, ".ramp", lambda *args, **options: None)
+
+    @register_series(".ramp")
+    class RampFile(RowSource):
+        """A ramp for each number in the file, of that many steps."""
+
+        def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> None:
+            self.path, self.name = path, name
+
+        def __iter__(self) -> Iterator[Row]:
+            for number, length in enumerate(map(int, self.path.read_text().split())):
+                series = np.arange(length, dtype=float).reshape(-1, 1)
+                yield Row(self.name, number, series, "up")
+
+        def fingerprint(self) -> str:
+            return self.path.read_text()
+
+    assert is_series_file(path)
+    rows = list(SeriesFiles([path], key="data.train"))
+    assert [(row.file, len(row.value), row.label) for row in rows] == [
+        ("train.ramp", 3, "up"),
+        ("train.ramp", 5, "up"),
+    ]
+
+
+def test_a_file_in_the_package_is_imported_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "new_kind.py").write_text(
+        "from attnlstm.data.formats.series import register_series\n"
+        "register_series('.new')(lambda path, **options: [])\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    monkeypatch.setitem(SERIES_READERS, ".new", print)  # which monkeypatch removes again
+    del SERIES_READERS[".new"]
+    opening.import_readers.cache_clear()
+    assert is_series_file(tmp_path / "a.new")

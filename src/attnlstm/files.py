@@ -125,6 +125,14 @@ def file_fingerprint(path: Path) -> str:
         raise cannot_read(path, error) from error
 
 
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file to read; raise a UserError if it cannot be opened."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
 def cannot_read(path: Path, error: Exception) -> UserError:
     """The complaint about a file that cannot be opened or is broken."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())

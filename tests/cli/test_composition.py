@@ -7,13 +7,14 @@ import pytest
 
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.checks import validate
-from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig
+from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import (
     EmbeddingConfig,
     EvaluateConfig,
     PredictConfig,
     TrainConfig,
 )
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from tests.config.composed import CONF, OPTIONS, compose
 
@@ -109,8 +110,8 @@ def test_mistakes_in_a_file_are_told_too(
         ("logger.wandb.offline=true", "logger.wandb.offline=true: the section is null"),
         (
             "data.train=a.csv",
-            r"data.train=a.csv means nothing to data=archive: choose data=text_files or "
-            "data=series_files, or leave data.train out",
+            r"data.train=a.csv means nothing to data=archive: choose data=series_files or "
+            "data=text_files, or leave data.train out",
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
         ("data=hub_text", "data.path must be given: add data.path=..."),
@@ -144,7 +145,7 @@ def test_mistyped_overrides(override: str, message: str) -> None:
         compose(override)
 
 
-@pytest.mark.parametrize("source", DATA_CONFIGS)
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_data_options_that_mean_nothing_to_a_source(source: str, name: str) -> None:
     value, sources = OPTIONS[name]
@@ -154,7 +155,7 @@ def test_data_options_that_mean_nothing_to_a_source(source: str, name: str) -> N
         assert (held | value if isinstance(value, dict) else value) == held
         return
     empty = {"data": {"source": source, name: None}}  # means nothing, and does no harm
-    assert validate(empty, TrainConfig).data == DATA_CONFIGS[source]()
+    assert validate(empty, TrainConfig).data == SOURCES[source]()
     with pytest.raises(
         UserError, match=f"^data.{name}=.* means nothing to data={source}: "
     ) as told:
@@ -201,7 +202,7 @@ def test_data_of_texts_brings_a_model_of_texts() -> None:
     assert config.data.train == ["a.csv", "b c.csv"]
     assert config.data.delimiter == ";"
     assert (config.data.source, config.data.name) == ("text_files", "text_files")
-    assert isinstance(config.data, TextFilesConfig)
+    assert isinstance(config.data, TextFilesSource)
     assert config.model.embedding != EmbeddingConfig()
     assert compose().model.embedding == EmbeddingConfig()
     same = compose("data=bbc_news").data

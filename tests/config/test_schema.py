@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from attnlstm.config.checks import validate
-from attnlstm.config.data import DATA_CONFIGS, Truncation
+from attnlstm.config.data import SOURCES, Truncation
 from attnlstm.config.lightning import (
     Accelerator,
     CheckpointConfig,
@@ -25,10 +25,8 @@ from attnlstm.config.lightning import (
 from attnlstm.config.schema import (
     Activation,
     Backend,
-    PoolingName,
     SkipPoolingName,
     StemConfig,
-    StemName,
     TrainConfig,
 )
 from attnlstm.training.optimization import check_optimization
@@ -177,7 +175,6 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
     from lightning.pytorch.strategies import StrategyRegistry
 
-    from attnlstm.data import SOURCES
     from attnlstm.data.encoders.text import TRUNCATIONS
     from attnlstm.nn.backends import BACKENDS
     from attnlstm.nn.cell import ACTIVATIONS
@@ -193,11 +190,10 @@ def test_choices_are_those_of_the_libraries_and_registries() -> None:
     assert names(Precision) == precisions - {"16", "32", "64"}
     assert names(Backend) == {"auto", *BACKENDS}
     assert names(Activation) == set(ACTIVATIONS)
-    assert names(PoolingName) == set(POOLINGS)
+    assert {path.stem for path in (CONF / "model/pooling").iterdir()} == set(POOLINGS)
     assert names(SkipPoolingName) <= set(POOLINGS)
-    assert names(StemName) == {"none", *STEMS}
-    assert list(DATA_CONFIGS) == [model().source for model in DATA_CONFIGS.values()]  # type: ignore[attr-defined]
-    assert set(DATA_CONFIGS) == set(SOURCES)
+    assert {path.stem for path in (CONF / "model/stem").iterdir()} == {"none", *STEMS}
+    assert {path.stem for path in (CONF / "data").iterdir()} == {"text", *SOURCES}
     assert names(Truncation) == set(TRUNCATIONS)
 
 

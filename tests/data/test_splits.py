@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlstm.config.data import DataConfig
-from attnlstm.data.splits import (
-    LabelledParts,
-    Part,
-    sort_labels,
-    split_sources,
-    stratified_choice,
-)
+from attnlstm.data.splits import LabelledParts, Part, sort_labels, split_sources, stratified_choice
 from attnlstm.errors import UserError
 
 # ----------------------------------------------------------------- a fraction of every class

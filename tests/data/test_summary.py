@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
-from attnlstm.data.sources.registry import open_sources
+from attnlstm.data.sources.series_files import SeriesFilesSource
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows, list_within
 
-TEXTS = TextFilesConfig(name="reviews")
-SERIES = SeriesFilesConfig(name="walks")
+TEXTS = TextFilesSource(name="reviews")
+SERIES = SeriesFilesSource(name="walks")
 
 
 def series(lengths, channels):
@@ -38,7 +39,7 @@ def test_series_have_steps_channels_and_classes(make_rows):
 
 
 def test_lengths_are_those_of_the_rows_that_are_kept(make_rows):
-    config = TextFilesConfig(name="reviews", on_bad_row="drop")
+    config = TextFilesSource(name="reviews", on_bad_row="drop")
     problems = {2: "no text"}
     labels = ["a", "b", "a", "b"]
     train = make_rows(["one", "three", "x" * 90, "seventeen"], labels, problems=problems)
@@ -73,7 +74,7 @@ def test_the_largest_and_the_smallest_of_many_classes_are_named(make_rows):
 def test_the_columns_that_are_read_are_named(tmp_path):
     path = tmp_path / "mail.csv"
     path.write_text("v1,v2,rest\n" + "".join(f"{n % 2},text {n},x\n" for n in range(20)))
-    config = TextFilesConfig(train=str(path), text_column="v2", label_column="v1")
+    config = TextFilesSource(train=str(path), text_column="v2", label_column="v1")
     lines = describe(config, **open_sources(config))
     assert lines[1] == "columns of mail.csv: text 'v2', label 'v1'"
 
@@ -82,7 +83,7 @@ def test_the_channels_of_tables_are_named(tmp_path):
     path = tmp_path / "walks.csv"
     records = [f"{n},{t},{n}.5,{t},{n % 2}\n" for n in range(20) for t in range(3)]
     path.write_text("series,step,x,y,label\n" + "".join(records))
-    config = SeriesFilesConfig(train=str(path))
+    config = SeriesFilesSource(train=str(path))
     lines = describe(config, **open_sources(config))
     assert lines[1] == "columns of walks.csv: id 'series', time 'step', label 'label'"
     assert lines[2] == "channels: 'x', 'y'"

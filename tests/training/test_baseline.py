@@ -17,9 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig
-from attnlstm.data import LabelledParts
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.splits import Part
+from attnlstm.data.splits import LabelledParts, Part
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.baseline import (
     NOT_PREDICTED,

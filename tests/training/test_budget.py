@@ -11,7 +11,8 @@ import yaml
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import open_sources, split_sources
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.nn import RandomConvolutionClassifier
 from attnlstm.nn.ensemble import members_of
 from attnlstm.training.budget import (

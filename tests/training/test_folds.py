@@ -11,7 +11,8 @@ import yaml
 
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
-from attnlstm.data import SequenceBatch, SeriesEncoder
+from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.module import ClassificationModule

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+import attnlstm.data.sources  # noqa: F401 - the sources register
 from attnlstm.checkpoint.calibration import (
     CALIBRATION_KEY,
     EQUAL_WEIGHT,
@@ -32,7 +33,7 @@ from attnlstm.checkpoint.file import read_file
 from attnlstm.config.checks import validate
 from attnlstm.config.data import drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import Encoder, encoder_from_dict
+from attnlstm.data.encoders.encoding import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
 
 FORMAT_KEY = "attnlstm_format"

@@ -8,7 +8,7 @@ from attnlstm.checkpoint.calibration import Calibration
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import Encoder
+from attnlstm.data.encoders.encoding import Encoder
 from attnlstm.nn.ensemble import Classifier, members_of
 
 

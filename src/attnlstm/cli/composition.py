@@ -16,12 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+import attnlstm.data.sources  # noqa: F401 - the sources register
 from attnlstm.cli.resume import flatten, resume_config
 from attnlstm.config.checks import (
     Config,
     ConfigError,
     Settings,
     can_be_off,
+    check_choice,
     list_settings,
     nearest,
     show,
@@ -29,7 +31,7 @@ from attnlstm.config.checks import (
     validate,
     wrong_value,
 )
-from attnlstm.config.data import DATA_CONFIGS
+from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
@@ -72,7 +74,7 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
         if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
             raise UserError(
                 f"data={value}: did you mean data=text_files data.train={value}, or "
-                f"data=series_files data.train={value}? data is one of {', '.join(DATA_CONFIGS)}"
+                f"data=series_files data.train={value}? data is one of {', '.join(SOURCES)}"
             )
         return f"{key}={value}"
     if key == "text":
@@ -208,10 +210,21 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         raise UserError(_explain(error)) from error
     try:
-        return validate(values, schema)
+        config = validate(values, schema)
+        if isinstance(config, TrainConfig) and "hydra" in composed:  # a job gets what was checked
+            model = config.model
+            check_choice("model.pooling", model.pooling, _list_files(composed, "model/pooling"))
+            check_choice("model.stem.name", model.stem.name, _list_files(composed, "model/stem"))
+        return config
     except ConfigError as error:
         file = _find_file(error.key, composed)
         raise UserError(f"In '{file}': {error}" if file else str(error)) from error
+
+
+def _list_files(composed: DictConfig, group: str) -> list[str]:
+    """The files of a group in conf/ and in the user's own folder: one for each part of its kind."""
+    folders = [Path(source.path, group) for source in composed.hydra.runtime.config_sources]
+    return sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
 
 
 def _find_file(key: str, composed: DictConfig) -> str | None:

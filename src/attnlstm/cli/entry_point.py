@@ -31,11 +31,10 @@ from attnlstm.cli.composition import (
 from attnlstm.cli.conf_folder import CONF
 from attnlstm.cli.help import render_help
 from attnlstm.cli.run_folder import create_folder, explain_failed_write
-from attnlstm.config.archive_names import check_archive_name
 from attnlstm.config.checks import Config, list_settings
-from attnlstm.config.data import ArchiveConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_means, printable, shorten
+from attnlstm.data.sources.source import Source
 from attnlstm.errors import UserError
 
 LONGEST_MESSAGE = 5_000  # characters
@@ -199,8 +198,8 @@ def _check_arguments(
 
 def _check_beyond_types(config: Any) -> None:
     if isinstance(config, TrainConfig):
-        if isinstance(config.data, ArchiveConfig):
-            check_archive_name(config.data.name)
+        assert isinstance(config.data, Source)
+        config.data.check()
         # Not at the top: torch takes two seconds to import, and --help should not wait for it.
         from attnlstm.training.optimization import check_optimization
 

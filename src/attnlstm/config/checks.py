@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from attnlstm.config.data import DATA_CONFIGS
+from attnlstm.config.data import SOURCES
 from attnlstm.errors import UserError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -67,6 +67,14 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise wrong_value(key, value, adapter.json_schema()) from error
 
 
+def check_choice(key: str, value: str | list[str], known: Iterable[str]) -> None:
+    """Raise a UserError if a name, or one of several, is not one of those that are known."""
+    known = list(known)
+    for name in [value] if isinstance(value, str) else value:
+        if name not in known:
+            raise wrong_value(key, name, {"enum": known})
+
+
 @cache
 def list_settings(schema: type[BaseModel]) -> Settings:
     """Every full key of a model, those of its sections too, and "" for the whole."""
@@ -80,7 +88,7 @@ def list_settings(schema: type[BaseModel]) -> Settings:
                 option = root["$defs"][option["$ref"].rpartition("/")[2]]
             for name, inner in option.get("properties", {}).items():
                 if name == node.get("discriminator", {}).get("propertyName"):
-                    inner = {"enum": list(DATA_CONFIGS), "description": inner["description"]}
+                    inner = {"enum": list(SOURCES), "description": "where the rows come from"}
                 add(_join(key, name), inner)
         for name, description in node.get("keys", {}).items():
             settings[_join(key, name)] = {"description": description}
@@ -178,7 +186,7 @@ def _explain(error: ErrorDetails, values: Any, settings: Settings) -> UserError:
         key, value = f"{key}.source", value["source"]
     if error["type"] == "extra_forbidden":
         name, source = key.rpartition(".")[2], values["data"].get("source", "archive")
-        others = [other for other, model in DATA_CONFIGS.items() if name in model.model_fields]
+        others = [other for other, model in SOURCES.items() if name in model.model_fields]
         return ConfigError(
             key,
             f"{key}={show(value)} means nothing to data={source}: choose "

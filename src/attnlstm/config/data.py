@@ -1,11 +1,13 @@
-"""The keys of `data`: a model for each source, and what sources have in common.
+"""The section `data`: what all sources share, and how the chosen source's own model is found.
 
-A key of another source is refused, as the model of the chosen one does not have it.
+The sources themselves are in `attnlstm.data.sources`, one file each, and register there.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Optional, Union, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema
 
 from attnlstm.config.section import (
     Amount,
@@ -24,191 +26,168 @@ Truncation = Literal["head", "tail"]
 
 
 class TokenizerConfig(Section):
-    """How texts become tokens."""
+    """The tokenizer."""
 
     kind: Literal["word", "bpe", "unigram", "character"] = "word"
-    """what a text is cut into"""
+    """kind of tokens"""
     vocab_size: Annotated[int, Field(ge=2), Number] = 30000
-    """the most frequent tokens that are kept"""
+    """maximum number of tokens, most frequent first"""
     min_frequency: Count = 1
-    """tokens that are rarer in the training texts are unknown"""
+    """tokens that occur less often in the training texts are unknown"""
     lowercase: bool = True
-    """whether capitals count as small letters"""
+    """whether to lowercase texts"""
     file: Name | None = None
-    """a tokenizer.json instead of one that is trained here"""
+    """an existing tokenizer.json to use instead of training one"""
 
 
 class DataConfig(Section):
-    """What all sources have: a name for the run, and how rows are split and become batches."""
+    """The options of all sources: a name, the splits and the batches."""
 
     name: str = ""
-    """the set, and the folder of its runs"""
+    """name of the data set, and of the folder of its runs"""
     val_fraction: Fraction = 0.2
-    """share of the training rows for validation, where they have no file of their own"""
+    """share of the training rows used for validation, if there is no validation file"""
     test_fraction: Fraction = 0.2
-    """share of the training rows for the test, where it has no file of its own"""
+    """share of the training rows used for the test, if there is no test file"""
     on_bad_row: OnBadRow = "stop"
-    """what to do about rows that cannot be used"""
+    """what to do with rows that cannot be read"""
     crop: ShareAboveZero | None = None
-    """training reads random pieces of at least this share of a row; null: whole rows"""
+    """train on random crops of at least this share of a row; null: on whole rows"""
     batch_size: Count | None = 16
-    """rows in training, four times as many in evaluation; null: from the number of rows"""
+    """rows per training batch, a quarter of an evaluation batch; null: chosen from the rows"""
     batch_tokens: Count | None = None
-    """steps of a batch, padding included, instead of batch_size"""
+    """steps per batch, including padding, instead of batch_size"""
     sampler: Literal["shuffled", "balanced"] = "shuffled"
-    """how an epoch's rows are drawn: each once, or every class equally often"""
+    """how rows are drawn: each once per epoch, or all classes equally often"""
     num_workers: Natural = 0
-    """processes that load batches; 0: none besides the training itself"""
+    """processes that load batches; 0: the main process does"""
 
 
 class TextConfig(DataConfig):
-    """What sources of texts have in common."""
+    """The options of all sources of texts."""
 
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """how texts become tokens"""
+    """the tokenizer"""
     max_length: Count | None = None
-    """tokens that are kept of a text; null: all"""
+    """maximum tokens of a text; null: no limit"""
     truncation: Truncation = "head"
-    """the end of a text that is kept"""
+    """which end of a long text to keep"""
 
 
 class SeriesConfig(DataConfig):
-    """What sources of time series have in common."""
+    """The options of all sources of time series."""
 
     normalize: bool = True
-    """normalise each channel by the mean and deviation of the training rows"""
+    """whether to standardize each channel by the training rows"""
     noise: Amount = 0.0
-    """standard deviation of the Gaussian noise that is added in training"""
+    """standard deviation of Gaussian noise added in training"""
 
 
 class FileParts(Section):
-    """Files of rows."""
+    """The files of the parts."""
 
     train: Files = None
-    """training rows: a file, a glob or a list of them"""
+    """training files: a path, a glob or a list of them"""
     validation: Files = None
-    """validation rows; null: a part of train"""
+    """validation files; null: split off train"""
     test: Files = None
-    """test rows; null: a part of train"""
+    """test files; null: split off train"""
 
 
 class LabelColumn(Section):
-    """The column that tables of texts and of series both have."""
+    """The column that tables of texts and of series share."""
 
     label_column: Name | None = None
-    """column of the labels; null: the one with a usual name"""
+    """label column; null: the one with a usual name"""
 
 
 class TextColumns(LabelColumn):
     """The columns of tables of texts."""
 
     text_column: Name | None = None
-    """column of the texts; null: the one with a usual name"""
+    """text column; null: the one with a usual name"""
 
 
 class SeriesColumns(LabelColumn):
     """The columns of long tables of series."""
 
     id_column: Name | None = None
-    """column that says which series a line belongs to; null: the one with a usual name"""
+    """column that identifies the series of a line; null: the one with a usual name"""
     time_column: Name | None = None
-    """column that says the order of the steps; null: as they come"""
+    """column of the time of a step; null: the one with a usual name, else file order"""
     channel_columns: list[str] | None = None
-    """columns of the values; null: all others"""
+    """value columns, one per channel; null: all other columns"""
 
 
 class Delimiter(Section):
-    """How lines of CSV files are parted."""
+    """The delimiter of CSV files."""
 
     delimiter: str | None = None
-    """what parts the columns of CSV and TSV files; null: found out"""
+    """column delimiter of CSV and TSV files; null: a comma or a tab"""
 
 
-class HubName(Section):
-    """A data set of the Hugging Face Hub."""
+SOURCES: dict[str, type[DataConfig]] = {}
+"""The model of each source by its name; filled by `attnlstm.config.schema.register_source`."""
 
-    path: Name | None = None
-    """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
-    subset: str | None = None
-    """one of the data set, where it has some"""
+DEFAULT_SOURCE = "archive"
 
 
-class ArchiveConfig(SeriesConfig):
-    """Sets of the UCR and UEA archives of time series."""
-
-    source: Literal["archive"] = "archive"
-    """where the rows come from"""
-    name: str = "JapaneseVowels"
-    """the set, and the folder of its runs"""
+def source_name(model: type[DataConfig]) -> str:
+    """The name by which `data.source` chooses a model."""
+    return get_args(model.model_fields["source"].annotation)[0]
 
 
-class SeriesFilesConfig(SeriesColumns, Delimiter, FileParts, SeriesConfig):
-    """Files of series: .ts, .npz, and long tables."""
-
-    source: Literal["series_files"] = "series_files"
-    """where the rows come from"""
-
-
-class BBCNewsConfig(TextConfig):
-    """2,225 news articles of 5 topics, in a Python package."""
-
-    source: Literal["bbc_news"] = "bbc_news"
-    """where the rows come from"""
+def own_options(model: type[DataConfig]) -> list[str]:
+    """The options that a source adds to those of all sources of its kind, its name excepted."""
+    kind = TextConfig if issubclass(model, TextConfig) else SeriesConfig
+    own = {*model.model_fields.keys() - kind.model_fields, *model.__annotations__} - {"source"}
+    return [name for name in model.model_fields if name in own]
 
 
-class TextFilesConfig(TextColumns, Delimiter, FileParts, TextConfig):
-    """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
+class AnySource:
+    """Marks a `DataConfig` that is to be validated by the model of the source it names."""
 
-    source: Literal["text_files"] = "text_files"
-    """where the rows come from"""
-
-
-class HubTextConfig(TextColumns, HubName, TextConfig):
-    """Texts of the Hugging Face Hub."""
-
-    source: Literal["hub_text"] = "hub_text"
-    """where the rows come from"""
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        models: Any = Union[tuple(SOURCES.values())]  # noqa: UP007
+        tagged = Annotated[models, Field(discriminator="source"), BeforeValidator(_prepare)]
+        return handler.generate_schema(tagged)
 
 
-DATA_CONFIGS: dict[str, type[DataConfig]] = {
-    "archive": ArchiveConfig,
-    "bbc_news": BBCNewsConfig,
-    "text_files": TextFilesConfig,
-    "hub_text": HubTextConfig,
-    "series_files": SeriesFilesConfig,
-}
-"""The model of each source."""
+class WithSourceOptions:
+    """Adds to a section the own options of every source, all of them optional."""
+
+    def __get_pydantic_core_schema__(
+        self, section: type[Section], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        fields: dict[str, Any] = {
+            name: (Optional[field.annotation], Field(None, description=field.description))  # noqa: UP045
+            for model in SOURCES.values()
+            for name, field in model.model_fields.items()
+            if name in own_options(model)
+        }
+        return handler.generate_schema(create_model(section.__name__, __base__=section, **fields))
 
 
 def drop_keys_of_other_sources(values: dict[str, Any]) -> None:
-    """What the section `data` of checkpoints and config.yaml has held for any source, up to 0.1."""
-    model = DATA_CONFIGS[values["source"]]
+    """Remove the keys that up to 0.1 a run's `data` section held whatever its source was."""
+    model = SOURCES[values["source"]]
     for name in ("tokenizer", "truncation", "normalize"):
         if name not in model.model_fields:
             values.pop(name, None)
 
 
 def _prepare(values: Any) -> Any:
-    """Without a source it is the archive; another source's key that is empty is left out."""
-    if not isinstance(values, dict):
+    """Fill in the default source, and leave out keys of other sources that are empty."""
+    if not isinstance(values, Mapping):
         return values
-    values = {"source": "archive"} | values
-    model = DATA_CONFIGS.get(str(values["source"]))
+    values = {"source": DEFAULT_SOURCE} | dict(values)
+    model = SOURCES.get(str(values["source"]))
     if model is None:
         return values
-    known = {name for other in DATA_CONFIGS.values() for name in other.model_fields}
-    needless = known - model.model_fields.keys()
+    needless = {name for other in SOURCES.values() for name in other.model_fields}
+    needless -= model.model_fields.keys()
     return {
         name: value
         for name, value in values.items()
         if name not in needless or value not in (None, 0, []) or value is False
     }
-
-
-AnyDataConfig = Annotated[
-    Annotated[
-        ArchiveConfig | BBCNewsConfig | TextFilesConfig | HubTextConfig | SeriesFilesConfig,
-        Field(discriminator="source"),
-    ],
-    BeforeValidator(_prepare),
-]

@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from attnlstm.console import shorten
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Row:
 
     file: str
     number: int
-    value: str | np.ndarray | None
+    value: "str | np.ndarray | None"
     label: str | None = None
     problem: str | None = None
     line: int | None = None

@@ -18,17 +18,15 @@ from torchmetrics.classification import (
 
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.checks import validate
-from attnlstm.config.data import AnyDataConfig, DataConfig, SeriesFilesConfig, TextConfig
+from attnlstm.config.data import DataConfig, TextConfig, own_options
 from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
-from attnlstm.data import (
-    SequenceBatch,
-    SeriesEncoder,
-    encode_part,
-    open_sources,
-    split_sources,
-)
+from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.encoding import encode_part
+from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.sources.source import Source
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
@@ -69,11 +67,10 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     limit_threads(trained.config.num_threads)
     split = config.data.split
     data_config = override_data(trained.config.data, config.data)
-    if isinstance(data_config, SeriesFilesConfig) and data_config.channel_columns is None:
-        assert isinstance(trained.encoder, SeriesEncoder)
-        names = {"channel_columns": trained.encoder.channel_names}
-        data_config = data_config.model_copy(update=names)
-    sources = open_sources(data_config, split)
+    is_same = own_values(data_config) == own_values(trained.config.data)
+    if isinstance(trained.encoder, SeriesEncoder):
+        data_config = data_config.with_channels(trained.encoder.channel_names)
+    sources = data_config.open(split)
     is_given = "validation" in sources
     # The seed of training, so that "validation" is what training validated on.
     rows = split_sources(
@@ -94,7 +91,6 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     part = rows.parts[split]
     for line in describe_rows(rows._replace(parts={split: part}), data_config):
         logger.info("%s", line)
-    is_same = sources_of(data_config) == sources_of(trained.config.data)
     if is_same and split in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "
@@ -168,20 +164,21 @@ class PredictionCollector(Callback):
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
-def sources_of(config: DataConfig) -> list[Any]:
-    """What decides which rows the parts of a data set are."""
-    names = ("name", "path", "subset", "train", "validation", "test")
-    return [getattr(config, name, None) for name in names]
+def own_values(config: DataConfig) -> dict[str, Any]:
+    """What decides which rows a source gives."""
+    return config.model_dump(include=set(own_options(type(config))))
 
 
-def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> AnyDataConfig:
+def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> Source:
     """What was trained on, with the keys that were given for the evaluation.
 
     Raises:
         UserError: a key means nothing to the source that was trained on.
     """
     given = wanted.model_dump(exclude_none=True, exclude={"split", "batch_size", "num_workers"})
-    return validate({"data": trained.model_dump() | given}, TrainConfig).data
+    source = validate({"data": trained.model_dump() | given}, TrainConfig).data
+    assert isinstance(source, Source)
+    return source
 
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")

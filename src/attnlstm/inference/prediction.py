@@ -22,14 +22,17 @@ from attnlstm.checkpoint.calibration import (
     scores_needed,
 )
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
-from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
-from attnlstm.data import Row, RowSource, SeriesEncoder, TextEncoder
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
-from attnlstm.data.sources.registry import open_series
-from attnlstm.data.sources.text_files import TextFiles, TextLines
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.formats.texts import TextLines
+from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.series_files import SeriesFilesSource
+from attnlstm.data.sources.source import FileSource
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.device import choose_device
@@ -169,27 +172,15 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
             raise UserError("input: give one .txt file at a time")
         return TextLines(files[0])
     data = override_data(trained, config)
-    if isinstance(data, SeriesFilesConfig):
-        assert isinstance(trained.encoder, SeriesEncoder)
-        names = data.channel_columns or trained.encoder.channel_names
-        return open_series(data, files, "input", names, needs_labels=False)
-    return TextFiles(
-        files,
-        key="input",
-        text_column=data.text_column,
-        label_column=data.label_column,
-        delimiter=data.delimiter,
-        needs_labels=False,
-    )
+    if isinstance(trained.encoder, SeriesEncoder):
+        data = data.with_channels(trained.encoder.channel_names)
+    return data.open_files(files, "input", needs_labels=False)
 
 
-def override_data(
-    trained: TrainedModel, config: PredictConfig
-) -> TextFilesConfig | SeriesFilesConfig:
+def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:
     """How the model's training rows were read, with the keys that were given for the input."""
     is_text = isinstance(trained.encoder, TextEncoder)
-    kind: type[TextFilesConfig | SeriesFilesConfig]
-    kind = TextFilesConfig if is_text else SeriesFilesConfig
+    kind: type[FileSource] = TextFilesSource if is_text else SeriesFilesSource
     given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
     for name in given.keys() - kind.model_fields.keys():
         what = "texts" if is_text else "series"

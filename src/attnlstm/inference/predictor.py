@@ -9,9 +9,11 @@ import torch
 
 from attnlstm.checkpoint.calibration import calibrated_probabilities, in_prediction_set
 from attnlstm.checkpoint.load import TrainedModel
-from attnlstm.data import Row, SeriesEncoder, pad
+from attnlstm.data.batches import pad
 from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.rows import Row
 from attnlstm.inference.device import Device
 from attnlstm.nn.classifier import at_least_float32
 

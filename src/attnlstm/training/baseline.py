@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlstm.data import LabelledParts
-from attnlstm.data.splits import Part
+from attnlstm.data.splits import LabelledParts, Part
 
 NOT_PREDICTED = -1
 """Stands in predictions for rows that were left out of the evaluation."""

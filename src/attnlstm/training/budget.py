@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from attnlstm.config.schema import BudgetConfig, TrainConfig, Validation
-from attnlstm.data import SequenceBatch
+from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations
 from attnlstm.nn.stem import choose_kernel_sizes, choose_stride

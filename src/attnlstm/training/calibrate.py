@@ -21,7 +21,7 @@ from attnlstm.checkpoint.calibration import (
 )
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import SequenceBatch
+from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.classifier import at_least_float32
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO

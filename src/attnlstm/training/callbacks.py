@@ -24,7 +24,7 @@ from rich.text import Text
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from attnlstm.data import SequenceBatch
+from attnlstm.data.batches import SequenceBatch
 from attnlstm.training.figures import as_label, draw_attention, draw_confusion_matrix, render
 from attnlstm.training.module import ClassificationModule
 

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attnlstm.console import print_table
-from attnlstm.data import LabelledParts
+from attnlstm.data.splits import LabelledParts
 from attnlstm.files import replacing
 from attnlstm.training.baseline import (
     NOT_PREDICTED,

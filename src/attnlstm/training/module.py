@@ -19,7 +19,8 @@ from attnlstm.checkpoint.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.checkpoint.load import TrainedModel
-from attnlstm.data import SequenceBatch, encoder_from_dict
+from attnlstm.data.batches import SequenceBatch
+from attnlstm.data.encoders.encoding import encoder_from_dict
 from attnlstm.errors import UserError
 from attnlstm.nn import (
     Classification,

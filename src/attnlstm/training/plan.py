@@ -7,7 +7,7 @@ import lightning
 
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
-from attnlstm.data import LabelledParts
+from attnlstm.data.splits import LabelledParts
 from attnlstm.training.budget import (
     Size,
     choose_steps,

@@ -12,17 +12,13 @@ from torch import Tensor
 
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
-from attnlstm.data import (
-    EncodedSplit,
-    Encoder,
-    LabelledParts,
-    TextEncoder,
-    encode_part,
-    fit_encoder,
-    packaged_vectors,
-)
+from attnlstm.data import packaged_vectors
+from attnlstm.data.batches import EncodedSplit
+from attnlstm.data.encoders.encoding import Encoder, encode_part, fit_encoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.splits import LabelledParts
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
@@ -208,9 +204,9 @@ def read_vectors(config: TrainConfig, encoder: TextEncoder) -> tuple[Tensor, Ten
     path = Path(str(options.vectors))
     drop = config.data.on_bad_row == "drop"
     found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
-    size = found.vectors.size(1)
+    size = found.vectors.shape[1]
     if size != options.size:
         raise UserError(f"{path} has vectors of {size} numbers: set model.embedding.size={size}")
     if found.num_malformed:
         logger.warning("dropped %d malformed lines of %s", found.num_malformed, path)
-    return found.ids, found.vectors
+    return torch.from_numpy(found.ids), torch.from_numpy(found.vectors)

@@ -21,8 +21,9 @@ from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_metrics
-from attnlstm.data import LabelledParts, open_sources, split_sources
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing

@@ -10,18 +10,20 @@ import datasets
 import numpy as np
 import pytest
 
-from attnlstm.config.data import SeriesFilesConfig, TextFilesConfig, TokenizerConfig
+from attnlstm.config.data import TokenizerConfig
 from attnlstm.data.encoders import encoding
 from attnlstm.data.encoders.encoding import Counts, encode_part, encoder_from_dict, fit_encoder
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.sources.series_files import SeriesFilesSource
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.splits import Part
 from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.slow
 
-TEXTS = TextFilesConfig()
-SERIES = SeriesFilesConfig()
+TEXTS = TextFilesSource()
+SERIES = SeriesFilesSource()
 
 
 def changed(config, **values):
@@ -378,14 +380,14 @@ from pathlib import Path
 
 import datasets
 
-from attnlstm.config.data import TextFilesConfig
 from attnlstm.data.encoders import encoding
 from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.sources.registry import open_sources
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.splits import split_sources
 
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
-config = TextFilesConfig(train=sys.argv[2])
+config = TextFilesSource(train=sys.argv[2])
 part = split_sources(open_sources(config), config, 0).parts["train"]
 done = {"fit": 0, "encode": 0}
 fit, encode = encoding.train_tokenizer, TextEncoder.encode

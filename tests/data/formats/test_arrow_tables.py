@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from attnlstm.data.formats import arrow_tables
-from attnlstm.data.formats.tables import open_table
+from attnlstm.data.formats.opening import open_table
 from attnlstm.errors import UserError
 from tests.data.formats.written import DEEP, found, problem_of, write, write_parquet, write_saved
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from attnlstm.config.data import SeriesFilesConfig
-from attnlstm.data import open_sources, split_sources
-from attnlstm.data.sources.series_files import SeriesFiles
+from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
 
 
@@ -306,7 +306,7 @@ def test_lengths_say_which_axis_is_time(save):
 def test_swapped_axes_are_warned_of_once(save):
     values = np.random.default_rng(0).normal(size=(40, 6, 100))
     path = save(X=values, y=np.arange(40) % 2)
-    config = SeriesFilesConfig(train=str(path), test=str(path), name="walks")
+    config = SeriesFilesSource(train=str(path), test=str(path), name="walks")
     found = split_sources(open_sources(config), config, seed=0)
     warnings = [warning for warning in found.warnings if "swapaxes" in warning]
     assert len(warnings) == 1

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from attnlstm.data.formats import line_tables
-from attnlstm.data.formats.tables import open_table
+from attnlstm.data.formats.opening import open_table
 from tests.data.formats.written import (
     COLUMNS,
     ROWS,

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetNotFoundError
 
 from attnlstm.data.sources import hub_text as hub
-from attnlstm.data.sources.hub_text import HubText, load_hub, open_hub
+from attnlstm.data.sources.hub_text import HubText, HubTextSource, load_hub
 from attnlstm.errors import UserError
 
 
@@ -79,7 +79,7 @@ class TestHubText:
         dataset = Dataset.from_dict({"title": ["a"], "kind": [3]})
         message = problem_of(HubText, dataset, "news, train split")
         assert "news, train split has no column" in message
-        assert "say data.text_column=..." in message
+        assert "name one with data.text_column" in message
         assert "Its columns are 'title', 'kind'" in message
         source = HubText(dataset, "news", text_column="title", needs_labels=False)
         assert [(r.value, r.label) for r in source] == [("a", None)]
@@ -102,7 +102,7 @@ class TestLocalFolder:
         assert no_network == []
 
     def test_parts(self, folder):
-        parts = open_hub(str(folder))
+        parts = HubTextSource(path=str(folder)).open()
         assert list(parts) == ["train", "test"]
         assert parts["train"].name == f"{folder}, train split"
         assert [(row.value, row.label) for row in parts["train"]] == [
@@ -190,10 +190,11 @@ class TestHub:
     def test_parts_are_the_splits_of_these_names(self, monkeypatch):
         splits = {"test": make_dataset(["a"], [0]), "unsupervised": make_dataset(["b"], [-1])}
         monkeypatch.setattr(hub, "load_hub", lambda path, subset: DatasetDict(splits))
-        assert list(open_hub("user/news")) == ["test"]
+        source = HubTextSource(path="user/news")
+        assert list(source.open("test")) == ["test"]
         del splits["test"]
-        message = problem_of(open_hub, "user/news")
-        assert "data.path=user/news has only the splits unsupervised" in message
+        message = problem_of(source.open, "test")
+        assert "data.path=user/news has no split called train, only unsupervised" in message
 
 
 @pytest.mark.parametrize("ending", ["pickle", "pkl", "pth"])
@@ -209,5 +210,5 @@ def test_pickles_of_a_webdataset_are_refused_and_not_executed(tmp_path, ending):
                 member = tarfile.TarInfo(f"{number}.{name}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-    assert str(tmp_path / "web") in problem_of(open_hub, str(tmp_path / "web"))
+    assert str(tmp_path / "web") in problem_of(HubTextSource(path=str(tmp_path / "web")).open)
     assert not (tmp_path / "executed").exists()

@@ -9,8 +9,11 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.config.data import DATA_CONFIGS, TextFilesConfig
-from attnlstm.data import SOURCES, SeriesEncoder, open_sources, split_sources
+from attnlstm.config.data import SOURCES
+from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.text_files import TextFilesSource
+from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -19,7 +22,7 @@ pytestmark = pytest.mark.slow
 def config_of(source, **options):
     """Paths as texts."""
     paths = {key: str(options[key]) for key in ("train", "validation", "test") if key in options}
-    return DATA_CONFIGS[source](**(options | paths))
+    return SOURCES[source](**(options | paths))
 
 
 def split(config, seed=0, only=None, label_names=None):
@@ -63,10 +66,6 @@ def write_series(path, ids, header=("id", "time", "x", "y", "label"), length=2):
                 }
                 writer.writerow({column: values[column] for column in header})
     return path
-
-
-def test_every_source_can_be_chosen():
-    assert set(SOURCES) == set(DATA_CONFIGS)
 
 
 # ------------------------------------------------------------------------------------ each source
@@ -183,7 +182,7 @@ def test_several_files_are_one_part(tmp_path):
         write_texts(tmp_path / f"part{number}.csv", texts_of(f"file {number}"))
     first = {}
     for train in (f"{tmp_path}/part*.csv", [str(tmp_path / f"part{n}.csv") for n in range(3)]):
-        config = TextFilesConfig(train=train)
+        config = TextFilesSource(train=train)
         parts, *_ = split(config)
         assert sum(map(len, parts.values())) == 60
         first[str(train)] = values_of(parts["train"])

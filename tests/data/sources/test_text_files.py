@@ -1,5 +1,4 @@
 import csv
-import io
 import json
 
 import pyarrow as pa
@@ -9,8 +8,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data.sources import text_files
-from attnlstm.data.sources.text_files import LABEL_COLUMNS, TEXT_COLUMNS, TextFiles, TextLines
+from attnlstm.data.formats.columns import TEXT_TABLE
+from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
 
 NAN = float("nan")
@@ -160,10 +159,10 @@ class TestRows:
 
 class TestColumns:
     def test_are_known_by_their_names(self, tmp_path):
-        for text in TEXT_COLUMNS:
+        for text in TEXT_TABLE["text"]:
             path = write(tmp_path / "rows.csv", f"label,{text.title()},id\nx,a,1\n")
             assert [(row.value, row.label) for row in open_files(path)] == [("a", "x")]
-        for label in LABEL_COLUMNS:
+        for label in TEXT_TABLE["label"]:
             path = write(tmp_path / "rows.csv", f"{label.upper()},text,id\nx,a,1\n")
             assert [(row.value, row.label) for row in open_files(path)] == [("a", "x")]
 
@@ -182,29 +181,29 @@ class TestColumns:
     def test_none_looks_like_text(self, tmp_path):
         message = problem_of(write(tmp_path / "rows.csv", "id,words,label\n1,a,x\n"))
         assert f"data.train={tmp_path / 'rows.csv'} has no column" in message
-        assert "say data.text_column=..." in message
+        assert "name one with data.text_column" in message
         assert "'id', 'words', 'label'" in message
 
     def test_several_look_like_text(self, tmp_path):
         message = problem_of(write(tmp_path / "rows.csv", "Headline,body,label\n1,a,x\n"))
-        assert "several columns (Headline, body)" in message
-        assert "say data.text_column=Headline" in message
+        assert "several columns that may be the text ('Headline', 'body')" in message
+        assert "such as data.text_column=Headline" in message
 
     def test_none_or_several_look_like_labels(self, tmp_path):
         message = problem_of(write(tmp_path / "rows.csv", "id,text\n1,a\n"))
-        assert "say data.label_column=..." in message
+        assert "name one with data.label_column" in message
         message = problem_of(write(tmp_path / "more.csv", "topic,text,intent\n1,a,x\n"))
-        assert "several columns (topic, intent)" in message
+        assert "several columns that may be the label ('topic', 'intent')" in message
 
     @pytest.mark.parametrize("kind", ["text", "label"])
     def test_a_named_one_is_not_there(self, reviews, kind):
         message = problem_of(reviews, **{f"{kind}_column": "Reviews"})
-        assert f"has no column data.{kind}_column=Reviews: did you mean Review?" in message
+        assert f"has no column 'Reviews' (data.{kind}_column): did you mean 'Review'?" in message
         assert "'id', 'Review', 'Sentiment'" in message
 
     def test_both_are_the_same(self, reviews):
         message = problem_of(reviews, text_column="Review", label_column="Review")
-        assert "data.text_column and data.label_column are both Review" in message
+        assert "'Review' is named twice, by data.text_column and data.label_column" in message
 
     def test_not_in_all_files(self, tmp_path, reviews):
         other = write_json(tmp_path / "rows.jsonl", ["a"])
@@ -279,58 +278,6 @@ class TestFingerprint:
         }
         assert len(fingerprints) == 6
         assert all(len(fingerprint) == 64 for fingerprint in fingerprints)
-
-
-CONTENT = b"\xef\xbb\xbfone\r\n\n two \n \t\ncaf\xe9\nn\x00l\n\xc3\xa9\rnot an end\nlast"
-LINES = [
-    ("one", None),
-    (None, "no text"),
-    (" two ", None),
-    (None, "no text"),
-    (None, "not UTF-8"),
-    (None, "NUL character"),
-    ("é\rnot an end", None),
-    ("last", None),
-]
-
-
-class TestTextLines:
-    def check(self, rows, name):
-        assert [(row.value, row.problem) for row in rows] == LINES
-        assert [row.number for row in rows] == list(range(8))
-        assert [row.line for row in rows] == list(range(1, 9))
-        assert {(row.file, row.label) for row in rows} == {(name, None)}
-
-    def test_of_a_file_again_and_again(self, tmp_path):
-        source = TextLines(write(tmp_path / "lines.txt", CONTENT))
-        assert source.name == "lines.txt"
-        for _ in range(2):
-            self.check(list(source), "lines.txt")
-        first = source.fingerprint()
-        write(tmp_path / "lines.txt", CONTENT + b"\n")
-        assert source.fingerprint() != first
-
-    def test_of_a_stream_once(self):
-        stream = io.BytesIO(CONTENT)
-        source = TextLines(stream)
-        self.check(list(source), "standard input")
-        assert not stream.closed
-        with pytest.raises(RuntimeError):
-            list(source)
-
-    def test_of_nothing(self, tmp_path):
-        assert list(TextLines(io.BytesIO(b""))) == []
-        assert list(TextLines(write(tmp_path / "lines.txt", ""))) == []
-
-    def test_a_missing_file(self, tmp_path):
-        with pytest.raises(UserError, match=r"gone.txt cannot be read \(No such file"):
-            list(TextLines(tmp_path / "gone.txt"))
-
-    def test_a_line_beyond_the_limit(self, monkeypatch):
-        monkeypatch.setattr(text_files, "LONGEST_LINE", 10)
-        rows = list(TextLines(io.BytesIO(b"a\n" + b"b" * 35 + b"\nc\n")))
-        assert [row.value for row in rows] == ["a", None, "c"]
-        assert rows[1].problem == "longer than 4 Mi characters"
 
 
 def test_whole_numbers_are_the_same_labels_whatever_the_file(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from attnlstm.console import shorten
+from attnlstm.data.formats.labels import read_label
 from attnlstm.data.formats.table import NOT_UTF8, Record, Table, check_names, register_table
 from attnlstm.errors import UserError
 from attnlstm.files import cannot_read, is_cut, read_line
@@ -96,9 +97,9 @@ class CSVTable(Table):
             return f"Its only column is {shorten(names[0])!r}: say data.delimiter='{wanted}'"
         return f"{super().describe_columns()}, as its first line says"
 
-    def read_label(self, cell: Any) -> Any:
+    def read_label(self, cell: Any) -> str | None:
         found = WHOLE_NUMBER.fullmatch(cell)
-        return int(found[1]) if found and len(found[1]) < 4300 else cell
+        return read_label(int(found[1]) if found and len(found[1]) < 4300 else cell)
 
     def _header(self, rows: Iterator[tuple[int, list[str] | str]]) -> list[str]:
         _, names = next(rows, (0, None))

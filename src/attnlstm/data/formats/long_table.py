@@ -19,21 +19,15 @@ from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from math import isfinite
 from operator import itemgetter, lt
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.series_columns import find_columns
-from attnlstm.data.formats.series_values import (
-    RowProblemError,
-    check_series_values,
-    label_text,
-    to_numbers,
-)
+from attnlstm.data.formats.columns import TableOptions, find_series_columns
+from attnlstm.data.formats.labels import RowProblemError, read_label
+from attnlstm.data.formats.series import check_series_values, to_numbers
 from attnlstm.data.formats.table import Record, Table
-from attnlstm.data.formats.tables import open_table
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
@@ -75,42 +69,30 @@ class LongTable(RowSource):
     its own. `Row.line` is the first line of a series, or the one that has the problem.
 
     Args:
-        path: a file or folder that `open_table` reads.
+        table: its records are the steps.
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
-        id_column, time_column, label_column: None for the one column with a usual name.
-        channel_columns: None for all other columns.
-        delimiter: of a CSV file.
         needs_labels: whether a table without a label column is refused.
+        options: the names of the columns, and the delimiter of a CSV file.
 
     Raises:
-        UserError: the file is no table, a column is missing, or it is not clear which one is meant.
+        UserError: a column is missing, or it is not clear which one is meant.
     """
 
     def __init__(
         self,
-        path: Path,
+        table: Table,
         *,
         key: str,
         name: str,
-        id_column: str | None = None,
-        time_column: str | None = None,
-        label_column: str | None = None,
-        channel_columns: Sequence[str] | None = None,
-        delimiter: str | None = None,
         needs_labels: bool = True,
+        **options: Unpack[TableOptions],
     ) -> None:
         self.name = name
-        self._where = f"{key}: {path}"
-        self._table = open_table(path, delimiter)
-        self._delimiter = delimiter
-        self.columns = find_columns(
-            self._table,
-            self._where,
-            {"id": id_column, "time": time_column, "label": label_column},
-            channel_columns,
-            needs_labels,
-        )
+        self._where = f"{key}: {table.path}"
+        self._delimiter = options.get("delimiter")
+        self._table = table
+        self.columns = find_series_columns(self._table, self._where, options, needs_labels)
         self.columns_used = name_columns(
             id=self.columns.id, time=self.columns.time, label=self.columns.label
         )
@@ -205,7 +187,16 @@ class LongTable(RowSource):
             _check_times(columns[num_channels])
         if self.columns.label is None:
             return values, None
-        return values, _common_label(list(map(self._table.read_label, columns[-1])))
+        return values, self._common_label(columns[-1])
+
+    def _common_label(self, values: Sequence[Any]) -> str | None:
+        """The label of a series whose steps all have to say the same."""
+        if values.count(values[0]) == len(values):
+            return self._table.read_label(values[0])
+        labels = set(map(self._table.read_label, values))
+        if len(labels) > 1:
+            raise RowProblemError(PARTLY_LABELLED if None in labels else SEVERAL_LABELS)
+        return labels.pop()
 
     def _first_problem(self, series: _OpenSeries) -> tuple[str, int | None]:
         """The problem of a series that comes first in the file, and its line.
@@ -244,7 +235,7 @@ def _id_text(value: Any) -> str | None:
     if isinstance(value, str):
         return value.strip() or None
     try:
-        return label_text(value)
+        return read_label(value)
     except RowProblemError:  # such as a date
         return str(value)
 
@@ -280,13 +271,3 @@ def _to_times(values: Sequence[Any]) -> Sequence[Any]:
     elif all(issubclass(kind, date | time | timedelta) for kind in types):
         return values
     raise RowProblemError(NOT_A_TIME)
-
-
-def _common_label(values: Sequence[Any]) -> str | None:
-    """The label of a series whose steps all have to say the same."""
-    if values.count(values[0]) == len(values):
-        return label_text(values[0])
-    labels = set(map(label_text, values))
-    if len(labels) > 1:
-        raise RowProblemError(PARTLY_LABELLED if None in labels else SEVERAL_LABELS)
-    return labels.pop()

@@ -13,17 +13,11 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.series_values import (
-    BAD_LABEL,
-    EMPTY,
-    RowProblemError,
-    check_series_values,
-    label_text,
-    open_binary,
-)
+from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
+from attnlstm.data.formats.series import EMPTY, check_series_values, register_series
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint, read_zip_directory_size
+from attnlstm.files import file_fingerprint, open_binary, read_zip_directory_size
 
 BAD_LENGTH = "length beyond the padded length"
 BROKEN = (
@@ -53,6 +47,7 @@ class _Array(NamedTuple):
     dtype: np.dtype
 
 
+@register_series(".npz")
 class NpzFile(RowSource):
     """The series of one `.npz` file with the arrays `X`, and perhaps `y` and `lengths`.
 
@@ -172,7 +167,7 @@ class NpzFile(RowSource):
                 raise RowProblemError(BAD_LABEL)
             if values.dtype.kind == "S":
                 values = np.char.decode(values, "utf-8")
-            return [label_text(value) for value in values.tolist()]
+            return [read_label(value) for value in values.tolist()]
         except (RowProblemError, ValueError) as error:  # bytes or numbers that are no characters
             raise self._error(
                 "has labels y that are neither texts nor whole numbers: save the classes as texts"

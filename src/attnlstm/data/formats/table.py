@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from attnlstm.config.checks import nearest
 from attnlstm.console import enumerate_names, shorten
+from attnlstm.data.formats.labels import read_label
 from attnlstm.errors import UserError
 
 Opener = TypeVar("Opener", bound="Callable[[Path, str | None], Table]")
@@ -70,18 +71,19 @@ class Table(ABC):
         known = self.column_names()
         for column in columns:
             if column not in known:
-                raise UserError(
-                    f"{self.path} has no column {column!r}: did you mean "
-                    f"{shorten(nearest(column, known))!r}? {self.describe_columns()}"
-                )
+                raise missing_column(str(self.path), column, known, self.describe_columns())
 
     def describe_columns(self) -> str:
         """The end of a message about columns: which there are, and why they may look odd."""
         return f"Its columns are {enumerate_names(self.column_names())}"
 
-    def read_label(self, cell: Any) -> Any:
-        """A cell of `records` as what it stands for, where the file alone does not say its type."""
-        return cell
+    def read_label(self, cell: Any) -> str | None:
+        """Return a cell of a column of labels as a label, None if it is missing.
+
+        Raises:
+            RowProblemError: it is of another type.
+        """
+        return read_label(cell)
 
     @abstractmethod
     def _records(self, columns: Sequence[str]) -> Iterator[Record]: ...
@@ -103,6 +105,17 @@ def register_table(*endings: str) -> Callable[[Opener], Opener]:
         return opener
 
     return register
+
+
+def missing_column(
+    where: str, column: str, known: Sequence[str], description: str, setting: str = ""
+) -> UserError:
+    """Return the complaint about a column that does not exist, with the nearest that does."""
+    named_by = f" ({setting})" if setting else ""
+    return UserError(
+        f"{where} has no column {column!r}{named_by}: did you mean "
+        f"{shorten(nearest(column, known))!r}? {description}"
+    )
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:

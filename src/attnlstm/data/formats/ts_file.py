@@ -16,17 +16,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from attnlstm.data.formats.series_values import (
+from attnlstm.data.formats.labels import RowProblemError
+from attnlstm.data.formats.series import (
     EMPTY,
-    RowProblemError,
     check_series_values,
-    open_binary,
+    register_series,
     to_numbers,
 )
 from attnlstm.data.formats.table import NOT_UTF8
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint, read_line
+from attnlstm.files import file_fingerprint, open_binary, read_line
 
 LONGEST_LINE = 1 << 23  # bytes; more than that are never held at a time
 LONGEST_HEADER_LINE = 1 << 20
@@ -39,6 +39,7 @@ UNDECLARED_LABEL = "label that the @classLabel line does not declare"
 UNEQUAL_CHANNELS = "channels of different lengths"
 
 
+@register_series(".ts")
 class TsFile(RowSource):
     """The series of one `.ts` file, a line at a time.
 

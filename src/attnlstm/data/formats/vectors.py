@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from attnlstm.errors import UserError
 from attnlstm.files import read_line
@@ -34,8 +32,8 @@ class WordVectors(NamedTuple):
     num_malformed: the number of lines that could not be used.
     """
 
-    vectors: Tensor
-    ids: Tensor
+    vectors: np.ndarray
+    ids: np.ndarray
     num_malformed: int
 
 
@@ -94,8 +92,8 @@ def load_vectors(
             "vocabulary: choose vectors of the same language, data.tokenizer.kind=word, and "
             "data.tokenizer.lowercase as in the file"
         )
-    found_vectors = torch.from_numpy(np.stack(list(vectors.values())))
-    return WordVectors(found_vectors, torch.tensor(list(vectors)), num_malformed)
+    ids = np.array(list(vectors))
+    return WordVectors(np.stack(list(vectors.values())), ids, num_malformed)
 
 
 def _check_is_text(path: Path) -> None:

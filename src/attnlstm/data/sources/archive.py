@@ -2,15 +2,43 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from attnlstm.config.archive_names import cache_folder, list_bundled, locate_archive
+from attnlstm.config.archive_names import (
+    cache_folder,
+    check_archive_name,
+    list_bundled,
+    locate_archive,
+)
+from attnlstm.config.data import SeriesConfig
+from attnlstm.config.schema import register_source
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.sources.source import Source
 from attnlstm.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@register_source
+class ArchiveSource(Source, SeriesConfig):
+    """Sets of the UCR and UEA archives of time series."""
+
+    source: Literal["archive"] = "archive"
+    name: str = "JapaneseVowels"
+    """the set, and the folder of its runs"""
+
+    def check(self) -> None:
+        check_archive_name(self.name)
+
+    def open(self, only: str | None = None) -> Mapping[str, RowSource]:
+        if not self.name:
+            raise UserError("data.name must be given: the name of a set of the archive")
+        parts = ["test"] if only == "test" else ["train", "test"]
+        return {part: ArchiveRows(self.name, part) for part in parts}
 
 
 class ArchiveRows(RowSource):
@@ -38,7 +66,7 @@ class ArchiveRows(RowSource):
         digest = hashlib.sha256()
         for steps, label in zip(self.series, self.labels, strict=True):
             digest.update(repr((steps.shape, label)).encode())
-            digest.update(np.ascontiguousarray(steps).tobytes())
+            digest.update(steps.tobytes())
         return digest.hexdigest()
 
 
@@ -71,7 +99,7 @@ def _download(name: str, cache: Path) -> None:
             os.replace(Path(unfinished) / name, cache / name)
 
 
-def _read(name: str, split: str, folder: Path) -> tuple[list[np.ndarray], list[str]]:
+def _read(name: str, split: str, folder: Path) -> "tuple[list[np.ndarray], list[str]]":
     """Each row's series `[time, channel]` and label.
 
     aeon takes labels that the header does not declare, and loses minus signs beside time stamps.
@@ -93,7 +121,7 @@ def _read(name: str, split: str, folder: Path) -> tuple[list[np.ndarray], list[s
             f"{where} has labels that its @classLabel line does not declare "
             f"({', '.join(sorted(undeclared))}): fix the labels or the line"
         )
-    return [row.T.astype(np.float32) for row in series], labels
+    return [row.T.astype("float32") for row in series], labels
 
 
 def _one_line(error: Exception) -> str:

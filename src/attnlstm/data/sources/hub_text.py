@@ -2,58 +2,63 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import TYPE_CHECKING, Literal
 
-import datasets
-from datasets import ClassLabel, Dataset
-from datasets.exceptions import DatasetGenerationError
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
-
-from attnlstm.data.formats.arrow_tables import arrow_values
-from attnlstm.data.formats.table import Record
+from attnlstm.config.data import TextColumns, TextConfig
+from attnlstm.config.schema import register_source
+from attnlstm.config.section import Name
+from attnlstm.console import enumerate_names
 from attnlstm.data.rows import Row, RowSource, name_columns
-from attnlstm.data.sources.text_files import choose_columns, to_row
+from attnlstm.data.sources.source import PARTS, Source
 from attnlstm.errors import UserError
 from attnlstm.files import fingerprint_of
 
-PARTS = ("train", "validation", "test")
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 HUB_NAME = re.compile(r"(?!buckets/)[\w.-]+(/[\w.-]+)?")
 PROBE_SECONDS = 5.0
 
 
-def open_hub(
-    path: str,
-    subset: str | None = None,
-    *,
-    text_column: str | None = None,
-    label_column: str | None = None,
-) -> dict[str, RowSource]:
-    """The rows of those splits that are called "train", "validation" and "test".
+@register_source
+class HubTextSource(Source, TextColumns, TextConfig):
+    """Texts of the Hugging Face Hub."""
 
-    Raises:
-        UserError: as `load_hub` and `HubText`, or there is none of these splits.
-    """
-    splits = load_hub(path, subset)
-    parts: dict[str, RowSource] = {
-        part: HubText(
-            splits[part],
-            f"{path}, {part} split",
-            text_column=text_column,
-            label_column=label_column,
-        )
-        for part in PARTS
-        if part in splits
-    }
-    if not parts:
-        raise UserError(
-            f"data.path={path} has only the splits {', '.join(splits)}: "
-            f"choose a data set with one called {', '.join(PARTS[:-1])} or {PARTS[-1]}"
-        )
-    return parts
+    source: Literal["hub_text"] = "hub_text"
+    path: Name | None = None
+    """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
+    subset: str | None = None
+    """one of the data set, where it has some"""
+
+    def open(self, only: str | None = None) -> Mapping[str, RowSource]:
+        if not self.path:
+            raise UserError(
+                "data.path must be given: the name of a data set of the Hub, or a folder"
+            )
+        splits = load_hub(self.path, self.subset)
+        parts = {
+            part: HubText(
+                splits[part],
+                f"{self.path}, {part} split",
+                text_column=self.text_column,
+                label_column=self.label_column,
+            )
+            for part in PARTS
+            if part in splits
+        }
+        if only in parts and only != "train":
+            return {only: parts[only]}
+        if "train" not in parts:
+            raise UserError(
+                f"data.path={self.path} has no split called train, only {', '.join(splits)}: "
+                "choose a data set with training rows"
+            )
+        return parts
 
 
-def load_hub(path: str, subset: str | None = None) -> dict[str, Dataset]:
+def load_hub(path: str, subset: str | None = None) -> "dict[str, Dataset]":
     """The splits of a data set by its name on the Hub, such as "user/name", or by its folder.
 
     It is downloaded once into the cache folder of `datasets`, and used from there when there is no
@@ -62,6 +67,9 @@ def load_hub(path: str, subset: str | None = None) -> dict[str, Dataset]:
     Raises:
         UserError: there is no such data set or subset, it may not be read, or it cannot be reached.
     """
+    import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
+
     is_folder = os.path.isdir(path)  # to a Path, an empty name is a folder too
     if not is_folder and (path in BUILDERS or not HUB_NAME.fullmatch(path)):
         # to datasets the name of a builder, such as "csv", means all files of this folder
@@ -95,6 +103,8 @@ def _reaches_hub(path: str) -> bool:
 
 
 def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
+    from datasets.exceptions import DatasetGenerationError
+
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__  # it alone says which file, and what is wrong with it
     reason = " ".join(str(error).split("Example of usage")[0].split()).rstrip(".:")
@@ -125,18 +135,26 @@ class HubText(RowSource):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: "Dataset",
         name: str,
         *,
         text_column: str | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
     ) -> None:
+        from datasets import ClassLabel
+
+        from attnlstm.data.formats.columns import find_text_columns
+
         self.name = name
         columns = dataset.column_names
-        described = f"Its columns are {', '.join(map(repr, columns))}"
-        self.text_column, self.label_column = choose_columns(
-            columns, name, described, text_column, label_column, needs_labels
+        self.text_column, self.label_column = find_text_columns(
+            columns,
+            name,
+            lambda: f"Its columns are {enumerate_names(columns)}",
+            text_column,
+            label_column,
+            needs_labels,
         )
         self.columns_used = name_columns(text=self.text_column, label=self.label_column)
         chosen = list(self.columns_used.values())
@@ -145,6 +163,10 @@ class HubText(RowSource):
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
 
     def __iter__(self) -> Iterator[Row]:
+        from attnlstm.data.formats.arrow_tables import arrow_values
+        from attnlstm.data.formats.table import Record
+        from attnlstm.data.formats.texts import to_row
+
         number = 0
         for batch in self._dataset.iter(batch_size=1000):
             problems: dict[int, str] = {}

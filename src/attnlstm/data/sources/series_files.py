@@ -4,13 +4,41 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from attnlstm.data.formats.long_table import LongTable
-from attnlstm.data.formats.npz_file import NpzFile
-from attnlstm.data.formats.ts_file import TsFile
+from attnlstm.config.data import Delimiter, SeriesColumns, SeriesConfig
+from attnlstm.config.schema import register_source
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.errors import UserError
+from attnlstm.data.sources.source import FileSource
+
+if TYPE_CHECKING:
+    from attnlstm.data.formats.columns import TableOptions
+
+
+@register_source
+class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
+    """Files of series: .ts, .npz, and long tables."""
+
+    source: Literal["series_files"] = "series_files"
+
+    def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
+        from attnlstm.data.formats.opening import is_series_file
+
+        options: TableOptions = {}
+        if not all(map(is_series_file, files)):
+            options = {
+                "id_column": self.id_column,
+                "time_column": self.time_column,
+                "label_column": self.label_column,
+                "channel_columns": self.channel_columns,
+                "delimiter": self.delimiter,
+            }
+        return SeriesFiles(files, key=key, needs_labels=needs_labels, **options)
+
+    def with_channels(self, names: Sequence[str] | None) -> Self:
+        if self.channel_columns is not None or names is None:
+            return self
+        return self.model_copy(update={"channel_columns": list(names)})
 
 
 class SeriesFiles(RowSource):
@@ -22,9 +50,8 @@ class SeriesFiles(RowSource):
     Args:
         files: at least one.
         key: what messages call the choice of these files, such as "data.train".
-        id_column, time_column, label_column, channel_columns, delimiter: of long tables; with files
-            of other kinds they must be None.
         needs_labels: whether a file without labels is refused.
+        options: of long tables; with files of other kinds they must be None.
 
     Raises:
         UserError: a file is not of its kind, broken, lacks what is needed, or does not go together
@@ -40,23 +67,21 @@ class SeriesFiles(RowSource):
         files: Sequence[Path],
         *,
         key: str,
-        id_column: str | None = None,
-        time_column: str | None = None,
-        label_column: str | None = None,
-        channel_columns: Sequence[str] | None = None,
-        delimiter: str | None = None,
         needs_labels: bool = True,
+        **options: Unpack["TableOptions"],
     ) -> None:
-        columns = {
-            "id_column": id_column,
-            "time_column": time_column,
-            "label_column": label_column,
-            "channel_columns": channel_columns,
-            "delimiter": delimiter,
-        }
+        from attnlstm.data.formats.long_table import LongTable
+        from attnlstm.data.formats.opening import open_series
+
         unique = len({file.name for file in files}) == len(files)
         self._sources = [
-            _open(file, file.name if unique else str(file), key, needs_labels, columns)
+            open_series(
+                file,
+                key=key,
+                name=file.name if unique else str(file),
+                needs_labels=needs_labels,
+                **options,
+            )
             for file in files
         ]
         tables = [source for source in self._sources if isinstance(source, LongTable)]
@@ -79,19 +104,3 @@ class SeriesFiles(RowSource):
     def fingerprint(self) -> str:
         parts = [source.fingerprint() for source in self._sources]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _open(
-    path: Path, name: str, key: str, needs_labels: bool, columns: dict[str, Any]
-) -> RowSource:
-    kinds: dict[str, type[TsFile | NpzFile]] = {".ts": TsFile, ".npz": NpzFile}
-    kind = kinds.get(path.suffix.lower())
-    if kind is None or path.is_dir():
-        return LongTable(path, key=key, name=name, needs_labels=needs_labels, **columns)
-    for setting, value in columns.items():
-        if value is not None:
-            raise UserError(
-                f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
-                f"leave data.{setting} away"
-            )
-    return kind(path, key=key, name=name, needs_labels=needs_labels)

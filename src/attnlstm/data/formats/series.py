@@ -1,25 +1,47 @@
-"""What all readers of series share: texts to numbers and labels, and the words for a problem."""
+"""What readers of series share: how they are registered, and how values become numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
-from typing import Any, BinaryIO
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from attnlstm.files import cannot_read
+from attnlstm.data.formats.labels import RowProblemError
+from attnlstm.data.rows import RowSource
 
 EMPTY = "empty series"
 MISSING = "missing values (NaN)"
 INFINITE = "infinite values"
 NOT_A_NUMBER = "value that is not a number"
-BAD_LABEL = "label that is neither a text nor a whole number"
 
 
-class RowProblemError(Exception):
-    """A row that cannot be used; its message is the `problem` of the `Row`."""
+class SeriesReader(Protocol):
+    """A class or function that opens a file of whole series; see `open_series`."""
+
+    def __call__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> RowSource: ...
+
+
+SERIES_READERS: dict[str, SeriesReader] = {}
+"""By the ending of a file's name in lower case."""
+
+Reader = TypeVar("Reader", bound=SeriesReader)
+
+
+def register_series(*endings: str) -> Callable[[Reader], Reader]:
+    """Register the class or function below as the reader of files with these endings.
+
+    @register_series(".wav")
+    class WavFile(RowSource): ...
+    """
+
+    def register(reader: Reader) -> Reader:
+        SERIES_READERS.update(dict.fromkeys(endings, reader))
+        return reader
+
+    return register
 
 
 def to_numbers(values: Sequence[Any]) -> np.ndarray:
@@ -69,30 +91,3 @@ def check_series_values(series: np.ndarray) -> None:
         raise RowProblemError(EMPTY)
     if not np.isfinite(series).all():
         raise RowProblemError(MISSING if np.isnan(series).any() else INFINITE)
-
-
-def label_text(value: Any) -> str | None:
-    """A label as text: 1 and 1.0 are "1", True is "True"; None for None, NaN and an empty text.
-
-    Raises:
-        RowProblemError: it is neither a text, a whole number nor a truth value.
-    """
-    if isinstance(value, str):
-        return value.strip() or None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return str(value) if isinstance(value, bool) else str(int(value))
-    raise RowProblemError(BAD_LABEL)
-
-
-def open_binary(path: Path) -> BinaryIO:
-    """The opened file.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise cannot_read(path, error) from error

@@ -50,10 +50,8 @@ def test_y_is_a_channel_unless_it_is_named(write):
 
 def test_a_label_column_may_be_missing_where_labels_are_not_needed(write):
     path = write("id,x\na,1\n")
-    assert "no column with a usual name of the label" in message_of(path)
-    assert "no column 'kind', which data.label_column names" in message_of(
-        path, label_column="kind"
-    )
+    assert "no column with a usual name for the label" in message_of(path)
+    assert "no column 'kind' (data.label_column)" in message_of(path, label_column="kind")
     for label_column in (None, "kind"):
         (row,) = read(path, label_column=label_column, needs_labels=False)
         assert (row.label, row.problem) == (None, None)
@@ -67,14 +65,14 @@ def test_a_label_column_may_be_missing_where_labels_are_not_needed(write):
         (
             "who,x,label",
             {},
-            ["usual name of the id (id, series_id", "data.id_column", "'who', 'x'"],
+            ["usual name for the id (id, series_id", "data.id_column", "'who', 'x'"],
         ),
         ("id,Case,x,label", {}, ["several columns that may be the id ('id', 'Case')"]),
         ("id,t,date,label", {}, ["may be the time ('t', 'date')", "data.time_column"]),
         ("id,x,target,label", {}, ["may be the label ('target', 'label')", "data.label_column"]),
-        ("id,x,label", {"id_column": "idd"}, ["'idd', which data.id_column", "mean 'id'?"]),
-        ("id,x,label", {"time_column": "y"}, ["'y', which data.time_column", "did you mean"]),
-        ("id,x,label", {"channel_columns": ["X"]}, ["'X', which data.channel_columns"]),
+        ("id,x,label", {"id_column": "idd"}, ["'idd' (data.id_column)", "mean 'id'?"]),
+        ("id,x,label", {"time_column": "y"}, ["'y' (data.time_column)", "did you mean"]),
+        ("id,x,label", {"channel_columns": ["X"]}, ["'X' (data.channel_columns)"]),
         (
             "id,x,label",
             {"id_column": "x", "channel_columns": ["x"]},
