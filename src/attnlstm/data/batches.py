@@ -117,27 +117,19 @@ class BucketedBatchSampler(Sampler[list[int]]):
     same number of batches, none of them empty. The last batch may hold fewer rows than the others,
     or one more if otherwise a rank would get none.
 
-    Args:
-        lengths: [row], the steps of each row.
-        batch_size: rows of a batch.
-        shuffle: whether every epoch has its own order.
-        seed: determines the order, together with the epoch.
-        rank: the process that the batches are for.
-        num_replicas: the number of processes.
-        batch_tokens: steps of a batch, padding included; replaces `batch_size`.
-        balanced: [row], the class numbers. Each epoch then draws as many rows as there are, with
-            replacement: first a class, then one of its rows.
+    With `balanced`, each epoch draws as many rows as there are, with replacement: first a class,
+    then one of its rows.
     """
 
-    lengths: Tensor
+    lengths: Tensor  # [row], the steps of each row
     batch_size: int
     _: KW_ONLY
     shuffle: bool
     seed: int
-    rank: int = 0
-    num_replicas: int = 1
-    batch_tokens: int | None = None
-    balanced: Tensor | None = None
+    rank: int = 0  # the process that the batches are for
+    num_replicas: int = 1  # the number of processes
+    batch_tokens: int | None = None  # padding included; replaces `batch_size`
+    balanced: Tensor | None = None  # [row], the class numbers
 
     def __post_init__(self) -> None:
         for name, value in (("batch_size", self.batch_size), ("batch_tokens", self.batch_tokens)):

@@ -91,27 +91,16 @@ class BadRows:
 
 @dataclass
 class Survey:
-    """What one pass over a source has found.
-
-    source: the rows.
-    labels: [row] int32, the index of each row's label in `names`; -1 for a bad row.
-    names: the labels, in the order of their first appearance.
-    contents: [row] int64, equal for rows with equal values; letter case and white space of texts
-        do not count.
-    problems: what is wrong -> the file -> the rows.
-    num_channels: of the series; 0 for texts.
-    lengths: [row] int64, the steps of series or the characters of texts; 0 without a value.
-    is_complete: whether all rows were read.
-    """
+    """What one pass over a source has found."""
 
     source: RowSource
-    labels: np.ndarray
-    names: list[str]
-    contents: np.ndarray
-    problems: dict[str, dict[str, BadRows]]
-    num_channels: int
-    lengths: np.ndarray
-    is_complete: bool = True
+    labels: np.ndarray  # [row] int32, the index of each row's label in `names`; -1 for a bad row
+    names: list[str]  # the labels, in the order of their first appearance
+    contents: np.ndarray  # [row] int64, equal for equal values; see `_digest`
+    problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
+    num_channels: int  # 0 for texts
+    lengths: np.ndarray  # [row] int64, steps or characters; 0 without a value
+    is_complete: bool  # whether all rows were read
 
     @property
     def usable(self) -> np.ndarray:
@@ -200,7 +189,10 @@ def _usual_channels(source: RowSource) -> int:
 
 
 def _digest(value: str | np.ndarray | None) -> int:
-    """Return a 64-bit number, equal for equal values within a process."""
+    """Return a 64-bit number, equal for equal values within a process.
+
+    Letter case and white space of texts do not count.
+    """
     if isinstance(value, str):
         return hash(" ".join(value.lower().split()))
     if value is None:

@@ -26,16 +26,11 @@ MOST_BAD = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of one or more sources, and their class numbers.
+    """Some rows of one or more sources, and their class numbers."""
 
-    pieces: each source with its rows [row], in ascending order, and their classes [row].
-    lengths: [row], the steps of series or the characters of texts; None for a sum of parts.
-    num_channels: of the series; 0 for texts.
-    """
-
-    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]
-    lengths: np.ndarray | None = None
-    num_channels: int = 0
+    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]  # rows [row] ascending, classes
+    lengths: np.ndarray | None = None  # [row], steps or characters; None for a sum of parts
+    num_channels: int = 0  # of the series; 0 for texts
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows, _ in self.pieces)
@@ -90,18 +85,12 @@ def _fingerprint(source: RowSource) -> str:
 
 
 class LabelledParts(NamedTuple):
-    """The parts of a data set and its classes.
+    """The parts of a data set and its classes."""
 
-    parts: "train", "validation" and "test", or fewer.
-    label_names: by class number.
-    folds: `[row]`, the fold of each row of "train", from 0; None without folds.
-    warnings: what the log should say about the rows.
-    """
-
-    parts: dict[str, Part]
-    label_names: list[str]
-    folds: np.ndarray | None = None
-    warnings: tuple[str, ...] = ()
+    parts: dict[str, Part]  # "train", "validation" and "test", or fewer
+    label_names: list[str]  # by class number
+    folds: np.ndarray | None = None  # [row], the fold of each row of "train", from 0
+    warnings: tuple[str, ...] = ()  # what the log should say about the rows
 
 
 def split_sources(
@@ -122,7 +111,7 @@ def split_sources(
     `MOST_FOLDED` training rows.
 
     Args:
-        sources: any of "train", "validation" and "test", in this order.
+        sources: "train" first.
         config: the fractions to set apart, and what to do about bad rows.
         seed: decides which rows are set apart.
         label_names: the classes of a trained model; None: those of the training rows.

@@ -40,17 +40,13 @@ LAYOUT = f"3, tokenizers {tokenizers.__version__}"
 
 @dataclass
 class Counts:
-    """What was seen while rows were encoded; the last three are for texts only.
-
-    steps: tokens or time steps that are kept. truncated: rows that lost steps. cut: the steps that
-    they lost. unknown: kept tokens that the tokenizer does not know.
-    """
+    """What was seen while rows were encoded; the last three are for texts only."""
 
     rows: int = 0
-    steps: int = 0
-    truncated: int = 0
-    cut: int = 0
-    unknown: int = 0
+    steps: int = 0  # tokens or time steps that are kept
+    truncated: int = 0  # rows that lost steps
+    cut: int = 0  # the steps that they lost
+    unknown: int = 0  # kept tokens that the tokenizer does not know
 
     def describe(self, name: str, config: DataConfig) -> str:
         """Return a line for the log."""
@@ -186,12 +182,10 @@ def _write_encoded(encoder: Encoder, part: Part, name: str, path: Path) -> Count
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches_of(rows):
             steps = encode_values(encoder, [row.value for row in batch], counts)
-            offsets = np.cumsum([0, *(array.size for array in steps)], dtype=np.int64)
-            flat = np.concatenate([array.reshape(-1) for array in steps])
-            values = pa.array(flat.astype(number.to_pandas_dtype(), copy=False))
-            lists = pa.LargeListArray.from_arrays(pa.array(offsets), values)
-            classes = pa.array(targets[start : start + len(batch)])
-            writer.write_batch(pa.record_batch([lists, classes], schema=schema))
+            kind = number.to_pandas_dtype()
+            flat = [array.astype(kind, copy=False).reshape(-1) for array in steps]
+            columns = [flat, targets[start : start + len(batch)]]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
             start += len(batch)
     return counts
 

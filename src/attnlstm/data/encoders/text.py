@@ -26,16 +26,11 @@ CHUNK_SIZE = 1 << 20
 
 
 class EncodedTexts(NamedTuple):
-    """Token ids of some texts, in order.
+    """Token ids of some texts, in order."""
 
-    ids: for each text an int32 array [time], truncated, never empty.
-    full_lengths: [text] int64, the number of tokens before truncation.
-    unknown: [text] int64, the number of kept tokens that are unknown.
-    """
-
-    ids: list[np.ndarray]
-    full_lengths: np.ndarray
-    unknown: np.ndarray
+    ids: list[np.ndarray]  # for each text [time] int32, truncated, never empty
+    full_lengths: np.ndarray  # [text] int64, the number of tokens before truncation
+    unknown: np.ndarray  # [text] int64, the number of kept tokens that are unknown
 
 
 class TextEncoder:
@@ -61,7 +56,6 @@ class TextEncoder:
         self.unknown_id = find_unknown_id(tokenizer)
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # rows of an embedding
         self._tokenizer = tokenizer
-        self._origin = "the tokenizer"  # what messages call it
         if truncation == "head" or max_length is None:
             self._kept = slice(max_length)  # of the tokens of a text
         else:
@@ -78,7 +72,6 @@ class TextEncoder:
             UserError: the file cannot be read, or holds no usable tokenizer.
         """
         path = Path(path)
-        origin = f"data.tokenizer.file={path}"
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise ValueError("it is not a file")  # reading a pipe would wait for its writer
@@ -86,13 +79,13 @@ class TextEncoder:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
             tokenizer = read_tokenizer(path.read_text("utf-8"))
         except OSError as error:
-            raise UserError(f"{origin}: {error.strerror}") from error
+            raise UserError(f"data.tokenizer.file={path}: {error.strerror}") from error
         except ValueError as error:  # includes UnicodeDecodeError
             reason = " ".join(str(error).split())
-            raise UserError(f"{origin}: {reason}: choose another tokenizer.json") from error
-        encoder = cls(tokenizer, max_length=max_length, truncation=truncation)
-        encoder._origin = origin
-        return encoder
+            raise UserError(
+                f"data.tokenizer.file={path}: {reason}: choose another tokenizer.json"
+            ) from error
+        return cls(tokenizer, max_length=max_length, truncation=truncation)
 
     def vocabulary(self) -> dict[str, int]:
         """Return the id of every token, in the tokenizer's own spelling."""
@@ -176,7 +169,8 @@ class TextEncoder:
         except BaseException as error:  # a panic of the library's Rust code
             # Its search for a pattern such as (a+)+$ gives up after ten million steps.
             raise UserError(
-                f"{self._origin} cannot encode these texts ({error}): choose another tokenizer.json"
+                f"the tokenizer cannot encode these texts ({error}): choose another "
+                "data.tokenizer.file"
             ) from error
 
 

@@ -25,16 +25,11 @@ PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz"}
 
 
 class WordVectors(NamedTuple):
-    """The vectors that a file has for the words of a vocabulary.
+    """The vectors that a file has for the words of a vocabulary."""
 
-    vectors: [found, size] float32, in the order of the file.
-    ids: [found] int64, the ids of their words in the vocabulary.
-    num_malformed: the number of lines that could not be used.
-    """
-
-    vectors: np.ndarray
-    ids: np.ndarray
-    num_malformed: int
+    vectors: np.ndarray  # [found, size] float32, in the order of the file
+    ids: np.ndarray  # [found] int64, the ids of their words in the vocabulary
+    num_malformed: int  # the number of lines that could not be used
 
 
 def load_vectors(
