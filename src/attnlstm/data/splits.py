@@ -124,7 +124,7 @@ def split_sources(
     """
     if validation == "folds" and "validation" in sources:
         raise UserError(
-            "validation=folds validates on the training rows by turns: leave data.validation out, "
+            "validation=folds validates on the training rows in turn: leave data.validation out, "
             "or choose validation=holdout"
         )
     surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)

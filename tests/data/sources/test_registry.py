@@ -386,7 +386,10 @@ def test_bad_rows_are_dropped_and_counted(files):
     assert "dropped 3 bad rows:" in warnings
     assert "  no text in train.csv, 1 row: row 3 (line 5)" in warnings
     assert "  no label in train.csv, 1 row: row 5 (line 7)" in warnings
-    assert "  label 'unseen', which no training row has, in test.csv, 1 row: row 1 (line 3)" in warnings
+    assert (
+        "  label 'unseen', which no training row has, in test.csv, 1 row: row 1 (line 3)"
+        in warnings
+    )
 
 
 def test_a_label_that_training_has_not(files):
