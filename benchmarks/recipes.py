@@ -41,7 +41,7 @@ from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_table
 from attnlstm.data.checks import survey
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.splits import deal_folds, handle_bad_rows
+from attnlstm.data.splits import check_bad_rows, deal_folds
 from attnlstm.errors import UserError
 from attnlstm.training.run import train
 from benchmarks.machine import describe_commit
@@ -257,7 +257,7 @@ class TrainingRows:
         self.set = benchmark_set
         self.source: RowSource = benchmark_set.open_train()
         self.found = survey(self.source)
-        handle_bad_rows({"train": self.found}, "stop")
+        check_bad_rows({"train": self.found}, "stop")
         self.rows: list[Row] = list(self.source)
 
     def deal(self, num_folds: int, seed: int) -> np.ndarray:

@@ -154,7 +154,7 @@ def test_text(workplace: Path) -> None:
     assert results["message"].startswith(
         f"no label in faulty.csv, 1 row: row 1200 (line {last_line}). "
     )
-    assert results["message"].endswith("set data.on_bad_row=drop to go on without them")
+    assert results["message"].endswith("set data.on_bad_row=drop to continue without them")
     assert sum(results["kept"].values()) == 1600  # all but the bad row
 
     # what the notebook says about the attention

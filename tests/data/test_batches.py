@@ -16,7 +16,7 @@ FEW_LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=15).map(torch.te
 
 
 def encoded(lengths, step_size=2, chunk=1000):
-    """A split of token ids or of series, and its sequences, whose values are all different."""
+    """Return a split of token ids or series, and its sequences; no two values are the same."""
     shape = (-1,) if step_size is None else (-1, step_size)
     kind = np.uint16 if step_size is None else np.float32
     sizes = (step_size or 1) * lengths.numpy()
@@ -58,7 +58,7 @@ def test_collate_against_pad_sequence(lengths, step_size, chunk, data):
         assert split.steps(row).tolist() == sequences[row].tolist()
 
 
-def test_collate_leaves_the_split_alone():
+def test_collate_does_not_change_the_split():
     split, sequences = encoded(torch.tensor([2, 3]))
     split.collate([0, 1]).inputs.fill_(-1)
     assert [split.steps(row).tolist() for row in (0, 1)] == [row.tolist() for row in sequences]
@@ -134,7 +134,7 @@ def epochs(seed, number=4, **options):
     return orders
 
 
-def test_seed_and_epoch_alone_decide():
+def test_only_seed_and_epoch_decide():
     first = epochs(seed=5)
     torch.manual_seed(99)
     state = torch.get_rng_state()
@@ -149,12 +149,12 @@ def test_every_epoch_and_every_seed_has_its_own_order():
     assert all(a != b for i, a in enumerate(composition) for b in composition[:i])
 
 
-def test_without_set_epoch_the_order_stays():
+def test_without_set_epoch_the_order_is_the_same():
     sampler = BucketedBatchSampler(torch.arange(1, 40), 4, shuffle=True, seed=0)
     assert list(sampler) == list(sampler)
 
 
-def test_shuffled_batches_pad_little_and_come_in_any_order():
+def test_shuffled_batches_pad_little_and_are_in_random_order():
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 200, (3000,), generator=generator)
     batches = list(BucketedBatchSampler(lengths, 16, shuffle=True, seed=0))
@@ -185,7 +185,7 @@ def test_batches_need_a_size(option):
     batch_size=st.integers(1, 9),
     batch_tokens=st.none() | st.integers(1, 60),
 )
-def test_the_share_of_padding(lengths, batch_size, batch_tokens):
+def test_padding_share(lengths, batch_size, batch_tokens):
     split, _ = encoded(lengths)
     sampler = BucketedBatchSampler(
         lengths, batch_size, shuffle=True, seed=0, batch_tokens=batch_tokens
@@ -195,7 +195,7 @@ def test_the_share_of_padding(lengths, batch_size, batch_tokens):
     assert sampler.padding_share() == pytest.approx(is_padding.double().mean().item())
 
 
-# ------------------------------------------------------------------------- by a budget of tokens
+# ------------------------------------------------------------------------ with a budget of tokens
 
 
 @given(
@@ -242,29 +242,17 @@ def test_no_batch_is_over_its_budget(lengths, batch_tokens, num_replicas, shuffl
     assert len(counts) == 1
 
 
-def by_tokens(seed=0, number=4, **options):
-    lengths = torch.arange(1, 201) % 30 + 1
-    sampler = BucketedBatchSampler(
-        lengths, 1, shuffle=True, seed=seed, **{"batch_tokens": 100, **options}
-    )
-    orders = []
-    for epoch in range(number):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    return orders
-
-
 def test_every_epoch_has_other_batches_of_tokens():
-    orders = by_tokens(5)
-    assert by_tokens(5) == orders
-    orders += by_tokens(6)
+    orders = epochs(seed=5, batch_tokens=100)
+    assert epochs(seed=5, batch_tokens=100) == orders
+    orders += epochs(seed=6, batch_tokens=100)
     compositions = [sorted(tuple(sorted(batch)) for batch in order) for order in orders]
     for i, composition in enumerate(compositions):
         assert composition not in compositions[:i]
         assert orders[i] not in orders[:i]
 
 
-def test_batches_of_tokens_are_nearly_full_and_come_in_any_order():
+def test_batches_of_tokens_are_nearly_full_and_in_random_order():
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 200, (3000,), generator=generator)
     sampler = BucketedBatchSampler(lengths, 1, shuffle=True, seed=0, batch_tokens=2000)
@@ -283,7 +271,7 @@ def test_without_shuffle_batches_of_tokens_are_always_the_same():
     assert list(sampler) == [[5], [1, 3], [4, 0, 2]]
 
 
-# -------------------------------------------------------------------- every class equally often
+# ------------------------------------------------------------------------- balanced classes
 
 COUNTS = [4000, 900, 90, 10]
 CLASSES = torch.repeat_interleave(torch.tensor([2, 0, 5, 1]), torch.tensor(COUNTS))  # none of 3, 4
@@ -314,7 +302,7 @@ def balanced(seed=0, epochs=1, num_replicas=1, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_tokens": 150}, {"num_replicas": 2}], ids=str)
-def test_balanced_classes_come_equally_often(options):
+def test_balanced_classes_are_equally_frequent(options):
     epochs = balanced(epochs=3, **options)
     assert len({len(batches) for ranks in epochs for batches in ranks}) == 1
     for ranks in epochs:
@@ -327,7 +315,7 @@ def test_balanced_classes_come_equally_often(options):
         )
 
 
-def test_balanced_rows_of_a_class_come_equally_often():
+def test_balanced_rows_of_a_class_are_equally_frequent():
     rows = [row for ranks in balanced(epochs=8) for batch in ranks[0] for row in batch]
     counts = torch.tensor(rows).bincount(minlength=len(CLASSES))
     rarest, middle = counts[CLASSES == 1], counts[CLASSES == 0]

@@ -22,7 +22,7 @@ def problem_of(value, num_channels=1):
     return None if problem is None else " ".join(filter(None, problem))
 
 
-def test_sound_rows_pass(make_rows):
+def test_good_rows_have_no_problem(make_rows):
     found = survey(make_rows(zeros(3, 1, 4), ["b", "a", "b"]))
     assert found.describe_problems() == []
     assert found.usable.tolist() == [True] * 3
@@ -68,7 +68,7 @@ def test_values_beyond_float32_are_infinite():
 def test_bad_channels_are_listed():
     value = np.zeros((4, 30))
     value[1, [3, 5]] = np.nan
-    value[2, 7] = np.inf  # told once there is nothing missing
+    value[2, 7] = np.inf  # named only if nothing is missing
     assert problem_of(value, 30) == "missing values (NaN) channels 3, 5"
     value[0, :] = np.nan
     assert problem_of(value, 30).endswith("channels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")
@@ -156,7 +156,7 @@ TEXTS = st.text(st.sampled_from("aAbB \n"), max_size=5)
 
 
 @given(texts=st.lists(TEXTS, max_size=8))
-def test_texts_are_the_same_but_for_case_and_white_space(make_rows, texts):
+def test_case_and_white_space_do_not_tell_texts_apart(make_rows, texts):
     groups = defaultdict(set)
     for text, content in zip(texts, survey(make_rows(texts)).contents, strict=True):
         groups[" ".join(text.lower().split())].add(int(content))
@@ -164,7 +164,7 @@ def test_texts_are_the_same_but_for_case_and_white_space(make_rows, texts):
     assert len(set.union(set(), *groups.values())) == len(groups)
 
 
-def test_series_are_the_same_where_all_values_and_the_shape_are(make_rows):
+def test_series_are_the_same_if_values_and_shape_are(make_rows):
     series = [[[1.0], [2.0]], [[1.0], [2.0]], [[1.0, 2.0]], [[1.0], [2.5]], [[1.0]]]
     contents = survey(make_rows(series)).contents.tolist()
     assert contents[0] == contents[1]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from attnlstm.config.data import SeriesConfig
 from attnlstm.data.batches import EncodedSplit
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning advises on workers, logging, ...
 
@@ -25,13 +25,13 @@ def encoded(rows, seed=0):
     return EncodedSplit(datasets.Dataset.from_dict(columns, features=features), step_size=3)
 
 
-def make_data(**options):
+def make_data(seed=3, **options):
     splits = {"train": encoded(22), "validation": encoded(9, seed=1), "test": encoded(7, seed=2)}
-    return SequenceDataModule(splits, **{"batch_size": 4, "seed": 3, **options})
+    return SequenceDataModule(splits, SeriesConfig(**{"batch_size": 4, **options}), seed)
 
 
 class Recorder(lightning.LightningModule):
-    """Notes the batches of every stage."""
+    """Records the batches of every stage."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def test_every_epoch_has_every_row_in_another_order():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_the_seed_alone_decides_the_order():
+def test_only_the_seed_decides_the_order():
     first = fit(make_data(noise=0.5)).rows("train")
     torch.rand(5)
     assert fit(make_data()).rows("train") == first
@@ -120,7 +120,7 @@ class SaveAt(Callback):
     [("batch", 2), ("batch", 8), ("batch", 12), ("validation", 12), ("epoch", 12)],
 )
 @pytest.mark.parametrize("options", [{}, {"limit_train_batches": 4}], ids=str)
-def test_a_resumed_run_goes_on_with_the_next_batch(hook, batches, options, tmp_path):
+def test_a_resumed_run_continues_with_the_next_batch(hook, batches, options, tmp_path):
     path = tmp_path / "stopped.ckpt"
     whole = fit(make_data(), callbacks=SaveAt(hook, batches, path), **options).rows("train")
     resumed = Recorder()
@@ -128,7 +128,7 @@ def test_a_resumed_run_goes_on_with_the_next_batch(hook, batches, options, tmp_p
     assert resumed.rows("train") == whole[batches:]
 
 
-@pytest.mark.parametrize("data_options", [{"batch_tokens": 20}, {"balanced": True}], ids=str)
+@pytest.mark.parametrize("data_options", [{"batch_tokens": 20}, {"sampler": "balanced"}], ids=str)
 def test_other_batches_are_resumed_too(data_options, tmp_path):
     path = tmp_path / "stopped.ckpt"
     data = make_data(**data_options)
@@ -171,7 +171,7 @@ def test_batches_of_tokens_in_every_stage():
 
 @pytest.mark.parametrize("options", [{}, {"batch_tokens": 20}], ids=str)
 def test_only_training_is_balanced(options):
-    data = make_data(balanced=True, **options)
+    data = make_data(sampler="balanced", **options)
     recorder = fit(data, max_epochs=30)
     targets = torch.cat([batch.targets for batch in recorder.batches["train"]])
     assert abs(targets.double().mean() - 0.5) < 0.07  # of 22 rows 9 are of class 1
@@ -181,7 +181,7 @@ def test_only_training_is_balanced(options):
 
 
 def test_splits_may_be_missing():
-    data = SequenceDataModule({"train": encoded(6)}, batch_size=4)
+    data = SequenceDataModule({"train": encoded(6)}, SeriesConfig(batch_size=4))
     recorder = fit(data)
     assert len(recorder.rows("train")) == 6
     assert recorder.rows("validation") == []
@@ -246,5 +246,5 @@ def test_crops_are_pieces_of_training_sequences_only():
     [("batch_size", 0), ("num_workers", -1), ("noise", -0.1), ("batch_tokens", 0)],
 )
 def test_options_out_of_range(option, value):
-    with pytest.raises(UserError, match=f"data.{option}={value}"):
-        make_data(**{option: value}).train_dataloader()
+    with pytest.raises(ValueError, match=rf"{option}\s+Input should be greater than"):
+        make_data(**{option: value})

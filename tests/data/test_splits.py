@@ -1,4 +1,3 @@
-import logging
 import math
 from collections import Counter
 
@@ -15,10 +14,9 @@ from attnlstm.errors import UserError
 
 
 def choose(counts, fraction=0.25, seed=0):
-    """Rows are chosen out of 3 of class `c0` and 4 of `c1` with `choose([3, 4])`."""
+    """Choose from these numbers of rows of the classes 0, 1, ..."""
     labels = np.repeat(np.arange(len(counts)), counts)
-    names = [f"c{label}" for label in range(len(counts))]
-    return labels, stratified_choice(labels, names, "val_fraction", fraction, seed)
+    return labels, stratified_choice(labels, fraction, seed)
 
 
 def message_of(function, *arguments):
@@ -49,30 +47,43 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, 5, math.nan])
 def test_fractions_out_of_range(fraction):
-    message = message_of(choose, [5, 5], fraction)
-    assert f"data.val_fraction={fraction}" in message
-    assert "between 0 and 1" in message
+    for key in ("val_fraction", "test_fraction"):
+        with pytest.raises(ValueError, match=rf"{key}\s+Input should be"):
+            DataConfig(**{key: fraction})
 
 
-def test_a_class_of_one_row_is_not_chosen_and_told(caplog):
+def test_a_class_of_one_row_is_not_chosen(make_rows):
     labels, chosen = choose([5, 1, 5, 1], 0.3)
     assert not chosen[(labels == 1) | (labels == 3)].any()
-    assert "data.val_fraction=0.3 takes no row of the rare classes 'c1', 'c3'" in caplog.text
-    assert "no class has two different rows" in message_of(choose, [1, 1])
+    train = counted(make_rows, {"c0": 5, "c1": 1, "c2": 5, "c3": 1})
+    found = split(train=train, test=counted(make_rows, {"c0": 1}, "test.csv"), val_fraction=0.3)
+    assert found.warnings == ("data.val_fraction=0.3 takes no row of the rare classes 'c1', 'c3'",)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_too_few_rows_to_carve(make_rows, part):
+    train, other = counted(make_rows, {"a": 1, "b": 1}), counted(make_rows, {"a": 1}, "other.csv")
+    given_part = {"val": "test", "test": "validation"}[part]
+    message = message_of(lambda: split(train=train, **{given_part: other}))
+    assert message == (
+        f"train.csv: data.{part}_fraction=0.2: no class has two different rows: add rows"
+    )
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.05, 0.95, 0.99])
-def test_a_class_always_keeps_a_row(fraction, caplog):
+def test_a_class_always_keeps_a_row(make_rows, fraction):
+    train = counted(make_rows, {"c0": 60, "c1": 4, "c2": 60})
+    test = counted(make_rows, {"c0": 1}, "test.csv")
     for seed in range(4):
-        caplog.clear()
         labels, chosen = choose([60, 4, 60], fraction, seed=seed)
         assert (~chosen)[labels == 1].any()
         assert chosen.any()
-        assert ("'c1'" in caplog.text) == (not chosen[labels == 1].any())
+        warnings = split(seed, train=train, test=test, val_fraction=fraction).warnings
+        assert ("'c1'" in str(warnings)) == (not chosen[labels == 1].any())
 
 
 def test_many_classes_of_few_rows():
-    """More classes than rows to choose, which the splits of libraries refuse."""
+    """There are more classes than rows to choose, which libraries refuse to split."""
     labels, chosen = choose([3] * 100, 0.05)
     assert chosen.sum() == 15
     assert np.bincount(labels[chosen]).max() == 1
@@ -80,14 +91,14 @@ def test_many_classes_of_few_rows():
 
 def test_declared_classes_without_rows_do_not_count():
     labels = np.array([0, 1] * 4)
-    assert stratified_choice(labels, ["a", "b", "unused"], "val_fraction", 0.25, 0).sum() == 2
+    assert stratified_choice(labels, 0.25, 0).sum() == 2
 
 
-# ------------------------------------------------------------------- what is trained on, ...
+# ------------------------------------------------------------------- which rows are for training
 
 
 def split(seed=0, label_names=None, **options) -> LabelledParts:
-    """Splits the sources among the options; the others are of the configuration."""
+    """Split the sources among the options; the other options are for the configuration."""
     sources = {name: options.pop(name) for name in PARTS if name in options}
     return split_sources(sources, DataConfig(**options), seed, label_names)
 
@@ -100,12 +111,12 @@ def values_of(part):
 
 
 def counted(make_rows, counts, name="train.csv"):
-    """`counted({"a": 3})`: texts of their own, 3 of them labelled a."""
+    """Return different texts, these numbers of them per label: `counted(make_rows, {"a": 3})`."""
     labels = [label for label, count in counts.items() for _ in range(count)]
     return make_rows([f"{name} {row}" for row in range(len(labels))], labels, name=name)
 
 
-def test_what_there_is_no_source_for_is_carved(make_rows):
+def test_parts_without_a_source_are_carved_out_of_training(make_rows):
     train = counted(make_rows, {"a": 40, "b": 60})
     other = counted(make_rows, {"b": 3, "a": 2}, "other.csv")
     for given_parts, sizes in (
@@ -114,7 +125,7 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
         ({"validation": other}, (80, 5, 20)),
         ({"validation": other, "test": counted(make_rows, {"a": 1}, "test.csv")}, (100, 5, 1)),
     ):
-        parts, label_names, _ = split(train=train, **given_parts)
+        parts, label_names, *_ = split(train=train, **given_parts)
         assert label_names == ["a", "b"]
         assert tuple(parts) == PARTS
         assert tuple(len(part) for part in parts.values()) == sizes
@@ -130,7 +141,7 @@ def test_what_there_is_no_source_for_is_carved(make_rows):
                 assert abs(labels.count("a") - 0.4 * len(labels)) <= 1
 
 
-def test_the_fractions_are_those_of_the_configuration(make_rows):
+def test_the_configuration_decides_the_fractions(make_rows):
     train = counted(make_rows, {"a": 50, "b": 50})
     parts = split(train=train, test_fraction=0.5, val_fraction=0.1).parts
     assert [len(parts[name]) for name in PARTS] == [45, 5, 50]
@@ -153,14 +164,14 @@ LABELLED_TEXTS = st.lists(
 
 
 @given(rows=LABELLED_TEXTS, seed=st.integers(0, 3), has_test=st.booleans(), data=st.data())
-def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_test, data):
+def test_equal_texts_always_stay_together(make_rows, rows, seed, has_test, data):
     texts, labels = zip(*rows, strict=True)
     sources = {"train": make_rows(texts, labels)}
     if has_test:
         known = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=3))
         sources["test"] = make_rows(["x", "q", "r"][: len(known)], known)
     try:
-        parts, label_names, _ = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
+        parts, label_names, *_ = split(seed, **sources, val_fraction=0.4, test_fraction=0.3)
     except UserError:
         return  # too few rows of a class, or only one class
     carved = [name for name in PARTS if name not in sources or name == "train"]
@@ -171,30 +182,31 @@ def test_equal_texts_stay_together_whatever_the_rows(make_rows, rows, seed, has_
     assert set(parts["train"].targets) == set(range(len(label_names)))
 
 
-def test_a_class_of_one_row_stays_in_training_and_is_told(make_rows, caplog):
+def test_a_class_of_one_row_stays_in_training_with_a_warning(make_rows):
+    train = counted(make_rows, {"a": 10, "rare": 1, "b": 10})
     for seed in range(5):
-        caplog.clear()
-        parts, label_names, _ = split(seed, train=counted(make_rows, {"a": 10, "rare": 1, "b": 10}))
+        parts, label_names, _, warnings = split(seed, train=train)
         where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
         assert where == ["train"]
-        assert "takes no row of the rare class 'rare'" in caplog.text
+        assert len(warnings) == 2
+        assert all("takes no row of the rare class 'rare'" in warning for warning in warnings)
 
 
 def test_a_rare_class_that_shares_a_text_stays_in_training(make_rows):
     texts = [*"abcdefghij", "b"]
     for seed in range(10):
-        parts, label_names, _ = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
+        parts, label_names, *_ = split(seed, train=make_rows(texts, [*"xyxyxyxyxy", "rare"]))
         assert label_names.index("rare") in parts["train"].targets
 
 
-def test_training_rows_that_are_also_for_validation_are_left_out(make_rows, caplog):
+def test_training_rows_that_are_also_for_validation_are_left_out(make_rows):
     train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
     validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
     test = make_rows(["six"], ["a"])
-    parts = split(train=train, validation=validation, test=test).parts
+    parts, *_, warnings = split(train=train, validation=validation, test=test)
     assert values_of(parts["train"]) == ["three", "four"]
     assert values_of(parts["validation"]) == validation.values
-    assert "2 rows of train.csv are left out, as validation.csv holds the same" in caplog.text
+    assert warnings == ("2 rows of train.csv are left out, as validation.csv holds the same",)
 
 
 def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
@@ -206,18 +218,16 @@ def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
             split(train=train, validation=same, test=test)
 
 
-def test_test_rows_that_are_also_training_rows_are_told_and_kept(make_rows, caplog):
+def test_test_rows_that_are_also_training_rows_are_kept_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "b": 10})
     test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
-    parts = split(train=train, test=test).parts
+    parts, *_, warnings = split(train=train, test=test)
     assert values_of(parts["test"]) == test.values
-    assert "2 of 3 test rows are also training rows" in caplog.text
-    caplog.clear()
-    split(train=train, test=make_rows(["new"], ["a"]))
-    assert "also training rows" not in caplog.text
+    assert warnings == ("2 of 3 test rows are also training rows: they make the test look easier",)
+    assert split(train=train, test=make_rows(["new"], ["a"])).warnings == ()
 
 
-# ------------------------------------------------------------------------------------- by folds
+# ----------------------------------------------------------------------------------------- folds
 
 FOLDS = "folds"
 
@@ -296,7 +306,7 @@ def test_folds_and_a_validation_source_contradict_each_other(make_rows):
     assert values_of(by_itself.parts["validation"]) == other.values
 
 
-def test_many_rows_are_held_out_once_unless_told_otherwise(make_rows, monkeypatch):
+def test_auto_uses_a_holdout_for_many_rows(make_rows, monkeypatch):
     monkeypatch.setattr("attnlstm.data.splits.MOST_FOLDED", 20)
     test = make_rows(["q"], ["a"])
     for rows, validation, by_folds in (
@@ -312,10 +322,10 @@ def test_many_rows_are_held_out_once_unless_told_otherwise(make_rows, monkeypatc
         assert (found.folds is not None, "validation" not in found.parts) == (by_folds, by_folds)
 
 
-# ---------------------------------------------------------------------------- ... and what cannot
+# ------------------------------------------------------------------------ what cannot be split
 
 
-def test_bad_rows_of_all_sources_are_told_in_one_message(make_rows):
+def test_one_message_names_the_bad_rows_of_all_sources(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv", first_line=2)
@@ -327,20 +337,32 @@ def test_bad_rows_of_all_sources_are_told_in_one_message(make_rows):
     assert "data.on_bad_row=drop" in message
 
 
-def test_bad_rows_can_be_dropped(make_rows, caplog):
-    caplog.set_level(logging.INFO)
+def test_bad_rows_can_be_dropped(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
-    parts, label_names, _ = split(train=train, test=test, on_bad_row="drop")
+    parts, label_names, _, warnings = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]
     assert values_of(parts["test"]) == ["x"]
     assert parts["test"].targets.tolist() == [0]
-    assert "dropped 4 bad rows:" in caplog.text
-    assert "no text in train.csv, 2 rows: row 3; row 7" in caplog.text
+    assert warnings == (
+        "dropped 4 bad rows:",
+        "  no text in train.csv, 2 rows: row 3; row 7",
+        "  label 'c', which no training row has, in test.csv, 1 row: row 0",
+        "  no label in test.csv, 1 row: row 2",
+    )
+
+
+def test_a_doubt_about_a_source_is_a_warning_and_part_of_the_message(make_rows):
+    train = make_rows(["one", " ", *"abcdefgh"], ["a", "b"] * 5, name="train.csv")
+    train.doubt = "train.csv looks odd"
+    found = split(train=train, on_bad_row="drop")
+    assert found.warnings[:2] == ("train.csv looks odd", "dropped 1 bad row:")
+    message = message_of(lambda: split(train=train))
+    assert message.startswith("no text in train.csv, 1 row: row 1. train.csv looks odd. Rows and")
 
 
 def test_sources_without_usable_rows(make_rows):
@@ -369,7 +391,7 @@ def test_series_must_have_the_channels_of_the_training_series(make_rows):
 
 def test_a_trained_model_decides_the_classes(make_rows):
     test = make_rows(["x", "y"], ["b", "a"])
-    parts, label_names, _ = split(test=test, label_names=["c", "b", "a"])
+    parts, label_names, *_ = split(test=test, label_names=["c", "b", "a"])
     assert list(parts) == ["test"]
     assert label_names == ["c", "b", "a"]
     assert parts["test"].targets.tolist() == [1, 2]
@@ -379,7 +401,7 @@ def test_a_trained_model_decides_the_classes(make_rows):
 
 def test_a_trained_model_gets_the_carving_of_its_training(make_rows):
     train = counted(make_rows, {"a": 20, "b": 20, "c": 1})
-    first, label_names, _ = split(3, train=train)
+    first, label_names, *_ = split(3, train=train)
     again = split(3, train=train, label_names=label_names).parts
     assert all(values_of(first[name]) == values_of(again[name]) for name in PARTS)
 
@@ -399,12 +421,12 @@ def test_classes_are_in_the_order_in_which_they_are_declared(make_rows):
         (["b", "B", "ä"], ["B", "b", "ä"]),
     ],
 )
-def test_classes_are_sorted_as_numbers_where_all_are_numbers(labels, expected):
+def test_classes_are_sorted_as_numbers_if_all_are_numbers(labels, expected):
     assert sort_labels(labels) == expected
 
 
 @given(labels=st.permutations(["3", "1", "nan", "inf", "2"]))
-def test_the_order_of_classes_does_not_depend_on_that_of_the_rows(labels):
+def test_the_order_of_rows_does_not_change_that_of_classes(labels):
     assert sort_labels(labels) == sort_labels(["nan", "1", "2", "3", "inf"])
 
 
@@ -415,7 +437,7 @@ def part_of(source, rows, targets):
     return Part(((source, np.array(rows), np.array(targets)),))
 
 
-def test_parts_of_a_source_come_together_in_its_order(make_rows):
+def test_parts_of_a_source_are_merged_in_its_order(make_rows):
     source, other = make_rows(list("abcdef")), make_rows(list("xyz"))
     both = part_of(source, [1, 4], [0, 1]) + part_of(source, [0, 5], [2, 3])
     assert values_of(both) == ["a", "b", "e", "f"]
@@ -426,12 +448,12 @@ def test_parts_of_a_source_come_together_in_its_order(make_rows):
     assert len(all_of_them) == 5
 
 
-def test_a_part_is_read_anew_each_time(make_rows):
+def test_a_part_can_be_read_again(make_rows):
     part = part_of(make_rows(list("abc")), [0, 2], [0, 0])
     assert values_of(part) == values_of(part) == ["a", "c"]
 
 
-def test_the_fingerprint_is_of_the_rows_their_content_and_their_classes(make_rows):
+def test_the_fingerprint_depends_on_rows_content_and_classes(make_rows):
     source = make_rows(list("abc"))
     original = part_of(source, [0, 2], [0, 1]).fingerprint()
     assert part_of(make_rows(list("abc")), [0, 2], [0, 1]).fingerprint() == original

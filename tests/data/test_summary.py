@@ -1,4 +1,4 @@
-"""What a run says of the rows that it has read."""
+"""What a run logs about the rows that it has read."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_carved_parts_have_their_own_lengths(make_rows):
         assert part.lengths.tolist() == [len(row.value) for row in part]
 
 
-def test_of_many_classes_the_largest_and_the_smallest_are_named(make_rows):
+def test_the_largest_and_the_smallest_of_many_classes_are_named(make_rows):
     labels = [f"topic {n}" for n in range(60) for _ in range(n + 1)]
     labels += ["a name \n" + "z" * 100] * 100
     train = make_rows([f"text {row}" for row in range(len(labels))], labels)

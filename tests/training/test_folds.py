@@ -152,7 +152,7 @@ def test_a_run_by_folds(
         return evaluate(config, tmp_path / "evaluated")
 
     assert evaluated().metrics == pytest.approx(result.metrics, abs=1e-5)
-    with pytest.raises(UserError, match="validated on its training rows by turns"):
+    with pytest.raises(UserError, match="validated on its training rows in turn"):
         evaluated(split="validation")
     test = next(item for item in text_files if item.startswith("data.test=")).partition("=")[2]
     given = evaluated(split="validation", validation=test)

@@ -13,10 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.cli.composition import compose_config
+from attnlstm.config.data import TokenizerConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.errors import UserError
 from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (
@@ -137,15 +139,8 @@ def series_encoder(channels: int) -> SeriesEncoder:
 
 
 def text_encoder() -> TextEncoder:
-    return TextEncoder.fit(
-        ["one two three"],
-        tokenizer="word",
-        vocab_size=10,
-        min_frequency=1,
-        lowercase=True,
-        max_length=None,
-        truncation="head",
-    )
+    tokenizer = train_tokenizer(["one two three"], TokenizerConfig())
+    return TextEncoder(tokenizer, max_length=None, truncation="head")
 
 
 def test_an_impossible_lstm_is_the_users_error() -> None:

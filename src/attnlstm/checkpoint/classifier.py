@@ -5,9 +5,9 @@ from typing import Any
 
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
+from attnlstm.data import packaged_vectors
 from attnlstm.data.encoders.encoding import Encoder
 from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.packaged_vectors import VECTOR_PACKAGES
 from attnlstm.errors import UserError
 from attnlstm.nn.build import SeriesInputs, TokenInputs, build_classifier
 from attnlstm.nn.ensemble import Classifier
@@ -28,11 +28,11 @@ def build_configured(
     """
     inputs: SeriesInputs | TokenInputs
     if isinstance(encoder, TextEncoder):
-        package = VECTOR_PACKAGES.get(model["embedding"]["vectors"])
+        is_packaged = model["embedding"]["vectors"] == packaged_vectors.NAME
         inputs = TokenInputs(
             encoder.vocab_size,
             encoder.unknown_id,
-            pretrained_size=0 if package is None else package.size,
+            pretrained_size=packaged_vectors.SIZE if is_packaged else 0,
             reads_end=encoder.truncation == "tail",
         )
     else:

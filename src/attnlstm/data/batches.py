@@ -1,6 +1,7 @@
-"""From one encoded split to padded batches, cut so that little is padded."""
+"""From an encoded split to padded batches of sequences of similar length."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,10 +11,10 @@ from torch.utils.data import Dataset, Sampler
 
 from attnlstm.errors import UserError
 
-if TYPE_CHECKING:  # importing datasets takes half a second, and predictions do without
+if TYPE_CHECKING:  # importing datasets takes half a second, and prediction does not need it
     import datasets
 
-POOL_BATCHES = 16  # batches shuffled together before sorting: more pads less, fewer mixes better
+POOL_BATCHES = 16  # batches that are sorted together: more need less padding, fewer mix better
 
 
 class SequenceBatch(NamedTuple):
@@ -26,10 +27,10 @@ class SequenceBatch(NamedTuple):
 
 
 def crop_batch(batch: SequenceBatch, smallest_share: float) -> SequenceBatch:
-    """A random piece of each sequence: of as many of its steps as a share that is drawn for it.
+    """Keep a random piece of each sequence, of a random share of its steps.
 
-    Known as window slicing (Le Guennec, Malinowski and Tavenard, 2016). The share is drawn from
-    `smallest_share` to 1, and the piece from all there are of that length, of at least one step.
+    This is window slicing (Le Guennec, Malinowski and Tavenard, 2016). The share is uniform between
+    `smallest_share` and 1, and so is the start of the piece, which has at least one step.
     """
     device = batch.lengths.device
     share, place = torch.rand(2, len(batch.lengths), device=device)
@@ -44,11 +45,11 @@ def crop_batch(batch: SequenceBatch, smallest_share: float) -> SequenceBatch:
 
 
 class EncodedSplit(Dataset[int]):
-    """One split, of which only the rows of a batch are ever copied into memory.
+    """One split; only the rows of a batch are copied into memory.
 
     Args:
         rows: the columns `steps`, a flat list of numbers for each row, and `target`.
-        step_size: numbers of a step, that is the channels of a series; None for token ids.
+        step_size: the numbers of a step, that is the channels of a series; None for token ids.
     """
 
     def __init__(self, rows: "datasets.Dataset", step_size: int | None) -> None:
@@ -57,8 +58,7 @@ class EncodedSplit(Dataset[int]):
         # Views of the Arrow buffers: [total] numbers, and where each row begins [row + 1].
         self.values = [chunk.values.to_numpy() for chunk in chunks]
         self.offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        sizes = [len(offsets) - 1 for offsets in self.offsets]
-        self.first_rows = np.cumsum([0, *sizes])  # of each chunk
+        self.first_rows = np.cumsum([0, *map(len, chunks)])  # of each chunk
         counts = np.concatenate([np.diff(offsets) for offsets in self.offsets])
         self.lengths = torch.from_numpy(counts.astype(np.int64) // (step_size or 1))  # [row]
         self.targets = torch.from_numpy(rows.data.column("target").to_numpy().copy())  # [row]
@@ -67,18 +67,18 @@ class EncodedSplit(Dataset[int]):
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> int:
-        """The row number itself: a DataLoader hands a list of them to `collate`."""
+        """Return the row number: a DataLoader passes a list of them to `collate`."""
         return range(len(self))[row]
 
     def steps(self, row: int) -> np.ndarray:
-        """Token ids [time], or [time, feature]; a view that is not to be written to."""
+        """Return token ids [time], or [time, feature]; a view that must not be written to."""
         chunk = int(np.searchsorted(self.first_rows, row, side="right")) - 1
         start, stop = self.offsets[chunk][row - self.first_rows[chunk] :][:2]
         values = self.values[chunk][start:stop]
         return values if self.step_size is None else values.reshape(-1, self.step_size)
 
     def collate(self, rows: Sequence[int]) -> SequenceBatch:
-        """The batch that holds `rows`, in this order."""
+        """Return the batch that holds `rows`, in this order."""
         numbers = torch.as_tensor(rows, dtype=torch.int64)
         return SequenceBatch(
             pad([self.steps(row) for row in numbers.tolist()]),
@@ -89,7 +89,7 @@ class EncodedSplit(Dataset[int]):
 
 
 def pad(sequences: Sequence[np.ndarray]) -> Tensor:
-    """Right pads with 0 to the longest: [batch, time] int64, or [batch, time, feature] float32."""
+    """Right pad with 0 to the longest: [batch, time] int64, or [batch, time, feature] float32."""
     first = sequences[0]
     longest = max(map(len, sequences))
     kind = np.float32 if first.ndim == 2 else np.int64
@@ -99,70 +99,53 @@ def pad(sequences: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(padded)
 
 
+@dataclass(eq=False)
 class BucketedBatchSampler(Sampler[list[int]]):
     """Batches of rows of similar length; every row exactly once per epoch, over all ranks.
 
-    With `shuffle`, each epoch draws a fresh order from (seed, epoch) alone, whatever else used a
-    random number; without, the rows are sorted by length.
+    With `shuffle`, the order of an epoch depends only on (seed, epoch); without, rows are sorted by
+    length.
 
-    By `batch_size`, the permuted rows are cut into pools of 16 batches, sorted by length within
-    each pool and cut into batches, which are permuted.
+    With `batch_size`, the shuffled rows are split into pools of 16 batches. Each pool is sorted by
+    length and split into batches, and the batches are shuffled.
 
-    By `batch_tokens`, a batch is as many rows as fit in when all are padded to the longest. Lengths
-    are rounded up by at most a tenth, and the rows sorted by that, the permutation decides among
-    equals; then they are cut into batches, which are permuted. So the number of batches is the same
-    in every epoch. A row that is longer than the budget makes a batch of its own.
+    With `batch_tokens`, a batch holds as many rows as fit after padding. The shuffled rows are
+    sorted by length rounded up by at most a tenth, and split into batches, which are shuffled. So
+    every epoch has the same number of batches. A row longer than the budget is a batch of its own.
 
-    With several processes, batches for all of them are drawn at a time and dealt out, so that every
-    rank yields the same number of batches, none of them empty. The last batch may hold fewer rows
-    than the others, or one more where otherwise a rank would go without.
+    With several processes, a batch is drawn for all of them and dealt out, so every rank yields the
+    same number of batches, none of them empty. The last batch may hold fewer rows than the others,
+    or one more if otherwise a rank would get none.
 
-    Args:
-        lengths: [row], the steps of each row.
-        batch_size: rows of a batch.
-        shuffle: whether every epoch has an order of its own.
-        seed: decides, with the epoch, the order.
-        rank: the process that the batches are for.
-        num_replicas: the number of processes.
-        batch_tokens: steps of a batch, padding included; takes the place of `batch_size`.
-        balanced: [row], the class numbers. Each epoch then draws as many rows as there are, with
-            replacement: a class at random, and one of its rows.
+    With `balanced`, each epoch draws as many rows as there are, with replacement: first a class,
+    then one of its rows.
     """
 
-    def __init__(
-        self,
-        lengths: Tensor,
-        batch_size: int,
-        *,
-        shuffle: bool,
-        seed: int,
-        rank: int = 0,
-        num_replicas: int = 1,
-        batch_tokens: int | None = None,
-        balanced: Tensor | None = None,
-    ) -> None:
-        for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
+    lengths: Tensor  # [row], the steps of each row
+    batch_size: int
+    _: KW_ONLY
+    shuffle: bool
+    seed: int
+    rank: int = 0  # the process that the batches are for
+    num_replicas: int = 1  # the number of processes
+    batch_tokens: int | None = None  # padding included; replaces `batch_size`
+    balanced: Tensor | None = None  # [row], the class numbers
+
+    def __post_init__(self) -> None:
+        for name, value in (("batch_size", self.batch_size), ("batch_tokens", self.batch_tokens)):
             if value is not None and value < 1:
                 raise UserError(f"data.{name}={value} must be at least 1")
-        if len(lengths) < num_replicas:
+        if len(self.lengths) < self.num_replicas:
             raise UserError(
-                f"{len(lengths)} rows are too few for {num_replicas} processes, each needs one: "
-                "add rows or lower trainer.devices"
+                f"{len(self.lengths)} rows are too few for {self.num_replicas} processes, each "
+                "needs one: add rows or lower trainer.devices"
             )
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.batch_tokens = batch_tokens
-        self.balanced = balanced
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.num_replicas = num_replicas
         self.epoch = 0
-        self.bounds = _round_up(lengths)  # [row]
-        self.num_batches = len(self._cut(self._sort(torch.arange(len(lengths)))))
+        self.bounds = _round_up(self.lengths)  # [row]
+        self.num_batches = len(self._cut(self._sort(torch.arange(len(self.lengths)))))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the epoch that the next iteration goes through."""
+        """Choose the epoch whose order the next iteration follows."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -173,18 +156,16 @@ class BucketedBatchSampler(Sampler[list[int]]):
             yield batch[self.rank :: self.num_replicas].tolist()
 
     def padding_share(self) -> float:
-        """Which part of the steps in this epoch's batches is padding, between 0 and 1."""
-        real = padded = 0
-        for batch in self:
-            lengths = self.lengths[batch]
-            real += int(lengths.sum())
-            padded += len(batch) * int(lengths.max())
-        return 1 - real / padded
+        """Return the share of padding among the steps of this epoch's batches, in [0, 1]."""
+        batches = [self.lengths[batch] for batch in self]
+        padded = sum(len(lengths) * int(lengths.max()) for lengths in batches)
+        return 1 - sum(int(lengths.sum()) for lengths in batches) / padded
 
     def _global_batches(self) -> list[Tensor]:
-        """The batches of all ranks together, in the order of this epoch."""
+        """Return the batches of all ranks together, in the order of this epoch."""
         if not self.shuffle:
-            return self._cut(torch.argsort(self.lengths, stable=True, descending=self._by_tokens))
+            longest_first = self.batch_tokens is not None
+            return self._cut(torch.argsort(self.lengths, stable=True, descending=longest_first))
         # SeedSequence mixes the two numbers, so that (seed 0, epoch 1) is not (seed 1, epoch 0)
         mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(mixed[0]))
@@ -194,12 +175,8 @@ class BucketedBatchSampler(Sampler[list[int]]):
         order = torch.randperm(len(batches), generator=generator)[: self.num_batches]
         return [batches[i] for i in order.tolist()]
 
-    @property
-    def _by_tokens(self) -> bool:
-        return self.batch_tokens is not None
-
     def _draw(self, generator: torch.Generator) -> Tensor:
-        """All rows in random order, or as many with replacement, every class equally often."""
+        """Draw all rows in random order, or as many with replacement from balanced classes."""
         num_rows = len(self.lengths)
         if self.balanced is None:
             return torch.randperm(num_rows, generator=generator)
@@ -211,14 +188,14 @@ class BucketedBatchSampler(Sampler[list[int]]):
         return by_class[(counts.cumsum(0) - counts)[classes] + within]
 
     def _sort(self, rows: Tensor) -> Tensor:
-        """Rows of similar length beside each other, otherwise in the order in which they come."""
-        if self._by_tokens:
+        """Bring rows of similar length together; rows of equal length stay in order."""
+        if self.batch_tokens is not None:
             return rows[torch.argsort(self.bounds[rows], stable=True, descending=True)]
         pools = rows.split(POOL_BATCHES * self.batch_size * self.num_replicas)
         return torch.cat([pool[torch.argsort(self.lengths[pool], stable=True)] for pool in pools])
 
     def _cut(self, rows: Tensor) -> list[Tensor]:
-        """Consecutive global batches; a last one too small for all ranks joins the one before."""
+        """Split rows into global batches; a last one too small for all ranks joins the others."""
         if self.batch_tokens is None:
             batches = list(rows.split(self.batch_size * self.num_replicas))
         else:
@@ -234,7 +211,7 @@ class BucketedBatchSampler(Sampler[list[int]]):
 
 
 def _round_up(lengths: Tensor) -> Tensor:
-    """Each length, or one of a few numbers above it by at most a tenth."""
+    """Round each length up, by at most a tenth, to one of a few numbers."""
     steps, longest = [1], int(lengths.max())
     while steps[-1] < longest:
         steps.append(max(steps[-1] + 1, int(steps[-1] * 1.1)))

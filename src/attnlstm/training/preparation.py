@@ -9,7 +9,7 @@ import lightning
 import numpy as np
 import torch
 
-from attnlstm.config.data import SeriesConfig, TextConfig
+from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import counted
 from attnlstm.data import packaged_vectors
@@ -45,10 +45,10 @@ class EncodedDataset(NamedTuple):
 
 def encode(config: TrainConfig, dataset: LabelledParts) -> EncodedDataset:
     """Fit the encoder on "train" and encode all parts; with folds, "validation" is "train"."""
-    encoder, folder = fit_encoder(config.data, dataset.parts["train"])
+    encoder = fit_encoder(config.data, dataset.parts["train"])
     splits = {}
     for name, part in dataset.parts.items():
-        splits[name], counts = encode_part(encoder, folder, part, name)
+        splits[name], counts = encode_part(encoder, part, name)
         logger.info("%s", counts.describe(name, config.data))
     if dataset.folds is not None:
         splits["validation"] = splits["train"]
@@ -57,18 +57,8 @@ def encode(config: TrainConfig, dataset: LabelledParts) -> EncodedDataset:
 
 def build_datamodule(config: TrainConfig, encoded: EncodedDataset) -> SequenceDataModule:
     """Build the data module of a configuration whose batch size is settled."""
-    assert config.data.batch_size is not None
-    return SequenceDataModule(
-        encoded.splits,
-        batch_size=config.data.batch_size,
-        num_workers=config.data.num_workers,
-        batch_tokens=config.data.batch_tokens,
-        balanced=config.data.sampler == "balanced",
-        noise=config.data.noise if isinstance(config.data, SeriesConfig) else 0.0,
-        crop=config.data.crop,
-        seed=config.seed,
-        fingerprints=compute_fingerprints(config, encoded.dataset),
-    )
+    fingerprints = compute_fingerprints(config, encoded.dataset)
+    return SequenceDataModule(encoded.splits, config.data, config.seed, fingerprints)
 
 
 def build_module(
@@ -153,8 +143,8 @@ def compute_fingerprints(config: TrainConfig, dataset: LabelledParts) -> dict[st
     vectors, data = config.model.embedding.vectors, config.data
     if isinstance(data, TextConfig) and data.tokenizer.file is not None:
         digests["data.tokenizer.file"] = file_fingerprint(Path(data.tokenizer.file))
-    if vectors in packaged_vectors.VECTOR_PACKAGES:
-        digests["model.embedding.vectors"] = packaged_vectors.fingerprint(vectors)
+    if vectors == packaged_vectors.NAME:
+        digests["model.embedding.vectors"] = packaged_vectors.fingerprint()
     elif vectors is not None:
         digests["model.embedding.vectors"] = file_fingerprint(Path(vectors))
     return digests
@@ -169,9 +159,9 @@ def load_pretrained_vectors(config: TrainConfig, module: ClassificationModule) -
     options, encoder = config.model.embedding, module.encoder
     assert isinstance(encoder, TextEncoder)
     assert options.vectors is not None
-    is_packaged = options.vectors in packaged_vectors.VECTOR_PACKAGES
+    is_packaged = options.vectors == packaged_vectors.NAME
     if is_packaged:
-        ids, vectors = packaged_vectors.load_packaged_vectors(options.vectors, encoder.vocabulary())
+        ids, vectors = packaged_vectors.load_packaged_vectors(encoder.vocabulary())
     else:
         path, drop = Path(options.vectors), config.data.on_bad_row == "drop"
         found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)

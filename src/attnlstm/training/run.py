@@ -139,6 +139,8 @@ def load_dataset(config: TrainConfig) -> LabelledParts:
         validation=budget.choose_validation(config),
         num_folds=config.num_folds,
     )
+    for line in dataset.warnings:
+        logger.warning("%s", line)
     for line in describe_rows(dataset, config.data):
         logger.info("%s", line)
     validation = dataset.parts["validation" if dataset.folds is None else "train"]

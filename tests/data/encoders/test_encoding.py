@@ -1,4 +1,4 @@
-"""Rows to numbers in the cache: the right ones, once, whatever happens in between."""
+"""Encoded rows in the cache: correct, computed once, and safe from interruptions."""
 
 import json
 import subprocess
@@ -11,13 +11,8 @@ import numpy as np
 import pytest
 
 from attnlstm.config.data import TokenizerConfig
-from attnlstm.data.encoders.encoding import (
-    Counts,
-    encode_part,
-    encoder_folder,
-    encoder_from_dict,
-    fit_encoder,
-)
+from attnlstm.data.encoders import encoding
+from attnlstm.data.encoders.encoding import Counts, encode_part, encoder_from_dict, fit_encoder
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.sources.series_files import SeriesFilesSource
@@ -45,25 +40,30 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def work(monkeypatch):
-    """Counts how often rows are encoded and encoders fitted."""
+    """The numbers of rows encoded and of encoders fitted so far."""
     done = Tally()
+    for place, name in ((encoding, "train_tokenizer"), (SeriesEncoder, "fit")):
+        monkeypatch.setattr(place, name, counting(getattr(place, name), done))
     for cls in (TextEncoder, SeriesEncoder):
-        count_calls(monkeypatch, cls, done)
+        count_rows(monkeypatch, cls, done)
     return done
 
 
-def count_calls(monkeypatch, cls, done):
-    fit, encode = cls.fit.__func__, cls.encode
-
-    def counting_fit(*arguments, **options):
+def counting(fit, done):
+    def counting_fit(*arguments):
         done["fit"] += 1
-        return fit(*arguments, **options)
+        return fit(*arguments)
+
+    return counting_fit
+
+
+def count_rows(monkeypatch, cls, done):
+    encode = cls.encode
 
     def counting_encode(self, values):
         done["rows"] += len(values)
         return encode(self, values)
 
-    monkeypatch.setattr(cls, "fit", classmethod(counting_fit))
     monkeypatch.setattr(cls, "encode", counting_encode)
 
 
@@ -80,7 +80,7 @@ def make_series(count, channels=3):
 
 @pytest.fixture
 def part_of(make_rows):
-    """All of these values; their classes are 0, 1, 2, 0, ..."""
+    """Make a part of all these values, with the classes 0, 1, 2, 0, ..."""
 
     def make(values, **options):
         targets = np.arange(len(values)) % 3
@@ -92,8 +92,8 @@ def part_of(make_rows):
 
 def encode(config, train, part=None):
     """The encoder, and a part that it has encoded."""
-    encoder, folder = fit_encoder(config, train)
-    split, counts = encode_part(encoder, folder, train if part is None else part, "train")
+    encoder = fit_encoder(config, train)
+    split, counts = encode_part(encoder, train if part is None else part, "train")
     return encoder, split, counts
 
 
@@ -183,7 +183,7 @@ def test_every_tokenizer_is_trained_once(part_of, work, kind):
     assert first.to_dict() == again.to_dict()
 
 
-def test_every_part_is_encoded_by_the_encoder_of_the_training_rows(part_of, work):
+def test_all_parts_use_the_encoder_of_the_training_rows(part_of, work):
     train, test = part_of(["one two", "two"]), part_of(["three two", "one"])
     for _ in range(2):
         encoder, split, counts = encode(TEXTS, train, test)
@@ -192,15 +192,15 @@ def test_every_part_is_encoded_by_the_encoder_of_the_training_rows(part_of, work
     assert work == {"fit": 1, "rows": 2}
 
 
-def test_an_encoder_from_a_checkpoint_has_a_folder_too(part_of, work):
-    trained = encode(TEXTS, part_of(["one two", "two"]))[0]
-    work.clear()
+def test_an_encoder_from_a_checkpoint_shares_the_encoded_rows(part_of, work):
     test = part_of(["two three"])
+    trained = encode(TEXTS, part_of(["one two", "two"]), test)[0]
+    assert work == {"fit": 1, "rows": 1}
     for _ in range(2):
         encoder = encoder_from_dict(json.loads(json.dumps(trained.to_dict())))
-        split, _ = encode_part(encoder, encoder_folder(encoder), test, "test")
+        split, _ = encode_part(encoder, test, "test")
         assert split.steps(0).tolist() == [encoder.vocabulary()["two"], encoder.unknown_id]
-    assert work == {"rows": 1}
+    assert work == {"fit": 1, "rows": 1}
 
 
 ORIGINAL = TEXTS
@@ -224,7 +224,7 @@ TOKENIZER = TokenizerConfig()
     ],
     ids=lambda config: f"{config.max_length} {config.truncation} {config.tokenizer}",
 )
-def test_other_settings_are_encoded_anew(part_of, work, config):
+def test_other_settings_are_encoded_again(part_of, work, config):
     texts = ["Word word one two three four", *make_texts(20)]
     encode(ORIGINAL, part_of(texts))
     encode(changed(ORIGINAL, max_length=3), part_of(texts[1:]))
@@ -235,7 +235,7 @@ def test_other_settings_are_encoded_anew(part_of, work, config):
         np.testing.assert_array_equal(split.steps(row), ids)
 
 
-def test_other_rows_labels_and_splits_are_encoded_anew(part_of, make_rows, work):
+def test_other_rows_labels_and_splits_are_encoded_again(part_of, make_rows, work):
     texts = make_texts(20)
     source = make_rows(texts, ["a"] * 20)
     rows, targets = np.arange(10), np.arange(10) % 2
@@ -256,7 +256,7 @@ def test_other_rows_labels_and_splits_are_encoded_anew(part_of, make_rows, work)
         assert split.targets.tolist() == part.targets.tolist()
 
 
-def test_series_settings_are_encoded_anew(part_of, work):
+def test_other_series_settings_are_encoded_again(part_of, work):
     series = make_series(10)
     for number, (config, names) in enumerate(
         [(SERIES, None), (changed(SERIES, normalize=False), None), (SERIES, ["x", "y", "z"])],
@@ -303,7 +303,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("pattern", ["encoder.json", "*.arrow", "[!e]*.json"])
 @pytest.mark.parametrize("config", [TEXTS, SERIES], ids=["texts", "series"])
-def test_damaged_files_are_made_anew(part_of, cache, damage, pattern, config):
+def test_damaged_files_are_replaced(part_of, cache, damage, pattern, config):
     values = make_texts(30) if config is TEXTS else make_series(30)
     first, split, counts = encode(config, part_of(values))
     steps = [split.steps(row).tolist() for row in range(30)]
@@ -316,7 +316,7 @@ def test_damaged_files_are_made_anew(part_of, cache, damage, pattern, config):
     assert [split.steps(row).tolist() for row in range(30)] == steps
 
 
-def test_a_file_of_fewer_rows_is_made_anew(part_of, cache):
+def test_a_file_with_too_few_rows_is_replaced(part_of, cache):
     encode(SERIES, part_of(make_series(5)))
     (few,) = cache.rglob("*.arrow")
     content = few.read_bytes()
@@ -328,7 +328,7 @@ def test_a_file_of_fewer_rows_is_made_anew(part_of, cache):
     assert len(encode(SERIES, part_of(values))[1]) == 9
 
 
-def test_an_interruption_leaves_nothing_that_looks_whole(part_of, cache, monkeypatch):
+def test_an_interruption_leaves_no_incomplete_file(part_of, cache, monkeypatch):
     texts = make_texts(1500)
     encode_texts = TextEncoder.encode
 
@@ -352,25 +352,25 @@ def test_a_cache_that_is_a_file(part_of, tmp_path, monkeypatch):
         encode(TEXTS, part_of(["one", "two"]))
 
 
-@pytest.mark.parametrize("name", ["lock", "encoder.json", "part"])
-def test_a_folder_in_the_way(part_of, cache, name):
+@pytest.mark.parametrize("pattern", ["lock", "encoder.json", "*.arrow"])
+def test_a_folder_in_the_way(part_of, cache, pattern):
     part = part_of(["one", "two"])
-    _, folder = fit_encoder(TEXTS, part)
-    place = folder / (f"{part.fingerprint()}.arrow" if name == "part" else name)
-    place.unlink(missing_ok=True)
+    encode(TEXTS, part)
+    place = next(cache.rglob(pattern))
+    place.unlink()
     place.mkdir()
+    names = {path.name for path in cache.rglob("*")}
     with pytest.raises(UserError, match="cannot be written to") as refusal:
         encode(TEXTS, part)
-    assert str(folder) in str(refusal.value)
+    assert str(place.parent) in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    left = {path.name for path in folder.iterdir()}
-    assert left <= {"lock", "encoder.json", f"{part.fingerprint()}.arrow"}
+    assert {path.name for path in cache.rglob("*")} == names
 
 
 def test_series_of_other_channels_are_refused(part_of, cache):
-    encoder, folder = fit_encoder(SERIES, part_of(make_series(5, channels=3)))
+    encoder = fit_encoder(SERIES, part_of(make_series(5, channels=3)))
     with pytest.raises(UserError, match="2 channels, the model was trained on 3"):
-        encode_part(encoder, folder, part_of(make_series(5, channels=2)), "test")
+        encode_part(encoder, part_of(make_series(5, channels=2)), "test")
     assert not list(cache.rglob("*.arrow*"))
 
 
@@ -380,22 +380,22 @@ from pathlib import Path
 
 import datasets
 
-from attnlstm.data.sources.text_files import TextFilesSource
-from attnlstm.data.encoders.encoding import encode_part, fit_encoder
+from attnlstm.data.encoders import encoding
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.splits import split_sources
 
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
 config = TextFilesSource(train=sys.argv[2])
 part = split_sources(open_sources(config), config, 0).parts["train"]
 done = {"fit": 0, "encode": 0}
-fit, encode = TextEncoder.fit.__func__, TextEncoder.encode
+fit, encode = encoding.train_tokenizer, TextEncoder.encode
 
 
-def counting_fit(*arguments, **options):
+def counting_fit(*arguments):
     done["fit"] += 1
-    return fit(*arguments, **options)
+    return fit(*arguments)
 
 
 def counting_encode(self, values):
@@ -403,16 +403,16 @@ def counting_encode(self, values):
     return encode(self, values)
 
 
-TextEncoder.fit, TextEncoder.encode = classmethod(counting_fit), counting_encode
+encoding.train_tokenizer, TextEncoder.encode = counting_fit, counting_encode
 print("ready", flush=True)
 sys.stdin.readline()
-encoder, folder = fit_encoder(config, part)
-split, counts = encode_part(encoder, folder, part, "train")
+encoder = encoding.fit_encoder(config, part)
+split, counts = encoding.encode_part(encoder, part, "train")
 print(done["fit"], done["encode"], len(split), counts.steps, sum(map(len, split.values)))
 """
 
 
-def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
+def test_of_two_processes_one_encodes_and_the_other_waits(tmp_path):
     path = tmp_path / "train.csv"
     texts = make_texts(8000)
     lines = [f"{row} {text},{row % 2}" for row, text in enumerate(texts)]
@@ -442,11 +442,11 @@ def test_of_two_processes_at_once_one_encodes_and_the_other_waits(tmp_path):
 # ---------------------------------------------------------------------------- what the log says
 
 
-def test_tokens_are_counted_as_by_hand(part_of):
+def test_tokens_are_counted(part_of):
     # 9 tokens of 4 words, of which the training texts have `one` and `two`
     texts = ["one two three", "two", "four one two one two"]
-    encoder, folder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
-    _, counts = encode_part(encoder, folder, part_of(texts), "test")
+    encoder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, part_of(texts), "test")
     assert counts == Counts(rows=3, steps=5, truncated=2, cut=4, unknown=1)
     assert counts.describe("test", changed(TEXTS, max_length=2)) == (
         "test: 5 tokens, 20.00% of them unknown; 2 of 3 texts cut to their head of 2 tokens, "
@@ -456,13 +456,13 @@ def test_tokens_are_counted_as_by_hand(part_of):
 
 def test_the_tail_is_counted_as_well(part_of):
     config = changed(TEXTS, max_length=2, truncation="tail")
-    encoder, folder = fit_encoder(config, part_of(["one two", "two"]))
-    _, counts = encode_part(encoder, folder, part_of(["four one two", "one four"]), "test")
+    encoder = fit_encoder(config, part_of(["one two", "two"]))
+    _, counts = encode_part(encoder, part_of(["four one two", "one four"]), "test")
     assert counts == Counts(rows=2, steps=4, truncated=1, cut=1, unknown=1)
     assert "1 of 2 texts cut to their tail of 2 tokens, 20.0% of" in counts.describe("test", config)
 
 
-def test_nothing_is_said_of_what_there_is_not(part_of):
+def test_lines_leave_out_what_did_not_happen(part_of):
     _, _, counts = encode(TEXTS, part_of(["one two"] * 1200))
     assert counts.describe("train", TEXTS) == "train: 2,400 tokens, 0.00% of them unknown"
     _, _, counts = encode(SERIES, part_of([np.zeros((3, 2))] * 500))

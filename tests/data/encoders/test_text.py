@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from attnlstm.config.data import TokenizerConfig
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.errors import UserError
 
 KINDS = ("word", "character", "bpe", "unigram")
@@ -29,19 +31,14 @@ ASSIGNED = st.characters(exclude_categories=["Cn", "Cs", "Co"]).filter(
 TEXT = st.text(ASSIGNED | st.sampled_from("aB 'é\u0301ﬁİ½😀中\x00'’"), max_size=30)
 
 
-def fit(texts, kind="word", **options):
-    defaults = {
-        "vocab_size": 1000,
-        "min_frequency": 1,
-        "lowercase": True,
-        "max_length": None,
-        "truncation": "head",
-    }
-    return TextEncoder.fit(iter(texts), tokenizer=kind, **(defaults | options))
+def fit(texts, kind="word", max_length=None, truncation="head", **options):
+    config = TokenizerConfig(kind=kind, **{"vocab_size": 1000, **options})
+    tokenizer = train_tokenizer(iter(texts), config)
+    return TextEncoder(tokenizer, max_length=max_length, truncation=truncation)
 
 
 def words_of(text, **options):
-    """How a text is cut, in the tokenizer's own spelling."""
+    """Return the tokens of a text in the tokenizer's own spelling."""
     encoder = fit([text], **options)
     names = {number: token for token, number in encoder.vocabulary().items()}
     return [names[number] for number in encoder.encode([text]).ids[0].tolist()]
@@ -211,7 +208,7 @@ def test_a_text_without_tokens_is_one_unknown_token(kind, text):
     assert encoder.tokens(text) == [text or "[UNK]"]
 
 
-def test_without_an_unknown_token_it_is_the_first():
+def test_without_an_unknown_token_the_first_one_is_used():
     encoder = fit(TEXTS, "bpe")
     encoded = encoder.encode([""])
     assert (encoded.ids[0].tolist(), encoded.unknown.tolist()) == ([0], [1])
@@ -275,7 +272,7 @@ def test_a_file_adds_nothing_to_a_text(tmp_path):
         assert (restored.vocab_size, restored.unknown_id) == (4, 2)
 
 
-def test_a_file_with_merge_dropout_is_encoded_without(tmp_path):
+def test_merge_dropout_of_a_file_is_switched_off(tmp_path):
     vocabulary = {"a": 0, "b": 1, "ab": 2, "abab": 3}
     merges = [("a", "b"), ("ab", "ab")]
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, dropout=0.5))
@@ -308,7 +305,7 @@ def broken():
 
 
 @pytest.mark.parametrize("content", [pytest.param(text, id=name) for name, text in broken()])
-def test_files_that_are_no_usable_tokenizer(tmp_path, content):
+def test_files_without_a_usable_tokenizer(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"data.tokenizer.file=.*tokenizer.json: ") as caught:
@@ -342,12 +339,12 @@ def test_files_that_cannot_be_read(tmp_path):
         {"truncation": None},
     ],
 )
-def test_states_that_were_tampered_with(change):
+def test_manipulated_states_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         TextEncoder.from_dict(fit(TEXTS).to_dict() | change)
 
 
-def test_vocabularies_that_cannot_be():
+def test_impossible_vocabularies():
     with pytest.raises(UserError, match=r"vocab_size=255: a bpe .* 256 bytes"):
         fit(TEXTS, "bpe", vocab_size=255)
     with pytest.raises(UserError, match=r"vocab_size=5: a unigram .* character"):
@@ -357,11 +354,11 @@ def test_vocabularies_that_cannot_be():
     for kind in ("word", "character", "unigram"):
         with pytest.raises(UserError, match=f"no {kind} occurs"):
             fit([], kind)
-    with pytest.raises(ValueError, match="kind should be"):
+    with pytest.raises(ValueError, match=r"kind\s+Input should be 'word'"):
         fit(TEXTS, "sentence")
 
 
-def test_an_error_of_the_rows_passes_through():
+def test_an_error_while_reading_rows_is_raised():
     def rows():
         yield "a"
         raise UserError("row 1 has no text")

@@ -303,11 +303,11 @@ def test_lengths_say_which_axis_is_time(save):
     assert doubt_of(path) is None
 
 
-def test_swapped_axes_give_one_warning(save, caplog):
+def test_swapped_axes_give_one_warning(save):
     values = np.random.default_rng(0).normal(size=(40, 6, 100))
     path = save(X=values, y=np.arange(40) % 2)
     config = SeriesFilesSource(train=str(path), test=str(path), name="walks")
-    split_sources(open_sources(config), config, seed=0)
-    warnings = [record.getMessage() for record in caplog.records if "swapaxes" in record.message]
+    found = split_sources(open_sources(config), config, seed=0)
+    warnings = [warning for warning in found.warnings if "swapaxes" in warning]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"data.train: {path} has X of shape [40, 6, 100]")

@@ -49,7 +49,7 @@ def test_vectors_of_the_vocabulary(load, content):
     found = load(content)
     assert found.vectors.dtype == np.float32
     assert found.ids.dtype == np.int64
-    assert (found.vectors.shape[1], found.num_malformed) == (3, 0)
+    assert found.num_malformed == 0
     expected = {1: [0.5, -1, np.float32(0.2)], 4: [3, 4, 5], 5: [7, 8, 9], 6: [1, 2, 3]}
     assert vectors_of(found) == expected
 
@@ -80,7 +80,7 @@ def test_what_was_written_is_read(tmp_path_factory, table, with_header, data):
     assert vectors_of(found) == {vocabulary[word]: table[word] for word in wanted}
 
 
-def test_words_are_compared_as_they_are(load):
+def test_words_are_compared_exactly(load):
     found = load("The 1 2\nfilm 3 4\n")
     assert vectors_of(found) == {2: [3, 4]}
 
@@ -149,8 +149,8 @@ def test_a_header_that_does_not_match_the_file(load, header):
     with pytest.raises(UserError, match=f"1 malformed line: {announced}"):
         load(content)
     found = load(content, skip_malformed=True)
-    assert (found.num_malformed, found.vectors.shape[1]) == (1, 3)
-    assert sorted(found.ids.tolist()) == [1, 2]
+    assert found.num_malformed == 1
+    assert vectors_of(found) == {1: [1, 2, 3], 2: [1, 2, 3]}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_files_without_vectors(load, content, name, message):
         load(content, name=name)
 
 
-def test_files_that_cannot_be_opened(tmp_path):
+def test_unreadable_files_of_vectors(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.txt: No such file"):
         load_vectors(tmp_path / "nowhere.txt", VOCABULARY, skip_malformed=False)
     with pytest.raises(UserError, match="Is a directory"):

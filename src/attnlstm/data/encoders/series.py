@@ -1,4 +1,4 @@
-"""Time series to steps: every channel z-normalised with the training part's statistics."""
+"""Time series to steps, each channel normalised with the statistics of the training rows."""
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -31,21 +31,20 @@ class SeriesEncoder:
         normalize: bool = True,
         channel_names: Sequence[str] | None = None,
     ) -> Self:
-        """The encoder of the channels of `[time, channel]` series, gone through once.
+        """Return an encoder for `[time, channel]` series, which are read once.
 
-        Mean and (population) standard deviation are over all steps of all series. A channel that
-        never changes gets the standard deviation 1. Without `normalize`, values stay as they are.
+        Mean and (population) standard deviation are over all steps of all series. A constant
+        channel gets the standard deviation 1. Without `normalize`, values stay as they are.
 
-        The means and sums of squared deviations of the parts seen so far are merged as in Chan,
-        Golub and LeVeque (1983), which loses no digits to large offsets.
+        Statistics of successive series are merged as in Chan, Golub and LeVeque (1983), which stays
+        exact for large offsets.
         """
-        count = 0
-        mean = deviations = lowest = highest = np.zeros(0)
+        # StandardScaler.partial_fit merges in another order: its statistics differ in the last
+        # digit, so that the same data would no longer give the same checkpoint.
+        count, mean, deviations = 0, np.zeros(1), np.zeros(1)
+        lowest, highest = np.full(1, np.inf), np.full(1, -np.inf)
         for steps in series:
             steps = steps.astype(np.float64)  # [time, channel]
-            if not count:
-                mean, deviations = np.zeros_like(steps[0]), np.zeros_like(steps[0])
-                lowest, highest = steps[0], steps[0]
             own_mean = steps.mean(axis=0)
             change, total = own_mean - mean, count + len(steps)
             deviations = deviations + ((steps - own_mean) ** 2).sum(axis=0)
@@ -54,13 +53,13 @@ class SeriesEncoder:
             lowest = np.minimum(lowest, steps.min(axis=0))
             highest = np.maximum(highest, steps.max(axis=0))
         if not normalize:
-            zeros = torch.zeros(len(mean), dtype=torch.float64)
-            return cls(zeros, torch.ones_like(zeros), channel_names)
-        # a standard deviation of 0 would miss a constant channel whose mean is off by a rounding
-        constant = lowest == highest
-        mean = np.where(constant, lowest, mean)
-        std = np.sqrt(deviations / max(count, 1))
-        std = np.where(constant | (std == 0), 1.0, std)  # 0: changes whose squares are too small
+            mean, std = np.zeros_like(mean), np.ones_like(mean)
+        else:
+            # The computed mean of a constant channel may be off by a rounding error.
+            constant = lowest == highest
+            mean = np.where(constant, lowest, mean)
+            std = np.sqrt(deviations / count)
+            std = np.where(constant | (std == 0), 1.0, std)  # the squares of tiny changes are 0
         return cls(torch.from_numpy(mean), torch.from_numpy(std), channel_names)
 
     @property
@@ -68,10 +67,10 @@ class SeriesEncoder:
         return len(self.mean)
 
     def encode(self, series: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Each of the `[time, channel]` series, normalised, float32.
+        """Return each of the `[time, channel]` series, normalised, as float32.
 
         Raises:
-            UserError: the series do not have the channels that the encoder was fitted on.
+            UserError: the series have other channels than the encoder was fitted on.
         """
         for steps in series:
             if steps.shape[1] != self.num_channels:
@@ -83,7 +82,7 @@ class SeriesEncoder:
         return [((steps - mean) / std).astype(np.float32) for steps in series]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers for a checkpoint; `from_dict` gives the same encoder back."""
+        """Return plain lists and numbers for a checkpoint."""
         return {
             "kind": "series",
             "mean": self.mean.tolist(),
@@ -93,10 +92,10 @@ class SeriesEncoder:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """The encoder that `to_dict` was called on.
+        """Return the encoder that `to_dict` was called on.
 
         Raises:
-            ValueError: the state is none of `to_dict`, as in a file that was tampered with.
+            ValueError: `to_dict` returns no such state, as from a manipulated file.
         """
         mean, std, names = state["mean"], state["std"], state["channel_names"]
         numbers = [*mean, *std]
@@ -113,6 +112,5 @@ class SeriesEncoder:
             and all(isinstance(name, str) for name in names)
         ):
             raise ValueError("its channel_names are not a name for each channel")
-        return cls(
-            torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64), names
-        )
+        statistics = torch.tensor([mean, std], dtype=torch.float64)
+        return cls(statistics[0], statistics[1], names)

@@ -1,57 +1,50 @@
-"""Texts to token ids, and back to the places in the text that the tokens stand for."""
+"""Texts to token ids, and back to the pieces of the text that the tokens stand for."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from attnlstm.config.data import Truncation
 from attnlstm.data.encoders.tokenizer import (
     find_unknown_id,
     read_tokenizer,
     replace_surrogates,
-    train_tokenizer,
     without_panics_on_stderr,
 )
+from attnlstm.data.rows import chunked
 from attnlstm.errors import UserError
 
-TRUNCATIONS = ("head", "tail")
+TRUNCATIONS = get_args(Truncation)
 LARGEST_FILE = 1 << 26  # bytes; a vocabulary of 250,000 tokens takes 17 million
 CHUNK = 1024
 CHUNK_SIZE = 1 << 20
-"""Texts and characters encoded at once: the library's own results take 300 bytes a token."""
+"""Texts and characters encoded at once: the library's results take 300 bytes a token."""
 
 
 class EncodedTexts(NamedTuple):
-    """Token ids of some texts, in order.
+    """Token ids of some texts, in order."""
 
-    ids: of each text an int32 array [time], truncated, never empty.
-    full_lengths: [text] int64, the number of tokens before truncation.
-    unknown: [text] int64, how many of the kept tokens are unknown ones.
-    """
-
-    ids: list[np.ndarray]
-    full_lengths: np.ndarray
-    unknown: np.ndarray
+    ids: list[np.ndarray]  # for each text [time] int32, truncated, never empty
+    full_lengths: np.ndarray  # [text] int64, the number of tokens before truncation
+    unknown: np.ndarray  # [text] int64, the number of kept tokens that are unknown
 
 
 class TextEncoder:
-    """Cuts texts into tokens and numbers them; truncates long ones.
+    """Splits texts into tokens and numbers them; truncates long texts.
 
-    Ids are those of the text alone: nothing such as [CLS] or [SEP] is added, even where a
-    tokenizer.json says so, and nothing is padded. A text without any token (an empty one, or one
-    of control characters only) becomes one unknown token, so that every text has a step. Lone
-    surrogates count as U+FFFD.
+    Nothing such as [CLS] or [SEP] is added, even if a tokenizer.json asks for it, and nothing is
+    padded. A text without tokens (empty, or with control characters only) becomes one unknown
+    token, so that every text has a step. Lone surrogates count as U+FFFD.
 
     Args:
         tokenizer: a trained tokenizer of the `tokenizers` library.
-        max_length: how many tokens of a text are kept; None: all.
-        truncation: which are kept: "head", the first ones, or "tail", the last ones.
+        max_length: the largest number of tokens to keep; None: all.
+        truncation: "head" keeps the first tokens, "tail" the last ones.
     """
-
-    kind = "text"
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int | None, truncation: str) -> None:
         if max_length is not None and max_length < 1:
@@ -63,43 +56,17 @@ class TextEncoder:
         self.unknown_id = find_unknown_id(tokenizer)
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1  # rows of an embedding
         self._tokenizer = tokenizer
-        self.origin = "the tokenizer"  # what messages call it
-
-    @classmethod
-    def fit(
-        cls,
-        texts: Iterable[str],
-        *,
-        tokenizer: str,
-        vocab_size: int,
-        min_frequency: int,
-        lowercase: bool,
-        max_length: int | None,
-        truncation: str,
-    ) -> Self:
-        """The encoder with a tokenizer trained on `texts`, which are read once, one by one.
-
-        Args:
-            texts: the training texts.
-            tokenizer: "word", "character", "bpe" or "unigram"; see `train_tokenizer`.
-            vocab_size: the largest number of tokens, with the unknown one.
-            min_frequency: how often a token must occur at least ("unigram" has no such limit).
-            lowercase: whether letter case is dropped.
-            max_length: how many tokens of a text are kept; None: all.
-            truncation: "head" or "tail".
-
-        Raises:
-            UserError: no token comes out, or `vocab_size` is too small for the kind.
-        """
-        trained = train_tokenizer(texts, tokenizer, vocab_size, min_frequency, lowercase)
-        return cls(trained, max_length=max_length, truncation=truncation)
+        if truncation == "head" or max_length is None:
+            self._kept = slice(max_length)  # of the tokens of a text
+        else:
+            self._kept = slice(-max_length, None)
 
     @classmethod
     def from_file(cls, path: str | Path, *, max_length: int | None, truncation: str) -> Self:
-        """The encoder with the tokenizer of a tokenizer.json of the `tokenizers` library.
+        """Return the encoder with the tokenizer of a tokenizer.json of the `tokenizers` library.
 
-        Its padding, truncation, BPE dropout, and the tokens such as [CLS] that its post-processor
-        puts around a text, are switched off.
+        Its padding, truncation, BPE dropout and post-processor, which adds tokens such as [CLS],
+        are switched off.
 
         Raises:
             UserError: the file cannot be read, or holds no usable tokenizer.
@@ -107,74 +74,67 @@ class TextEncoder:
         path = Path(path)
         try:
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise ValueError("it is not a file")  # but a pipe, which would be waited for
+                raise ValueError("it is not a file")  # reading a pipe would wait for its writer
             if path.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
             tokenizer = read_tokenizer(path.read_text("utf-8"))
         except OSError as error:
             raise UserError(f"data.tokenizer.file={path}: {error.strerror}") from error
-        except ValueError as error:  # also one of UTF-8
+        except ValueError as error:  # includes UnicodeDecodeError
             reason = " ".join(str(error).split())
             raise UserError(
                 f"data.tokenizer.file={path}: {reason}: choose another tokenizer.json"
             ) from error
-        encoder = cls(tokenizer, max_length=max_length, truncation=truncation)
-        encoder.origin = f"data.tokenizer.file={path}"
-        return encoder
+        return cls(tokenizer, max_length=max_length, truncation=truncation)
 
     def vocabulary(self) -> dict[str, int]:
-        """The id of every token, in the tokenizer's own spelling."""
+        """Return the id of every token, in the tokenizer's own spelling."""
         return self._tokenizer.get_vocab()
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """The ids of every text, in order.
+        """Return the ids of every text, in order.
 
         Raises:
             UserError: a pattern of the tokenizer takes too long.
         """
         ids: list[np.ndarray] = []
-        full_lengths = np.empty(len(texts), dtype=np.int64)
-        unknown = np.empty(len(texts), dtype=np.int64)
-        fallback = 0 if self.unknown_id is None else self.unknown_id
-        for chunk in _chunks(map(replace_surrogates, texts)):
-            for encoding in self._encode_chunk(chunk):
-                row = len(ids)
-                all_ids = np.array(encoding.ids or [fallback], dtype=np.int32)
-                kept = all_ids[self._kept(len(all_ids))]
+        full_lengths, unknown = np.empty((2, len(texts)), dtype=np.int64)
+        for chunk in chunked(map(replace_surrogates, texts), len, CHUNK, CHUNK_SIZE):
+            for row, encoding in enumerate(self._encode_chunk(chunk), start=len(ids)):
+                all_ids = np.array(encoding.ids or [self.unknown_id or 0], dtype=np.int32)
+                kept = all_ids[self._kept]
                 full_lengths[row] = len(all_ids)
                 unknown[row] = np.count_nonzero(kept == self.unknown_id) if encoding.ids else 1
                 ids.append(kept.copy() if len(kept) < len(all_ids) else kept)
         return EncodedTexts(ids, full_lengths, unknown)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in `text` each token comes from that `encode` keeps: [start, end) in characters.
+        """Return where in `text` each kept token comes from: [start, end) in characters.
 
-        Starts and ends never fall from one token to the next. Spans overlap where tokens share a
-        character: the bytes of one under "bpe", or "ﬁ", which is normalised to two letters. With
-        "bpe" a word's span begins with the space before it. The unknown token of a text that has
-        no token spans the whole text.
+        Starts and ends never decrease. Spans overlap if tokens share a character, such as the bytes
+        of one under "bpe", or "ﬁ", which is normalised to two letters. Under "bpe", the span of a
+        word begins with the space before it. The unknown token of a text without tokens spans the
+        whole text.
         """
         offsets = self._encode_one(text).offsets or [(0, len(text))]
-        return _with_merged_characters(text, offsets)[self._kept(len(offsets))]
+        return _with_merged_characters(text, offsets)[self._kept]
 
     def tokens(self, text: str) -> list[str]:
-        """The piece of `text` of each token that `encode` keeps, as in `spans`.
+        """Return the piece of `text` that each kept token comes from, as in `spans`.
 
-        Where the span is empty it is the tokenizer's own spelling of the token.
+        For an empty span it is the tokenizer's own spelling of the token.
         """
-        encoding = self._encode_one(text)
-        fallback = 0 if self.unknown_id is None else self.unknown_id
-        names = encoding.tokens or [self._tokenizer.id_to_token(fallback) or ""]
-        names = names[self._kept(len(names))]
+        unknown = self._tokenizer.id_to_token(self.unknown_id or 0) or ""
+        names = (self._encode_one(text).tokens or [unknown])[self._kept]
         return [
             text[start:end] or name
             for (start, end), name in zip(self.spans(text), names, strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint; `from_dict` gives the same encoder back."""
+        """Return plain values for a checkpoint."""
         return {
-            "kind": self.kind,
+            "kind": "text",
             "tokenizer": self._tokenizer.to_str(),
             "max_length": self.max_length,
             "truncation": self.truncation,
@@ -182,10 +142,10 @@ class TextEncoder:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """The encoder that `to_dict` was called on.
+        """Return the encoder that `to_dict` was called on.
 
         Raises:
-            ValueError: the state is none of `to_dict`, as in a file that was tampered with.
+            ValueError: `to_dict` returns no such state, as from a manipulated file.
         """
         content, max_length = state.get("tokenizer"), state.get("max_length")
         if not isinstance(content, str):
@@ -209,36 +169,16 @@ class TextEncoder:
         except BaseException as error:  # a panic of the library's Rust code
             # Its search for a pattern such as (a+)+$ gives up after ten million steps.
             raise UserError(
-                f"{self.origin} cannot encode these texts ({error}): choose another tokenizer.json"
+                f"the tokenizer cannot encode these texts ({error}): choose another "
+                "data.tokenizer.file"
             ) from error
-
-    def _kept(self, length: int) -> slice:
-        """Which of `length` tokens are kept."""
-        if self.max_length is None or length <= self.max_length:
-            return slice(None)
-        if self.truncation == "head":
-            return slice(self.max_length)
-        return slice(length - self.max_length, None)
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        if len(chunk) == CHUNK or (chunk and size + len(text) > CHUNK_SIZE):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(text)
-        size += len(text)
-    if chunk:
-        yield chunk
 
 
 def _with_merged_characters(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """`spans` that cover too what normalisation merged into a token's last character.
+    """Extend `spans` to the characters that normalisation merged into the last one of a token.
 
-    The library gives the place of an accented letter as that of its first character, although the
-    accent can be a character of its own.
+    The library places an accented letter at its first character, although the accent can be a
+    character of its own.
     """
     extended = []
     limit = len(text)  # where the next token begins
