@@ -1,4 +1,4 @@
-"""The classifier composes its parts, and padding never changes what it says."""
+"""The classifier composes its parts, and padding never changes its prediction."""
 
 import copy
 import itertools
@@ -23,7 +23,7 @@ from attnlstm.nn.backends import BACKENDS
         itertools.product(["auto", *BACKENDS], ["hn_query", "learned_query", "last_state", "max"])
     ),
 )
-def test_company_and_padding_change_nothing(backend: str, pooling: str) -> None:
+def test_other_sequences_and_padding_change_nothing(backend: str, pooling: str) -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 4, 2, batch_first=True, bidirectional=True, backend=backend)
     classifier = SequenceClassifier(lstm, build_pooling(pooling, 8), num_classes=5, dropout=0.5)
@@ -40,7 +40,7 @@ def test_company_and_padding_change_nothing(backend: str, pooling: str) -> None:
 
 
 def build_with_all_parts(stem: str, stride: int, backend: str = "auto") -> SequenceClassifier:
-    """Of series with 3 channels and 5 classes, in evaluation, none of its statistics as built."""
+    """Build one for series of 3 channels and 5 classes, in evaluation, with random statistics."""
     torch.manual_seed(0)
     options = {"conv": {"num_filters": 6}, "inception": {"num_filters": 6, "bottleneck": 2}}
     lstm = LSTM(6, 4, batch_first=True, bidirectional=True, backend=backend)
@@ -62,14 +62,14 @@ def build_with_all_parts(stem: str, stride: int, backend: str = "auto") -> Seque
 @pytest.mark.parametrize(
     ("stem", "stride"), itertools.product(["conv", "inception"], [1, 4, 16]), ids=str
 )
-def test_with_all_parts_company_and_padding_change_nothing(stem: str, stride: int) -> None:
+def test_with_all_parts_other_sequences_and_padding_change_nothing(stem: str, stride: int) -> None:
     classifier = build_with_all_parts(stem, stride)
     lengths = torch.tensor([2, 37, 50, 1, 16])
     inputs = torch.randn(5, 55, 3)
-    inputs[torch.arange(55) >= lengths.unsqueeze(1)] = float("nan")  # nobody may look there
+    inputs[torch.arange(55) >= lengths.unsqueeze(1)] = float("nan")  # which nothing may read
     logits, attention, experts = classifier(inputs, lengths)
     assert experts == ()
-    assert attention.shape == (5, 55)  # of the original steps
+    assert attention.shape == (5, 55)  # on the original steps
     shuffled = torch.tensor([2, 0, 4, 3, 1])
     again = classifier(inputs[shuffled], lengths[shuffled])
     torch.testing.assert_close(again.logits, logits[shuffled])
@@ -85,7 +85,7 @@ def test_with_all_parts_company_and_padding_change_nothing(stem: str, stride: in
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_with_all_parts_every_backend_says_the_same(backend: str) -> None:
+def test_with_all_parts_all_backends_agree(backend: str) -> None:
     inputs, lengths = torch.randn(4, 30, 3), [30, 3, 17, 8]
     expected = build_with_all_parts("inception", 4, "naive")(inputs, lengths)
     found = build_with_all_parts("inception", 4, backend)(inputs, lengths)
@@ -93,7 +93,7 @@ def test_with_all_parts_every_backend_says_the_same(backend: str) -> None:
     torch.testing.assert_close(found.attention, expected.attention, atol=1e-5, rtol=1e-5)
 
 
-def test_the_context_is_that_of_the_poolings_and_past_the_lstm_that_of_its_inputs() -> None:
+def test_the_context_is_that_of_the_poolings_and_of_the_skip_pooling() -> None:
     classifier = build_with_all_parts("conv", 4)
     inputs, lengths = torch.randn(2, 30, 3), [30, 9]
     steps, short = classifier.stem(inputs, lengths)
@@ -107,8 +107,7 @@ def test_the_context_is_that_of_the_poolings_and_past_the_lstm_that_of_its_input
     torch.testing.assert_close(classifier(inputs, lengths).logits, expected)
 
 
-def test_the_weights_of_a_classifier_without_the_other_parts_have_their_old_names() -> None:
-    """Those of checkpoints of before there were any."""
+def test_without_the_other_parts_the_weights_have_the_names_of_older_checkpoints() -> None:
     lstm = LSTM(3, 4, batch_first=True)
     classifier = SequenceClassifier(lstm, build_pooling(["learned_query"], 4), num_classes=2)
     names = [f"lstm.{name}" for name in lstm.state_dict()]
@@ -135,11 +134,11 @@ def test_tokens_go_through_the_embedding(pooling: str) -> None:
         torch.testing.assert_close(alone.logits[0], logits[row], atol=1e-6, rtol=1e-5)
         if attention is not None:
             torch.testing.assert_close(alone.attention[0], attention[row, :length])
-    padded = tokens.masked_fill(torch.arange(9) >= lengths.unsqueeze(1), 0)  # as batches have it
+    padded = tokens.masked_fill(torch.arange(9) >= lengths.unsqueeze(1), 0)  # as in batches
     torch.testing.assert_close(classifier(padded, lengths).logits, logits)
 
 
-def test_the_embedding_is_trained_with_the_rest() -> None:
+def test_the_embedding_is_trained() -> None:
     torch.manual_seed(0)
     embedding = TokenEmbedding(7, 3)
     classifier = SequenceClassifier(
@@ -159,7 +158,7 @@ def test_the_embedding_is_trained_with_the_rest() -> None:
 
 @pytest.mark.parametrize("reads_end", [False, True])
 @pytest.mark.parametrize("stride", [None, 2])
-def test_the_lstm_reads_max_steps_from_one_end(reads_end: bool, stride: int | None) -> None:
+def test_the_lstm_reads_max_steps_at_one_end(reads_end: bool, stride: int | None) -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 4, batch_first=True, bidirectional=True)
     stem = None if stride is None else build_stem("conv", 3, stride=stride, num_filters=3)
@@ -183,7 +182,7 @@ def test_the_lstm_reads_max_steps_from_one_end(reads_end: bool, stride: int | No
         torch.testing.assert_close(alone.attention[0], answer.attention[row, :length])
 
 
-def test_the_second_classifier_reads_what_the_lstm_does_not() -> None:
+def test_the_expert_reads_steps_that_the_lstm_does_not() -> None:
     lstm, ngrams = LSTM(4, 5, batch_first=True), NgramClassifier(7, 2, 3)
     torch.nn.init.normal_(ngrams.weight)
     parts = lstm, build_pooling("hn_query", 5), 2
@@ -209,7 +208,7 @@ def test_results_are_named() -> None:
     assert result.attention is None
 
 
-def test_batch_first_is_needed() -> None:
+def test_batch_first_is_required() -> None:
     with pytest.raises(ValueError, match="batch_first=True"):
         SequenceClassifier(LSTM(3, 4), build_pooling("mean", 4), num_classes=2)
 

@@ -1,4 +1,4 @@
-"""The numbers that the documents print, from every backend."""
+"""Every backend computes the numbers that are printed in the documents."""
 
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The embedding is a table; its three dropouts and its frozen vectors do what they say."""
+
 import io
 import math
 
@@ -28,7 +30,7 @@ def test_it_is_a_table():
     assert embedding(IDS[:, :0]).shape == (2, 0, 5)
 
 
-def test_it_starts_as_a_tenth_of_nn_embedding():
+def test_initial_values_are_a_tenth_of_those_of_nn_embedding():
     torch.manual_seed(0)
     expected = nn.Embedding(8, 5).weight / 10
     torch.testing.assert_close(build().weight, expected)
@@ -45,7 +47,7 @@ def test_word_dropout_makes_tokens_unknown(unknown_id):
     # the mean of 20,000 draws: within five standard errors
     assert abs(is_dropped.float().mean() - 0.3) < 5 * math.sqrt(0.3 * 0.7 / 20_000)
     by_step = is_dropped.float().mean(0)
-    assert by_step.min() > 0  # each step for itself
+    assert by_step.min() > 0  # drawn for each step
     assert by_step.max() < 1
     if unknown_id is None:
         vectors.sum().backward()
@@ -81,13 +83,13 @@ def test_variational_dropout_drops_features_of_a_sequence():
     ratio = vectors / embedding.weight[ids]
     assert torch.equal(ratio[:, :1].expand_as(ratio) == 0, ratio == 0)  # at all steps
     torch.testing.assert_close(ratio[ratio != 0], torch.full_like(ratio[ratio != 0], 1 / 0.75))
-    share = (ratio[:, 0] == 0).float()  # [400, 5], each drawn for itself
+    share = (ratio[:, 0] == 0).float()  # [400, 5], drawn for each sequence
     assert abs(share.mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 2000)
     assert share.std(0).min() > 0
     assert share.std(1).max() > 0
 
 
-def test_dropouts_are_repeatable():
+def test_dropout_is_determined_by_the_seed():
     embedding = build(
         unknown_id=0, word_dropout=0.5, embedding_dropout=0.5, variational_dropout=0.5
     )
@@ -99,7 +101,7 @@ def test_dropouts_are_repeatable():
     assert not torch.equal(first, second)
 
 
-def test_an_unknown_token_can_be_dropped_as_a_word():
+def test_the_unknown_token_can_be_dropped_too():
     embedding = build(unknown_id=0, word_dropout=1.0, embedding_dropout=0.5)
     outcomes = {embedding(IDS).abs().sum().item() > 0 for _ in range(50)}
     assert outcomes == {True, False}
@@ -137,7 +139,7 @@ def test_pretrained_vectors(freeze, optimizer_class):
     for _ in range(3):
         train_a_step(embedding, optimizer)
     found = embedding(FOUND.unsqueeze(0))[0]
-    assert torch.equal(found, VECTORS) == freeze  # weight decay would show
+    assert torch.equal(found, VECTORS) == freeze  # even by weight decay
     assert (embedding(others.unsqueeze(0))[0] != drawn[others]).all()
 
 
@@ -168,12 +170,12 @@ def test_frozen_vectors_survive_a_checkpoint():
         assert torch.equal(restored(FOUND.unsqueeze(0))[0], VECTORS)
         train_a_step(embedding, optimizer)
         train_a_step(restored, restored_optimizer)
-    # and back to a table that is trained as a whole
+    # back to a table without frozen vectors
     restored.load_state_dict(build(seed=2).state_dict())
     assert torch.equal(restored(IDS), build(seed=2)(IDS))
 
 
-def test_a_state_of_another_table_is_refused():
+def test_the_state_of_another_table_is_rejected():
     embedding = build()
     embedding.copy_vectors(FOUND, VECTORS, freeze=True)
     with pytest.raises(RuntimeError, match="size mismatch for frozen_vectors"):
@@ -192,7 +194,7 @@ def test_a_second_call_replaces_the_frozen_vectors():
     assert (embedding.weight.grad[FOUND] != 0).all()
 
 
-def test_deterministic_algorithms_suffice():
+def test_it_runs_with_deterministic_algorithms():
     embedding = build(
         unknown_id=0, word_dropout=0.2, embedding_dropout=0.2, variational_dropout=0.2
     )

@@ -1,3 +1,5 @@
+"""An ensemble is the mean of its members."""
+
 import pytest
 import torch
 
@@ -51,7 +53,7 @@ def test_poolings_without_attention(pooling):
 
 
 class Wrapped(torch.nn.Module):
-    """A member as a library may wrap it."""
+    """A member in a wrapper, such as torch.compile makes."""
 
     def __init__(self, member):
         super().__init__()
@@ -62,7 +64,7 @@ class Wrapped(torch.nn.Module):
         return self.member(*arguments)
 
 
-def test_a_wrapped_member_counts():
+def test_a_wrapped_member_is_part_of_the_mean():
     ensemble, _ = build(size=2)
     expected = ensemble(INPUTS, LENGTHS).logits
     ensemble.members[1] = Wrapped(ensemble.members[1])

@@ -1,4 +1,4 @@
-"""Foreign weights against the cells that they come from, written out here."""
+"""Converted weights against the cells that they come from, written out here."""
 
 import pytest
 import torch
@@ -137,7 +137,7 @@ def test_layers_and_directions(backend: str, inputs: Tensor) -> None:
     assert_same_weights(converted, dict(lstm.state_dict()))
 
 
-def test_what_a_layout_cannot_hold_is_refused(backend: str) -> None:
+def test_weights_that_a_layout_cannot_hold_are_rejected(backend: str) -> None:
     normed = LSTM(INPUT, HIDDEN, layer_norm=True).state_dict()
     for convert in (interop.to_gates, interop.to_linears, interop.to_keras):
         with pytest.raises(ValueError, match="no layer norm"):
@@ -146,7 +146,7 @@ def test_what_a_layout_cannot_hold_is_refused(backend: str) -> None:
         interop.to_labml(LSTM(INPUT, HIDDEN, bias=False).state_dict())
 
 
-def test_keras_get_weights_is_taken_as_it_comes(backend: str) -> None:
+def test_the_list_of_keras_get_weights_is_accepted(backend: str) -> None:
     arrays = [torch.randn(3, 16).numpy(), torch.randn(4, 16).numpy(), torch.randn(16).numpy()]
     names = ["kernel", "recurrent_kernel", "bias"]
     assert_same_weights(
@@ -154,7 +154,7 @@ def test_keras_get_weights_is_taken_as_it_comes(backend: str) -> None:
     )
 
 
-def test_what_is_missing_is_named(backend: str) -> None:
+def test_the_error_names_what_is_missing(backend: str) -> None:
     with pytest.raises(ValueError, match="no recurrent_kernel among the weights"):
         interop.from_keras({"kernel": torch.zeros(3, 16)})
     with pytest.raises(ValueError, match="no weight_ih_l1 in the state_dict"):

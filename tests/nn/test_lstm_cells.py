@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 
 class LayerNormCell(nn.Module):
-    """A layer-normalised LSTM cell in the manner of labml's annotated one."""
+    """A layer-normalised LSTM cell like labml's annotated one."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def randomise(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("backend", ["auto", *OWN_BACKENDS])
-def test_layer_norm_is_that_of_the_written_out_cell(backend: str) -> None:
+def test_layer_norm_equals_the_written_out_cell(backend: str) -> None:
     torch.manual_seed(0)
     cells = [LayerNormCell(3, 4).double(), LayerNormCell(4, 4).double()]
     lstm = LSTM(3, 4, 2, layer_norm=True, backend=backend, dtype=torch.float64)
@@ -111,8 +111,8 @@ def test_activations(backend: str, activation: str, recurrent: str) -> None:
         {"activation": "sigmoid", "recurrent_activation": "tanh", "layer_norm": True},
     ],
 )
-def test_fused_gradients_are_naives(options: dict) -> None:
-    """Autograd differentiates naive, whose forward is tested above; fused writes it out."""
+def test_fused_gradients_equal_naive_ones(options: dict) -> None:
+    """Autograd differentiates naive, whose forward is tested above; fused has its own backward."""
     torch.manual_seed(0)
     naive = LSTM(3, 4, 2, **options, backend="naive", dtype=torch.float64)
     randomise(naive)
@@ -154,7 +154,7 @@ def test_recurrent_dropout_zeroes_hidden_weights_in_training_only(
 def test_variational_dropout_is_one_mask_per_sequence(
     backend: str, lengths: list[int] | None
 ) -> None:
-    """The second layer copies its input's sign into its output where the mask let it through."""
+    """The second layer's outputs are positive exactly where the mask lets a feature pass."""
     torch.manual_seed(0)
     lstm = LSTM(3, 8, 2, variational_dropout=0.5, backend=backend, batch_first=True)
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_variational_dropout_is_one_mask_per_sequence(
     assert (lstm.eval()(torch.randn(3, 6, 3))[0] > 0).all()
 
 
-def test_forget_bias_is_what_the_forget_biases_sum_to() -> None:
+def test_forget_bias_is_the_sum_of_the_forget_gates_biases() -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 4, 2, bidirectional=True, forget_bias=1.0)
     torch.manual_seed(0)
@@ -216,7 +216,7 @@ def test_layer_norm_starts_as_the_identity_gain() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Complex modules")
-def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> None:
+def test_options_that_do_not_fit_are_rejected(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LSTM(3, 4, **options)
 

@@ -42,7 +42,7 @@ def test_same_seed_same_parameters_same_repr(sizes: tuple, options: dict) -> Non
     assert isinstance(ours, nn.LSTM)
 
 
-def test_repr_shows_the_options_that_were_chosen() -> None:
+def test_repr_shows_the_options_that_differ_from_their_defaults() -> None:
     lstm = LSTM(3, 4, batch_first=True, backend="fused", layer_norm=True, recurrent_dropout=0.1)
     assert repr(lstm) == (
         "LSTM(3, 4, batch_first=True, backend='fused', layer_norm=True, recurrent_dropout=0.1)"
@@ -155,7 +155,7 @@ def test_packed_sequences_keep_their_order(backend: str) -> None:
         ((3, 4), {"hidden": 3}),
     ],
 )
-def test_constructor_refuses_what_torchs_does(arguments: tuple, options: dict) -> None:
+def test_the_constructor_rejects_what_nn_lstm_rejects(arguments: tuple, options: dict) -> None:
     with pytest.raises(Exception) as theirs:  # noqa: PT011
         nn.LSTM(*arguments, **options)
     with pytest.raises(theirs.type):
@@ -186,7 +186,7 @@ def zeros(*shape: int) -> torch.Tensor:
         (zeros(5, 2, 3), (zeros(1, 2, 4).to("meta"), zeros(1, 2, 4).to("meta"))),
     ],
 )
-def test_call_refuses_what_torchs_does(backend: str, input: torch.Tensor, hx: tuple) -> None:
+def test_a_call_rejects_what_nn_lstm_rejects(backend: str, input: torch.Tensor, hx: tuple) -> None:
     with pytest.raises(Exception) as theirs:  # noqa: PT011
         nn.LSTM(3, 4)(input, hx)
     with pytest.raises(theirs.type) as ours:
@@ -214,12 +214,12 @@ class Wrapper(nn.Module):
         return self.lstm(inputs)[0]
 
 
-def test_torchscript_compiles_it_as_torchs() -> None:
+def test_torchscript_compiles_it_as_nn_lstm() -> None:
     torch.manual_seed(0)
     model = Wrapper(LSTM(3, 4, 2, bidirectional=True, batch_first=True))
     inputs = torch.randn(2, 5, 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that TorchScript is deprecated
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         scripted = torch.jit.script(model)
     torch.testing.assert_close(scripted(inputs), model(inputs))
     with pytest.raises(RuntimeError, match="without its cell options"):
@@ -243,9 +243,7 @@ def test_a_state_is_a_pair(backend: str, hx: object, error: type[Exception]) -> 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 @pytest.mark.parametrize("batch_sizes", [[2], [1, 2, 3]])
-def test_packed_sequences_that_do_not_add_up_are_refused(
-    backend: str, batch_sizes: list[int]
-) -> None:
+def test_inconsistent_packed_sequences_are_rejected(backend: str, batch_sizes: list[int]) -> None:
     packed = nn.utils.rnn.PackedSequence(zeros(6, 3), torch.tensor(batch_sizes))
     with pytest.raises(RuntimeError, match="batch_sizes"):
         LSTM(3, 4, backend=backend)(packed)

@@ -1,4 +1,4 @@
-"""Padding, batch order and company never change an answer."""
+"""Padding, batch order and the other sequences never change a result."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from attnlstm.nn.backends import BACKENDS
     seed=st.integers(0, 2**16),
 )
 @settings(max_examples=25, deadline=None)
-def test_each_sequence_is_as_if_alone(
+def test_each_sequence_has_the_same_result_alone(
     backend: str, lengths: list[int], extra: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -80,7 +80,7 @@ def test_an_empty_batch_with_lengths() -> None:
         ([True, False], "lengths should be integers"),
     ],
 )
-def test_wrong_lengths_are_refused(lengths: list, message: str) -> None:
+def test_wrong_lengths_are_rejected(lengths: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LSTM(3, 4)(torch.zeros(5, 2, 3), lengths=lengths)
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def weighted_sum(tensors: list[Tensor]) -> Tensor:
-    """A loss in which every element of every result has a different weight."""
+    """Return a loss in which every element of every result has a different weight."""
     return sum(  # type: ignore[return-value]
         (t * torch.linspace(-1, 2, t.numel(), dtype=t.dtype).view(t.shape)).sum() for t in tensors
     )
@@ -104,7 +104,7 @@ def test_complex_gradients_equal_torch(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("ragged", [False, True])
-def test_bfloat16_is_float32_within_its_rounding(backend: str, ragged: bool) -> None:
+def test_bfloat16_equals_float32_within_rounding(backend: str, ragged: bool) -> None:
     torch.manual_seed(0)
     lstm = LSTM(INPUT, 16, 2, bidirectional=True, backend=backend)
     inputs = torch.randn(TIME, BATCH, INPUT)
@@ -132,7 +132,7 @@ def test_autocast_computes_in_bfloat16_and_trains(backend: str, ragged: bool) ->
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_dropout_between_layers_is_torchs_with_the_same_seed(backend: str) -> None:
+def test_dropout_between_layers_equals_torchs_with_the_same_seed(backend: str) -> None:
     torch.manual_seed(0)
     theirs = nn.LSTM(INPUT, HIDDEN, 3, dropout=0.4, bidirectional=True, dtype=torch.float64)
     ours = LSTM(

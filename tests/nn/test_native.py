@@ -1,4 +1,4 @@
-"""The native backend: what an operator of our own has to promise."""
+"""The native backend: what torch and users expect of a custom operator."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def operator_arguments(
     dtype: torch.dtype, directions: int, projects: bool, layout: str = "packed"
 ) -> list:
-    """Arguments of the operator for three ragged sequences, which all want gradients."""
+    """Return arguments for three ragged sequences, in which all tensors require gradients."""
     torch.manual_seed(0)
     input_size, hidden_size, proj_size = 3, 5, 2 if projects else 5
     sizes = {"packed": (7,), "time first": (4, 3), "batch first": (3, 4)}[layout]
@@ -55,7 +55,7 @@ def operator_arguments(
 @pytest.mark.parametrize("projects", [False, True])
 @pytest.mark.parametrize("layout", ["packed", "time first", "batch first"])
 @pytest.mark.parametrize("has_state", [True, False])
-def test_the_operator_keeps_torchs_rules(
+def test_the_operator_passes_opcheck(
     directions: int, projects: bool, layout: str, has_state: bool
 ) -> None:
     BACKENDS["native"].load()
@@ -68,7 +68,7 @@ def test_the_operator_keeps_torchs_rules(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("layout", ["packed", "time first", "batch first"])
-def test_the_operator_keeps_torchs_rules_in_bfloat16(directions: int, layout: str) -> None:
+def test_the_operator_passes_opcheck_in_bfloat16(directions: int, layout: str) -> None:
     if BACKENDS["native"].load() is not None or not multiplies_bfloat16():
         pytest.skip("this processor has no unit that multiplies bfloat16")
     arguments = operator_arguments(torch.bfloat16, directions, False, layout)
@@ -87,7 +87,7 @@ def test_the_operator_keeps_torchs_rules_in_bfloat16(directions: int, layout: st
         ("batch first", [1, 3, 3, 3]),
     ],
 )
-def test_the_operator_refuses_lengths_that_do_not_fit(layout: str, bad: list[int]) -> None:
+def test_the_operator_rejects_lengths_that_do_not_fit(layout: str, bad: list[int]) -> None:
     BACKENDS["native"].load()
     arguments = operator_arguments(torch.float32, 1, False, layout)
     arguments[1] = torch.tensor(bad)
@@ -95,8 +95,8 @@ def test_the_operator_refuses_lengths_that_do_not_fit(layout: str, bad: list[int
         torch.ops.attnlstm.lstm_layer(*arguments)
 
 
-def test_a_graph_that_is_retained_gives_the_same_gradients_again() -> None:
-    """The backward works in the memory of what the forward kept."""
+def test_a_retained_graph_gives_the_same_gradients_twice() -> None:
+    """Without retain_graph, the backward overwrites what the forward kept."""
     torch.manual_seed(0)
     lstm = LSTM(3, 20, backend="native", bidirectional=True)
     output, _ = lstm(torch.randn(9, 4, 3), lengths=[9, 2, 5, 0])
@@ -121,11 +121,11 @@ def results_and_gradients(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> lis
         {"bidirectional": True, "dtype": torch.bfloat16},
     ],
 )
-# Few sequences and many, which the threads share out; and so few that they share out the units.
+# Few and many sequences, which the threads share; and so few that they share the hidden units.
 @pytest.mark.parametrize(
     ("batch", "time", "hidden_size"), [(13, 300, 70), (70, 60, 70), (3, 40, 200)]
 )
-def test_any_number_of_threads_and_any_run_give_the_same_bits(
+def test_results_are_the_same_bits_for_any_number_of_threads(
     options: dict, batch: int, time: int, hidden_size: int
 ) -> None:
     torch.manual_seed(0)
@@ -147,7 +147,7 @@ def test_any_number_of_threads_and_any_run_give_the_same_bits(
 @pytest.mark.parametrize("hidden_size", [1, 15, 16, 17, 64, 100])
 @pytest.mark.parametrize("batch", [1, 5, 6, 7, 31])
 def test_every_size_equals_float64(hidden_size: int, batch: int) -> None:
-    """Sizes around the vectors' and the blocks' own, long enough for sums in several parts."""
+    """Sizes around those of vectors and blocks, and long enough for sums in several parts."""
     torch.manual_seed(0)
     lstm = LSTM(150, hidden_size, backend="native")
     reference = nn.LSTM(150, hidden_size).double()
@@ -166,8 +166,8 @@ def test_every_size_equals_float64(hidden_size: int, batch: int) -> None:
         )
 
 
-def test_an_infinite_input_spoils_no_other_step() -> None:
-    """The hidden size leaves a vector half empty."""
+def test_an_infinite_input_affects_no_other_step() -> None:
+    """The hidden size does not fill the last vector."""
     torch.manual_seed(0)
     inputs = torch.randn(3, 4, 5)
     inputs[1, 2, 3] = torch.inf
@@ -183,8 +183,8 @@ def test_an_infinite_input_spoils_no_other_step() -> None:
 
 
 def test_no_gate_is_negative() -> None:
-    """One a little below 0 would turn the sign of a large cell state."""
-    # Where rounding brought a forget gate below 0 once.
+    """A gate slightly below 0 would flip the sign of a large cell state."""
+    # With these values, rounding once brought a forget gate below 0.
     gates = torch.tensor(
         [
             [8.957993507385254, -15.725910186767578, -3.169633388519287, -13.586282730102539],
@@ -208,10 +208,10 @@ def test_training_can_be_traced_with_shapes_alone() -> None:
 
 @pytest.mark.parametrize("hidden_size", [1, 15, 16, 17, 70])
 @pytest.mark.parametrize("batch", [1, 15, 17, 33])
-def test_bfloat16_of_every_size_is_float64_within_its_rounding(
+def test_bfloat16_of_every_size_equals_float64_within_rounding(
     hidden_size: int, batch: int
 ) -> None:
-    """Sizes around those of the tiles that a processor may multiply, and with odd sums."""
+    """Sizes around those of the matrix unit's tiles, and sums over an odd number of elements."""
     torch.manual_seed(0)
     lstm = LSTM(37, hidden_size, bidirectional=True, backend="native", dtype=torch.bfloat16)
     reference = LSTM(37, hidden_size, bidirectional=True, backend="naive", dtype=torch.float64)
@@ -239,7 +239,7 @@ def test_activations_are_exact_from_tiny_to_saturated(scale: float) -> None:
     )
 
 
-def test_what_is_not_finite_shows() -> None:
+def test_non_finite_inputs_show_in_the_output() -> None:
     lstm = LSTM(3, 4, backend="native")
     inputs = torch.ones(5, 2, 3)
     inputs[2, 1, 0] = float("nan")
@@ -260,7 +260,9 @@ def test_calls_leave_no_memory_behind() -> None:
     def call(times: int) -> int:
         for _ in range(times):
             lstm(inputs)[0].sum().backward()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])  # now, not at the peak
+        pages = int(
+            Path("/proc/self/statm").read_text().split()[1]
+        )  # the current size, not the peak
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     before = call(500)
@@ -268,12 +270,12 @@ def test_calls_leave_no_memory_behind() -> None:
 
 
 def test_memory_is_kept_for_one_call_at_a_time() -> None:
-    """What two forwards keep for their backward is large enough here for memory to be kept."""
+    """Two forwards whose memory is large enough to be kept do not share it."""
     torch.manual_seed(0)
     lstm = LSTM(2, 160, backend="native")
     reference = nn.LSTM(2, 160)
     reference.load_state_dict(lstm.state_dict())
-    for releases in (False, False, True):  # at first nothing is kept, then two blocks are
+    for releases in (False, False, True):  # nothing is kept at first, then two blocks are
         gradients = []
         for module in (lstm, reference):
             batches = torch.randn(2, 60, 40, 2, generator=torch.Generator().manual_seed(1))
@@ -285,7 +287,7 @@ def test_memory_is_kept_for_one_call_at_a_time() -> None:
         torch.testing.assert_close(gradients[:2], gradients[2:], atol=1e-3, rtol=1e-4)
 
 
-def test_kept_memory_is_used_again_whoever_looked_at_it() -> None:
+def test_kept_memory_is_reused_after_hooks_have_seen_it() -> None:
     lstm = LSTM(2, 160, backend="native")
     places = set()
 
@@ -302,7 +304,7 @@ def test_kept_memory_is_used_again_whoever_looked_at_it() -> None:
 
 
 class Exported(nn.Module):
-    """Modules are exported with positional arguments."""
+    """Takes the lengths by position, as modules are exported."""
 
     def __init__(self, lstm: LSTM) -> None:
         super().__init__()
@@ -316,7 +318,7 @@ class Exported(nn.Module):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_export_leaves_batch_time_and_lengths_open(batch_first: bool) -> None:
+def test_an_exported_lstm_takes_any_batch_time_and_lengths(batch_first: bool) -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 5, 2, batch_first=batch_first, bidirectional=True, backend="native").eval()
     batch, time = Dim("batch"), Dim("time")
@@ -339,7 +341,7 @@ def test_export_leaves_batch_time_and_lengths_open(batch_first: bool) -> None:
 @pytest.mark.parametrize("trains", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_auto_is_native_for_full_batches(dtype: torch.dtype, trains: bool) -> None:
-    """In bfloat16 on processors without it, too: nn.LSTM's kernels are at their slowest there."""
+    """This includes bfloat16 on processors without it, where nn.LSTM's kernels are slowest."""
     if dtype == torch.bfloat16 and HAS_BFLOAT16 and not multiplies_bfloat16():
         pytest.skip("this processor has instructions for bfloat16, but no matrix unit")
     torch.manual_seed(0)

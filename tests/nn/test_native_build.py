@@ -1,4 +1,4 @@
-"""The native backend's build: without a compiler, damaged, and by two processes at once."""
+"""The build of the kernels: without a compiler, after damage, and by two processes at once."""
 
 import os
 import re
@@ -27,12 +27,12 @@ print(lstm(torch.ones(5, 2, 3))[0].sum().item())
 """
 
 COMPILER = """#!{python}
-# Instead of half a minute's work it hands out the library that is there, once `gate` is open.
+# Once `gate` is open, copies the existing library instead of compiling for half a minute.
 import shutil, subprocess, sys
 from pathlib import Path
 from filelock import FileLock
 arguments = sys.argv[1:]
-if "-o" not in arguments:  # a question about the compiler
+if "-o" not in arguments:  # a query about the compiler
     sys.exit(subprocess.call(["{real}", *arguments]))
 output = Path(arguments[arguments.index("-o") + 1])
 if "-shared" in arguments:
@@ -44,7 +44,7 @@ else:
 
 
 def start(backend: str, folder: Path, **environment: str) -> subprocess.Popen:
-    """One call of an LSTM in a new process that keeps its extensions in a folder of its own."""
+    """Start a process that calls an LSTM once and keeps its extensions in `folder`."""
     return subprocess.Popen(
         [sys.executable, "-c", ONE_CALL, backend],
         env=os.environ | {"TORCH_EXTENSIONS_DIR": str(folder)} | environment,
@@ -54,7 +54,7 @@ def start(backend: str, folder: Path, **environment: str) -> subprocess.Popen:
     )
 
 
-def test_without_a_compiler_it_says_so_and_auto_does_without(tmp_path: Path) -> None:
+def test_without_a_compiler_native_fails_and_auto_uses_another_backend(tmp_path: Path) -> None:
     by_name = start("native", tmp_path, CXX="no-such-compiler")
     auto = start("auto", tmp_path, CXX="no-such-compiler")
     _, errors = by_name.communicate()
@@ -69,7 +69,7 @@ def test_without_a_compiler_it_says_so_and_auto_does_without(tmp_path: Path) -> 
     assert errors.count("UserWarning: without the native kernels, which cannot be built") == 1
 
 
-def test_a_damaged_build_heals_while_two_processes_want_it(tmp_path: Path) -> None:
+def test_a_damaged_build_is_replaced_once_for_two_processes(tmp_path: Path) -> None:
     library = native_build.find_library()
     folder = tmp_path / library.parent.name
     shutil.copytree(library.parent, folder)

@@ -1,4 +1,4 @@
-"""The classifier of n-grams against a plain loop and scikit-learn's idf."""
+"""The n-gram classifier against a plain loop, and its idf against scikit-learn's."""
 
 import copy
 import itertools
@@ -24,7 +24,7 @@ TOKENS, BUCKETS, CLASSES = 11, 7, 3
 
 
 def make_ngrams(num_buckets: int = BUCKETS, sublinear_tf: bool = True) -> NgramClassifier:
-    """In float64, with drawn weights and idf."""
+    """Return a classifier in float64 with random weights and idf."""
     torch.manual_seed(0)
     ngrams = NgramClassifier(TOKENS, CLASSES, num_buckets, sublinear_tf).double()
     with torch.no_grad():
@@ -34,7 +34,7 @@ def make_ngrams(num_buckets: int = BUCKETS, sublinear_tf: bool = True) -> NgramC
 
 
 def rows_of(text: list[int], num_buckets: int = BUCKETS) -> list[int]:
-    """The rows of all n-grams of a text, one after the other: its tokens, then its pairs."""
+    """Return the rows of all n-grams of a text: first its tokens, then its pairs."""
     pairs = [
         TOKENS + (first * 1_000_003 + second * 7_919) % num_buckets
         for first, second in itertools.pairwise(text)
@@ -43,7 +43,7 @@ def rows_of(text: list[int], num_buckets: int = BUCKETS) -> list[int]:
 
 
 def classify_plainly(ngrams: NgramClassifier, text: list[int]) -> Tensor:
-    """The logits `[class]` by the formula, an n-gram at a time."""
+    """Compute the logits `[class]` by the formula, one n-gram at a time."""
     rows = rows_of(text)
     terms = [(row, 1.0) for row in rows]
     if ngrams.sublinear_tf:
@@ -74,7 +74,7 @@ def pad_texts(texts: list[list[int]], padding: int = 0, fill: int = 0) -> Tensor
     fill=st.integers(0, TOKENS - 1),
     sublinear_tf=st.booleans(),
 )
-def test_the_logits_are_those_of_the_formula_whatever_the_padding(
+def test_the_logits_follow_the_formula_with_any_padding(
     texts: list[list[int]], padding: int, fill: int, sublinear_tf: bool
 ) -> None:
     ngrams = make_ngrams(sublinear_tf=sublinear_tf)
@@ -83,7 +83,7 @@ def test_the_logits_are_those_of_the_formula_whatever_the_padding(
         torch.testing.assert_close(found, classify_plainly(ngrams, text))
 
 
-def test_a_text_of_one_token_has_no_pair_and_an_empty_one_the_bias_alone() -> None:
+def test_one_token_has_no_pair_and_an_empty_text_has_only_the_bias() -> None:
     ngrams = make_ngrams()
     logits = ngrams(torch.tensor([[4], [5]]), [1, 0])
     torch.testing.assert_close(logits[0], ngrams.weight[4] + ngrams.bias)
@@ -100,7 +100,7 @@ def test_the_order_of_a_pair_matters() -> None:
     assert rows_of([1, 2], 1000)[2] != rows_of([2, 1], 1000)[2]
 
 
-def test_the_idf_is_scikit_learns() -> None:
+def test_the_idf_equals_scikit_learns() -> None:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     generator = np.random.default_rng(0)
@@ -117,13 +117,15 @@ def test_the_idf_is_scikit_learns() -> None:
     assert ngrams.idf[TOKENS - 1] == np.log(1 + len(texts)) + 1  # in no text
 
 
-def test_only_rows_of_the_texts_get_a_gradient() -> None:
+def test_only_rows_that_occur_get_a_gradient() -> None:
     ngrams = make_ngrams()
     texts = [[3, 4, 3], [8]]
     ngrams(pad_texts(texts), [3, 1]).square().sum().backward()
     assert ngrams.weight.grad is not None
     moved = ngrams.weight.grad.abs().sum(dim=1).nonzero().squeeze(1).tolist()
-    assert moved == sorted({row for text in texts for row in rows_of(text)})  # not 0, the padding
+    assert moved == sorted(
+        {row for text in texts for row in rows_of(text)}
+    )  # without 0, the padding
     assert not ngrams.idf.requires_grad
 
 
@@ -133,17 +135,17 @@ def test_without_lengths_there_is_no_padding() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[2], [6, 1], [-1, 1], [1.0, 2.0]], ids=str)
-def test_wrong_lengths_are_refused(lengths: list) -> None:
+def test_wrong_lengths_are_rejected(lengths: list) -> None:
     with pytest.raises(ValueError, match="lengths"):
         make_ngrams()(torch.zeros(2, 5, dtype=torch.int64), lengths)
 
 
-def test_there_is_a_row_for_pairs() -> None:
+def test_pairs_need_at_least_one_row() -> None:
     with pytest.raises(ValueError, match="num_buckets should be at least 1, got 0"):
         NgramClassifier(5, 2, 0)
 
 
-def test_the_classifier_is_the_mean_of_its_experts() -> None:
+def test_the_logits_are_the_mean_of_the_experts_logits() -> None:
     torch.manual_seed(0)
     lstm = LSTM(4, 5, batch_first=True, bidirectional=True)
     parts = lstm, build_pooling(["hn_query", "max"], 10), CLASSES
@@ -165,7 +167,7 @@ def test_the_classifier_is_the_mean_of_its_experts() -> None:
         torch.testing.assert_close(one.attention[0], answer.attention[row, : len(text)])
 
 
-def test_an_ensemble_counts_shared_ngrams_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ensemble_computes_shared_ngrams_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     members = []
     for _ in range(3):
@@ -184,6 +186,6 @@ def test_an_ensemble_counts_shared_ngrams_once(monkeypatch: pytest.MonkeyPatch) 
     ensemble = ClassifierEnsemble(members).eval()
     torch.testing.assert_close(ensemble(ids, lengths).logits.exp(), torch.stack(alone).mean(dim=0))
     assert len(calls) == 1
-    members[1].expert.idf[3] += 1  # other features: none are shared
+    members[1].expert.idf[3] += 1  # now its features differ, and none are shared
     ensemble(ids, lengths)
     assert len(calls) == 4

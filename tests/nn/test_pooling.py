@@ -82,7 +82,7 @@ def test_learned_query_is_softmax_of_tanh_outputs_dot_w(lstm: LSTM) -> None:
 def test_padding_changes_nothing(pooling: Pooling, lstm: LSTM) -> None:
     inputs = torch.randn(3, 5, 3)
     outputs, (h_n, _) = lstm(inputs, lengths=LENGTHS)
-    outputs[torch.arange(5) >= LENGTHS.unsqueeze(1)] = float("nan")  # nobody may look there
+    outputs[torch.arange(5) >= LENGTHS.unsqueeze(1)] = float("nan")  # which nothing may read
     context, attention = pooling(outputs, h_n, LENGTHS)
     for row, length in enumerate(LENGTHS.tolist()):
         alone, (h_alone, _) = lstm(inputs[row : row + 1, :length])
@@ -121,7 +121,7 @@ def test_dtypes(pooling: Pooling, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("pooling", POOLINGS, ids=repr)
 @pytest.mark.parametrize("lengths", [[2], [6, 1, 1], [-1, 1, 1], [1.0, 2.0, 3.0]])
-def test_wrong_lengths_are_refused(pooling: Pooling, lengths: list) -> None:
+def test_wrong_lengths_are_rejected(pooling: Pooling, lengths: list) -> None:
     with pytest.raises(ValueError, match="lengths"):
         pooling(torch.randn(3, 5, 8), torch.randn(2, 3, 4), lengths)
 
@@ -149,7 +149,7 @@ def test_every_pooling_is_built_by_name(name: str) -> None:
     assert context.shape == (3, 8)
 
 
-def test_several_poolings_stand_side_by_side() -> None:
+def test_several_poolings_are_concatenated() -> None:
     outputs, h_n = torch.randn(3, 5, 8), torch.randn(2, 3, 4)
     names = ["max", "hn_query", "mean", "learned_query"]
     pooling = build_pooling(names, 8, scaled_attention=True)
@@ -157,12 +157,12 @@ def test_several_poolings_stand_side_by_side() -> None:
     assert pooling.context_size(8) == context.size(1) == 32
     alone = [build_pooling(name, 8, scaled_attention=True)(outputs, h_n, LENGTHS) for name in names]
     torch.testing.assert_close(context, torch.cat([one[0] for one in alone], dim=1))
-    torch.testing.assert_close(attention, alone[1][1])  # of the first that has one
+    torch.testing.assert_close(attention, alone[1][1])  # that of the first pooling that has one
     without, none = build_pooling(["max", "mean"], 8)(outputs, h_n, LENGTHS)
     assert (without.shape, none) == ((3, 16), None)
 
 
 @pytest.mark.parametrize("names", [[], ["mean", "mean"], ["mean", "men"], "men"], ids=str)
-def test_poolings_that_cannot_be(names: list[str] | str) -> None:
+def test_impossible_poolings_are_rejected(names: list[str] | str) -> None:
     with pytest.raises(ValueError, match="pooling should be one"):
         build_pooling(names, 8)

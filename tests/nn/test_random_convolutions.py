@@ -1,4 +1,4 @@
-"""Fixed convolutions against plain loops, the ridge regression against scikit-learn."""
+"""Fixed convolutions against plain loops, and the ridge regression against scikit-learn."""
 
 from itertools import combinations
 
@@ -35,7 +35,7 @@ def make_classifier(series: list[np.ndarray], **options: int) -> RandomConvoluti
 
 
 def test_features_are_shares_above_thresholds() -> None:
-    """By hand: padded dilated filters, and a ramp of a tenth of the deviation at the threshold."""
+    """Written out: padded dilated filters, and a ramp a tenth of the deviation wide."""
     series = make_series(8)
     classifier = make_classifier(series)
     steps = series[0].astype(np.float64)
@@ -59,7 +59,7 @@ def test_features_are_shares_above_thresholds() -> None:
     torch.testing.assert_close(found, order, atol=1e-4, rtol=0)
 
 
-def test_the_filters_are_minirockets() -> None:
+def test_the_filters_are_those_of_minirocket() -> None:
     classifier = make_classifier(make_series(4, channels=5))
     for row, twos in enumerate(combinations(range(9), 3)):
         kernel = classifier.kernels[0, row]
@@ -83,7 +83,7 @@ def test_thresholds_split_the_training_outputs() -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 1000), extra=st.integers(0, 20), padding=st.sampled_from([0.0, np.nan]))
-def test_company_and_padding_change_nothing(seed: int, extra: int, padding: float) -> None:
+def test_other_series_and_padding_change_nothing(seed: int, extra: int, padding: float) -> None:
     series = make_series(5, seed=seed)
     classifier = make_classifier(series)
     classifier.weight.normal_(generator=torch.Generator().manual_seed(seed))
@@ -98,11 +98,11 @@ def test_company_and_padding_change_nothing(seed: int, extra: int, padding: floa
 
 
 @pytest.mark.parametrize(("rows", "features", "classes"), [(30, 80, 2), (60, 20, 4), (12, 200, 3)])
-def test_ridge_is_scikit_learns(rows: int, features: int, classes: int) -> None:
+def test_ridge_equals_scikit_learns(rows: int, features: int, classes: int) -> None:
     generator = np.random.default_rng(rows)
     targets = np.arange(rows) % classes
     inputs = generator.normal(size=(rows, features)) + 0.5 * np.eye(classes, features)[targets]
-    inputs[:, 0] = 3.0  # one that never changes
+    inputs[:, 0] = 3.0  # a constant feature
     scaler = StandardScaler().fit(inputs)
     theirs = RidgeClassifierCV(STRENGTHS.numpy()).fit(scaler.transform(inputs), targets)
     ours = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets), classes)
@@ -113,17 +113,17 @@ def test_ridge_is_scikit_learns(rows: int, features: int, classes: int) -> None:
     if classes == 2:
         np.testing.assert_allclose(np.sign(found[:, 1] - found[:, 0]), np.sign(expected))
         found, expected = found[:, 1:], expected[:, None]
-    ratio = found / expected  # one factor turns scores into logits
+    ratio = found / expected  # one factor turns all scores into logits
     np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-6)
     assert ratio.mean() > 0
 
 
-def test_a_ridge_needs_two_rows() -> None:
+def test_ridge_needs_two_rows() -> None:
     with pytest.raises(ValueError, match="at least 2 rows, got 1"):
         fit_ridge(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64), 2)
 
 
-def test_an_expert_that_has_nothing_to_train_is_not_asked_in_training() -> None:
+def test_an_expert_that_is_not_trained_is_left_out_in_training() -> None:
     torch.manual_seed(0)
     series = make_series(6)
     expert = make_classifier(series)
@@ -146,12 +146,12 @@ def test_the_widest_filter_fits_into_the_longest_series(longest: int, dilations:
 
 
 @pytest.mark.parametrize("dilations", [[], [0], [5000]])
-def test_impossible_dilations_are_refused(dilations: list[int]) -> None:
+def test_impossible_dilations_are_rejected(dilations: list[int]) -> None:
     with pytest.raises(ValueError, match="dilations should be from 1 to 4096"):
         RandomConvolutionClassifier(1, 2, dilations, 1)
 
 
-def test_a_batch_is_gone_through_in_parts_that_fit_into_memory(
+def test_large_batches_are_computed_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     series = make_series(5)
@@ -163,7 +163,7 @@ def test_a_batch_is_gone_through_in_parts_that_fit_into_memory(
     torch.testing.assert_close(classifier.features(inputs, lengths), whole)
 
 
-def test_half_precision_does_not_blur_the_features() -> None:
+def test_features_are_not_computed_in_half_precision() -> None:
     series = make_series(3)
     classifier = make_classifier(series)
     inputs = torch.from_numpy(series[0]).unsqueeze(0)
@@ -194,6 +194,8 @@ def test_an_ensemble_computes_shared_features_once(monkeypatch: pytest.MonkeyPat
     ensemble = ClassifierEnsemble(members).eval()
     torch.testing.assert_close(ensemble(inputs).logits.exp(), expected)
     assert len(calls) == 1
-    members[1].expert.fit_filters(make_series(4, seed=9), seed=3)  # others: none are shared
+    members[1].expert.fit_filters(
+        make_series(4, seed=9), seed=3
+    )  # now its features differ, and none are shared
     ensemble(inputs)
     assert len(calls) == 4

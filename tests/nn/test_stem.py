@@ -1,4 +1,4 @@
-"""Stems against plain functional calls on unpadded series, and what padding must not do."""
+"""Stems against plain functional calls on unpadded series; padding changes nothing."""
 
 import copy
 import itertools
@@ -28,7 +28,7 @@ STRIDES = [1, 2, 4, 8, 64]
 
 
 def make_stem(name: str, stride: int = 1, input_size: int = CHANNELS) -> Stem:
-    """A stem in float64 none of whose weights and statistics is what it is by default."""
+    """Return a stem in float64 in which no weight and no statistic has its default value."""
     torch.manual_seed(stride)
     stem = build_stem(name, input_size, stride=stride, **OPTIONS[name]).double()
     for module in stem.modules():
@@ -40,17 +40,16 @@ def make_stem(name: str, stride: int = 1, input_size: int = CHANNELS) -> Stem:
 
 
 def draw(lengths: list[int], padding: int = 0) -> Tensor:
-    """Series `[batch, time, channel]`, `padding` steps longer than the longest."""
+    """Return series `[batch, time, channel]` with `padding` more steps than the longest has."""
     generator = torch.Generator().manual_seed(sum(lengths))
     shape = (len(lengths), max(lengths) + padding, CHANNELS)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def run_plainly(stem: Stem, series: list[Tensor]) -> list[Tensor]:
-    """What the stem says of unpadded series `[time, channel]`, by torch's functions alone.
+    """Compute the stem on unpadded series `[time, channel]`, with torch's functions alone.
 
-    In training mode the running statistics move, as nn.BatchNorm1d has it, with those of all
-    series' steps one after the other.
+    In training mode nn.BatchNorm1d updates the running statistics with the steps of all series.
     """
     features = [steps.T for steps in series]
     for block in stem.blocks:
@@ -80,7 +79,7 @@ BATCHES = st.tuples(
 
 @settings(deadline=None, max_examples=25)
 @given(batch=BATCHES)
-def test_company_and_padding_change_nothing(batch: tuple) -> None:
+def test_other_series_and_padding_change_nothing(batch: tuple) -> None:
     name, stride, lengths, padding = batch
     stem, inputs = make_stem(name, stride).eval(), draw(lengths, padding)
     outputs, shortened = stem(inputs, lengths)
@@ -94,10 +93,10 @@ def test_company_and_padding_change_nothing(batch: tuple) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(batch=BATCHES)
-def test_in_training_the_statistics_and_gradients_are_of_the_real_steps(batch: tuple) -> None:
+def test_in_training_statistics_and_gradients_are_those_of_the_real_steps(batch: tuple) -> None:
     name, stride, lengths, padding = batch
     if sum(-(-length // stride) for length in lengths) < 2:
-        return  # which nn.BatchNorm1d refuses, see below
+        return  # nn.BatchNorm1d rejects a single step; see below
     stem = make_stem(name, stride).train()
     plain = copy.deepcopy(stem)
     inputs = draw(lengths, padding).requires_grad_()
@@ -116,7 +115,7 @@ def test_in_training_the_statistics_and_gradients_are_of_the_real_steps(batch: t
     for (key, ours), theirs in zip(
         stem.state_dict().items(), plain.state_dict().values(), strict=True
     ):
-        torch.testing.assert_close(ours, theirs, msg=key)  # the running statistics among them
+        torch.testing.assert_close(ours, theirs, msg=key)  # including the running statistics
     for ours, theirs in zip(stem.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     for row, alone in zip(inputs.grad, series, strict=True):
@@ -127,7 +126,7 @@ def test_in_training_the_statistics_and_gradients_are_of_the_real_steps(batch: t
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("garbage", [1e6, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_what_the_padding_holds_does_not_matter(
+def test_the_content_of_the_padding_does_not_matter(
     name: str, garbage: float, is_training: bool
 ) -> None:
     stem = make_stem(name, 2).train(is_training)
@@ -157,10 +156,10 @@ def test_without_lengths_every_step_is_real(name: str, stride: int) -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("lengths", [[1], [0], [1, 0], [0, 0], [3, 0, 1]], ids=str)
 @pytest.mark.parametrize("stride", [1, 8])
-def test_series_of_next_to_nothing_can_be_trained_on(
+def test_training_works_on_series_of_hardly_any_steps(
     name: str, lengths: list[int], stride: int
 ) -> None:
-    """One step has no variance, for which nn.BatchNorm1d stops; here it is as in evaluation."""
+    """One step has no variance. nn.BatchNorm1d rejects it; here it is treated as in evaluation."""
     stem = make_stem(name, stride).train()
     inputs = draw([3] * len(lengths)).requires_grad_()
     trained, shortened = stem(inputs, lengths)
@@ -176,14 +175,14 @@ def test_series_of_next_to_nothing_can_be_trained_on(
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_one_step_without_lengths_can_be_trained_on() -> None:
+def test_training_works_on_one_step_without_lengths() -> None:
     norm = MaskedBatchNorm(3).train()
     inputs = torch.randn(1, 3, 1)
     torch.testing.assert_close(norm(inputs, None), copy.deepcopy(norm).eval()(inputs, None))
 
 
 def test_the_inception_stem_is_its_composition() -> None:
-    """Every weight by its name, and no loop: the numbers of the first published form of it."""
+    """All weights keep the names, and the numbers, of the first published version."""
     stem = make_stem("inception", 4).eval()
     state = stem.state_dict()
     features = draw([30]).transpose(1, 2)
@@ -205,7 +204,7 @@ def test_the_inception_stem_is_its_composition() -> None:
 
 
 @pytest.mark.parametrize("stride", STRIDES)
-def test_attention_is_handed_back_on_the_original_steps(stride: int) -> None:
+def test_attention_is_spread_over_the_original_steps(stride: int) -> None:
     stem = make_stem("conv", stride)
     lengths, time = torch.tensor([1, 7, 64, 70, 0]), 75
     short = -(-lengths // stride)
@@ -236,7 +235,7 @@ def test_strides_are_powers_of_2(name: str, stride: int) -> None:
         build_stem(name, 2, stride=stride)
 
 
-def test_strides_are_split_early() -> None:
+def test_early_blocks_get_the_largest_strides() -> None:
     assert [split_stride(stride, 3) for stride in (1, 2, 4, 16, 64)] == [
         [1, 1, 1],
         [2, 1, 1],
@@ -251,14 +250,14 @@ def test_strides_are_split_early() -> None:
     [{"kernel_sizes": [9, 4]}, {"kernel_sizes": []}, {"kernel_sizes": [1001]}, {"num_filters": 8}],
     ids=str,
 )
-def test_what_an_inception_stem_cannot_be(options: dict) -> None:
+def test_impossible_inception_stems_are_rejected(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         InceptionStem(2, **options)
 
 
 @pytest.mark.parametrize("lengths", [[2], [6, 1, 1], [-1, 1, 1], [1.0, 2.0, 3.0]], ids=str)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_wrong_lengths_are_refused(name: str, lengths: list) -> None:
+def test_wrong_lengths_are_rejected(name: str, lengths: list) -> None:
     with pytest.raises(ValueError, match="lengths"):
         make_stem(name)(draw([5, 5, 5]), lengths)
 
@@ -277,7 +276,7 @@ def test_widths_are_odd_and_narrow_for_short_series() -> None:
     assert max(choose_kernel_sizes(20)) < 20
 
 
-def test_a_stem_from_outside_is_built_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_stem_is_built_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnlstm.nn.stem.STEMS", dict(STEMS))
 
     @register_stem("every_other")

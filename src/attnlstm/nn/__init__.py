@@ -1,4 +1,12 @@
-"""Plain PyTorch modules: the LSTM, poolings from a sequence to a vector, and the classifier."""
+"""Plain PyTorch modules; they import nothing else of attnlstm.
+
+lstm, cell, backends/              the LSTM, and the ways to run it
+embedding, stem                    from tokens or series to the steps that the LSTM reads
+pooling                            from the LSTM's outputs to one vector
+ngrams, random_convolutions        experts: second classifiers that need few rows
+classifier, ensemble               the whole model, and the mean of several
+build, interop                     models from settings; weights of other LSTMs
+"""
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding

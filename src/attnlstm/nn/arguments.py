@@ -1,4 +1,4 @@
-"""Checks of what the LSTM is called with, in nn.LSTM's words where it has some."""
+"""Checks of the arguments of the modules, with nn.LSTM's messages where it has such a check."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ INTEGER_DTYPES = {
 }
 
 AUTOCAST_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""The dtypes that autocast casts; it leaves float64 and complex numbers alone."""
+"""The dtypes that autocast casts; it does not touch float64 and complex numbers."""
 
 
 def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Tensor:
-    """Lengths as an int64 tensor [batch] on the CPU, where the packed layout is worked out.
+    """Return lengths as an int64 tensor [batch] on the CPU, where the packed layout is computed.
 
     Raises:
         ValueError: they are not `batch` integers from 0 to `time`.
@@ -35,7 +35,7 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
         lengths = lengths.to("cpu", torch.int64)
     if torch.compiler.is_exporting():  # the values are not known yet
         return lengths
-    values = lengths.tolist()  # for a batch much faster than operators on a tensor
+    values = lengths.tolist()  # much faster than operators on a tensor of this size
     if not 0 <= min(values) <= max(values) <= time:
         raise ValueError(
             f"lengths should be from 0 to the {time} steps of the input, "
@@ -45,21 +45,19 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, time: int) -> Ten
 
 
 def check_packed(data: Tensor, batch_sizes: Tensor, dtype: torch.dtype) -> None:
-    """Raise a RuntimeError unless a PackedSequence has the weights' dtype and adds up."""
+    """Raise a RuntimeError unless a PackedSequence is consistent and has the weights' dtype."""
     if data.dtype != dtype and autocast_dtype(data) is None:
-        raise RuntimeError(
-            f"Expected packed input of dtype {dtype} as the weights', got {data.dtype}"
-        )
+        raise RuntimeError(f"Expected packed input of the weights' dtype {dtype}, got {data.dtype}")
     sizes = batch_sizes.tolist()
     if sum(sizes) != len(data) or sizes != sorted(sizes, reverse=True):
         raise RuntimeError(
-            f"Expected batch_sizes that do not grow and sum to the {len(data)} rows of the packed "
-            f"data, got {sizes}"
+            f"Expected batch_sizes in descending order that sum to the {len(data)} rows of the "
+            f"packed data, got {sizes}"
         )
 
 
 def check_state(hx: object) -> None:
-    """Raise a TypeError or, as nn.LSTM, a RuntimeError unless hx is a pair of h_0 and c_0."""
+    """Raise a TypeError or, as nn.LSTM does, a RuntimeError unless hx is a pair of h_0 and c_0."""
     if not isinstance(hx, tuple | list):
         raise TypeError(f"hx should be a tuple of h_0 and c_0, got {type(hx).__name__}")
     if len(hx) != 2:
@@ -81,7 +79,7 @@ def check_state_dtypes(data: Tensor, hx: State) -> None:
     for number, state in enumerate(hx):
         if state.dtype != data.dtype:
             raise RuntimeError(
-                f"Expected hidden[{number}] dtype {data.dtype} as the input's, got {state.dtype}"
+                f"Expected hidden[{number}] of the input's dtype {data.dtype}, got {state.dtype}"
             )
 
 
@@ -92,8 +90,8 @@ def check_probability(name: str, value: object) -> None:
 
 
 def autocast_dtype(data: Tensor) -> torch.dtype | None:
-    """The dtype that autocast wants, None outside of it and for dtypes that it leaves alone."""
-    if not torch._C._is_any_autocast_enabled():  # as nn.LSTM asks
+    """Return the dtype to which autocast casts, or None if it does not cast this tensor."""
+    if not torch._C._is_any_autocast_enabled():  # the check that nn.LSTM makes
         return None
     device_type = data.device.type
     if not torch.amp.is_autocast_available(device_type):

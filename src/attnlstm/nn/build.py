@@ -1,4 +1,7 @@
-"""The classifier that plain settings describe, given the sizes of its inputs."""
+"""From the `model` section of the configuration, as plain containers, to the classifier.
+
+The classifier also depends on the sizes of its inputs: `SeriesInputs` or `TokenInputs`.
+"""
 
 import inspect
 from collections.abc import Mapping
@@ -16,18 +19,18 @@ from attnlstm.nn.stem import STEMS, Stem, build_stem
 
 
 class SeriesInputs(NamedTuple):
-    """Series `[batch, time, channel]`."""
+    """Series `[batch, time, num_channels]`."""
 
     num_channels: int
 
 
 class TokenInputs(NamedTuple):
-    """Token numbers `[batch, time]`.
+    """Token ids `[batch, time]`.
 
-    vocab_size: they are smaller than this.
+    vocab_size: number of tokens.
     unknown_id: the token that stands for unknown words; None: there is none.
-    pretrained_size: the size of vectors that stand beside the trained ones; 0: there are none.
-    reads_end: whether `max_steps` are the last tokens; otherwise they are the first.
+    pretrained_size: size of the vectors that are added to the trained ones; 0: there are none.
+    reads_end: whether `max_steps` keeps the last tokens of a text, instead of the first.
     """
 
     vocab_size: int
@@ -39,15 +42,15 @@ class TokenInputs(NamedTuple):
 def build_classifier(
     model: Mapping[str, Any], inputs: SeriesInputs | TokenInputs, num_classes: int
 ) -> Classifier:
-    """The classifier, or the ensemble, that the `model` section of the configuration describes.
+    """Build the classifier, or the ensemble, that the `model` section describes.
 
     Args:
-        model: that section as plain containers.
+        model: the section as plain containers.
         inputs: what the classifier reads.
         num_classes: number of classes.
 
     Raises:
-        ValueError: there is no LSTM, stem or second classifier with these options; it names the
+        ValueError: an LSTM, stem or expert cannot have these options. The message names the
             section, such as "model.lstm".
     """
     size = model["ensemble_size"]
@@ -58,7 +61,7 @@ def build_classifier(
 def build_member(
     model: Mapping[str, Any], inputs: SeriesInputs | TokenInputs, num_classes: int
 ) -> SequenceClassifier:
-    """One classifier; see `build_classifier`."""
+    """Build one classifier; see `build_classifier`."""
     embedding, stem = None, None
     expert: Expert | None = None
     if isinstance(inputs, TokenInputs):
@@ -69,7 +72,7 @@ def build_member(
     else:
         input_size = inputs.num_channels
         fixed = model["random_convolutions"]
-        if fixed is not None and None not in fixed.values():  # otherwise the data is not read yet
+        if fixed is not None and None not in fixed.values():  # None until the data is read
             try:
                 expert = RandomConvolutionClassifier(input_size, num_classes, **fixed)
             except ValueError as error:
@@ -100,10 +103,10 @@ def build_member(
 
 
 def build_embedding(config: Mapping[str, Any], inputs: TokenInputs) -> TokenEmbedding:
-    """The embedding of the `model.embedding` section."""
+    """Build the embedding that the `model.embedding` section describes."""
     options = dict(config)
     size = options.pop("size")
-    del options["vectors"], options["freeze"]  # what becomes of the weights, not of the module
+    del options["vectors"], options["freeze"]  # which change the weights, not the module
     return TokenEmbedding(
         inputs.vocab_size,
         size,
@@ -114,10 +117,10 @@ def build_embedding(config: Mapping[str, Any], inputs: TokenInputs) -> TokenEmbe
 
 
 def build_configured_stem(config: Mapping[str, Any], input_size: int) -> Stem:
-    """The stem of the `model.stem` section; without a stride it leaves all steps.
+    """Build the stem that the `model.stem` section describes; without a stride it keeps all steps.
 
     Raises:
-        ValueError: it has no such option, or the option does not fit.
+        ValueError: the stem has no such option, or the option does not fit.
     """
     options = {name: value for name, value in config.items() if value is not None}
     name = options.pop("name")

@@ -1,4 +1,11 @@
-"""The whole model: what reads the steps, LSTM, pooling, head."""
+"""The whole model, from inputs to logits.
+
+    tokens [batch, time]             ->  embedding  ->  LSTM  ->  pooling  ->  head  ->  logits
+    series [batch, time, channel]    ->  stem       ->  LSTM  ->  pooling  ->  head  ->  logits
+
+A second classifier, the expert, may read the same inputs; its logits are averaged with those of the
+LSTM. The prediction for a sequence is the same alone, in any batch, and with any padding.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,14 +22,13 @@ from attnlstm.nn.stem import Stem
 
 
 class Classification(NamedTuple):
-    """What the classifier says of a batch.
+    """What a classifier returns for a batch.
 
     Attributes:
         logits: `[batch, class]`.
-        attention: `[batch, time]`, 0 on padding, or None where the pooling has no attention.
-        experts: the logits `[batch, class]` whose weighted mean `logits` is, each of which is
-            trained on its own: those of the LSTM and those of the expert; none where the LSTM
-            answers alone.
+        attention: `[batch, time]`, 0 on padding, or None if the pooling has no attention.
+        experts: the two logits `[batch, class]` whose weighted mean `logits` is: the LSTM's and the
+            expert's, each of which gets its own loss. Empty if there is only the LSTM.
     """
 
     logits: Tensor
@@ -31,35 +37,47 @@ class Classification(NamedTuple):
 
 
 class SequenceClassifier(nn.Module):
-    """Reads a sequence with an LSTM, pools its outputs to one vector and classifies that.
+    """Reads a sequence with an LSTM, pools its outputs into one vector, and classifies the vector.
 
-        steps = embedding(tokens), or stem(series)       [batch, time', input]; at most max_steps
+        steps = embedding(tokens) or stem(series)        [batch, time', input]
         outputs, (h_n, _) = lstm(steps)                  [batch, time', feature]
         context, attention = pooling(outputs, h_n)       [batch, context], [batch, time']
-        context = [context, skip_pooling(steps)]         past the LSTM, where there is one
+        context = [context, skip_pooling(steps)]         if there is a skip pooling
         logits = head(dropout(context))                  [batch, class]
-        logits = (1 - w) logits + w expert(inputs)       where there is a second classifier
+        logits = (1 - w) logits + w expert(inputs)       if there is an expert
 
     Args:
-        lstm: with `batch_first=True`.
-        pooling: one of `attnlstm.nn.pooling`.
+        lstm: has `batch_first=True`.
+        pooling: pools the outputs of the LSTM; see `build_pooling`.
         num_classes: number of classes.
         dropout: probability of zeroing an element of the context.
-        embedding: of token numbers into vectors of the LSTM's input size; None: the inputs are
-            such vectors already.
-        stem: shortens series to steps of the LSTM's input size; attention is handed back on the
-            original steps. None: the LSTM reads the inputs as they are.
-        skip_pooling: pools the LSTM's inputs, a way past it straight to the head.
-        expert: a second classifier of the same inputs and lengths, which errs on others: of
-            n-grams or of fixed convolutions. The mean of logits is, but for a constant, that of
-            the logarithms of probabilities: a logarithmic opinion pool. One that has nothing to
-            train is not asked in training.
-        max_steps: how many steps of a sequence the LSTM reads; None: all. The expert reads all.
-        reads_end: whether these are the last steps; otherwise they are the first.
+        embedding: turns token ids into vectors of the LSTM's input size; None: the inputs are
+            vectors.
+        stem: shortens series to steps of the LSTM's input size; the attention is spread over the
+            original steps. None: the LSTM reads the inputs themselves.
+        skip_pooling: pools the LSTM's inputs, so that they also reach the head directly.
+        expert: a second classifier of the same inputs, which makes different errors. Averaging
+            logits is the same as averaging the logarithms of probabilities (up to a constant): a
+            logarithmic opinion pool. An expert that is not trained is left out in training.
+        max_steps: the largest number of steps of a sequence that the LSTM reads; None: all. The
+            expert always reads all.
+        reads_end: whether `max_steps` keeps the last steps of a sequence, instead of the first.
 
     Attributes:
-        expert_weight: w, the expert's share of the logits, in [0, 1]: 0.5 until validation rows
-            say another.
+        expert_weight: w, the expert's share of the logits, in [0, 1]. It is 0.5 unless it is chosen
+            by validation.
+
+    Raises:
+        ValueError: the LSTM has `batch_first=False`, or `max_steps` is less than 1.
+
+    Example:
+        >>> lstm = LSTM(3, 8, batch_first=True, bidirectional=True)
+        >>> pooling = build_pooling("hn_query", lstm.feature_size)
+        >>> classifier = SequenceClassifier(lstm, pooling, num_classes=5)
+        >>> series = torch.randn(2, 50, 3)  # [batch, time, channel]
+        >>> answer = classifier(series, lengths=[50, 9])
+        >>> answer.logits.shape, answer.attention.shape
+        (torch.Size([2, 5]), torch.Size([2, 50]))
     """
 
     def __init__(
@@ -104,9 +122,12 @@ class SequenceClassifier(nn.Module):
         """Classify right-padded sequences.
 
         Args:
-            inputs: `[batch, time, feature]`, or with an embedding token numbers `[batch, time]`.
-            lengths: `[batch]`, the number of real steps of each; None: no padding.
-            expert_logits: `[batch, class]`, what the expert says, where that is known already.
+            inputs: `[batch, time, feature]`, or token ids `[batch, time]` if there is an embedding.
+            lengths: `[batch]`, the number of real steps of each sequence; None: no padding.
+            expert_logits: `[batch, class]`, the expert's logits if they are already known.
+
+        Raises:
+            ValueError: lengths are not one integer from 0 to time for each sequence.
         """
         logits, attention = self._read(inputs, lengths)
         if self.expert is None or (self.training and not self.expert.is_trained):
@@ -119,7 +140,7 @@ class SequenceClassifier(nn.Module):
     def _read(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The LSTM's logits and attention, which is 0 on steps that it does not read."""
+        """Return the LSTM's logits and its attention, which is 0 on steps that it does not read."""
         batch, time = inputs.shape[:2]
         if self.max_steps is None or time <= self.max_steps:
             return self._classify(inputs, lengths)
@@ -154,10 +175,10 @@ class SequenceClassifier(nn.Module):
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Values of half precision in float32, others as they are."""
+    """Return values of half precision in float32, and others unchanged."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def pool_logits(of_lstm: Tensor, of_expert: Tensor, expert_weight: float) -> Tensor:
-    """The weighted mean of two experts' logits, of which the second has the weight given."""
+    """Return the mean of two logits, weighted by 1 - expert_weight and expert_weight."""
     return (1 - expert_weight) * of_lstm + expert_weight * of_expert

@@ -1,4 +1,4 @@
-"""Token ids to vectors, with the dropouts that are particular to words."""
+"""From token ids `[batch, time]` to vectors `[batch, time, feature]`, with dropout for words."""
 
 from typing import Any
 
@@ -9,36 +9,42 @@ from torch.nn import functional as F  # noqa: N812
 from attnlstm.nn.arguments import check_probability
 
 PRETRAINED_SCALE = 0.3
-"""Root mean square of pretrained features beside trained ones, which start at 0.1 and grow."""
+"""Root mean square of pretrained features. Trained ones start at 0.1 and grow."""
 
 
 class TokenEmbedding(nn.Module):
-    """A table with a vector for each token, as nn.Embedding, but drawn from N(0, 0.1²).
+    """A table with one vector per token, like nn.Embedding, with initial values from N(0, 0.1²).
 
-    Beside the N(0, 1) of nn.Embedding the updates of a short training are small: on validation
-    parts of news texts it was worse.
+    nn.Embedding's N(0, 1) was worse on validation parts of news texts: a short training changes
+    such large values too little.
 
-    In training, and only then, in this order:
+    Three kinds of dropout are applied in training, in this order:
 
-    - word dropout (Bowman et al., 2016; Iyyer et al., 2015): each token is replaced by the unknown
-      one, or where there is none its vector by zeros;
-    - embedding dropout (Gal and Ghahramani, 2016; Merity et al., 2018): the vectors of some tokens
-      of the vocabulary are zero wherever they occur in the batch, the others times 1 / (1 - p);
-    - variational dropout (Gal and Ghahramani, 2016): some features of a sequence's vectors are zero
-      at all of its steps, the others times 1 / (1 - p).
+    - word dropout (Bowman et al., 2016; Iyyer et al., 2015) replaces a token by the unknown one,
+      or, if there is none, its vector by zeros;
+    - embedding dropout (Gal and Ghahramani, 2016; Merity et al., 2018) zeroes the vectors of some
+      tokens of the vocabulary wherever they occur in the batch, and multiplies the others by
+      1 / (1 - p);
+    - variational dropout (Gal and Ghahramani, 2016) zeroes some features at all steps of a
+      sequence, and multiplies the others by 1 / (1 - p).
 
     Args:
         num_embeddings: number of tokens.
-        embedding_size: of each vector.
-        unknown_id: the token that stands for what is unknown.
+        embedding_size: size of each trained vector.
+        unknown_id: the token that stands for unknown words; None: there is none.
         word_dropout: probability of replacing a token, drawn for each step.
         embedding_dropout: probability of dropping a token of the vocabulary, drawn for each batch.
         variational_dropout: probability of zeroing a feature, drawn for each sequence.
-        pretrained_size: features beside the trained ones that are never trained, 0 for tokens that
-            have none; see `set_pretrained`.
+        pretrained_size: number of additional features, which are never trained and are 0 unless
+            `set_pretrained` sets them.
 
     Attributes:
-        feature_size: of the vectors that come out, `embedding_size + pretrained_size`.
+        feature_size: size of the returned vectors, `embedding_size + pretrained_size`.
+
+    Example:
+        >>> embedding = TokenEmbedding(num_embeddings=100, embedding_size=8)
+        >>> embedding(torch.tensor([[3, 1, 4], [1, 5, 0]])).shape  # token ids [batch, time]
+        torch.Size([2, 3, 8])
     """
 
     frozen_vectors: Tensor
@@ -69,34 +75,35 @@ class TokenEmbedding(nn.Module):
         self.embedding_dropout = float(embedding_dropout)
         self.variational_dropout = float(variational_dropout)
         self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_size))
-        # Vectors that are not trained [frozen, size], and the row of each token in them [token],
-        # -1 where it has none. They are not in `weight`, where weight decay would shrink them.
         self.feature_size = embedding_size + pretrained_size
-        # [token, pretrained_size], in no older checkpoint
+        # [token, pretrained_size]. Older checkpoints do not have it.
         self.register_buffer(
             "pretrained", torch.zeros(num_embeddings, pretrained_size) if pretrained_size else None
         )
+        # Frozen vectors [frozen, size], and the row of each token in them [token], or -1. They are
+        # kept apart from `weight`, where weight decay would shrink them.
         self.register_buffer("frozen_vectors", torch.empty(0, embedding_size))
         self.register_buffer("frozen_rows", torch.full((num_embeddings,), -1))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw `weight` anew."""
-        if not self.weight.is_meta:  # there is nothing to draw, and torch would import its compiler
+        """Draw new initial values for `weight`."""
+        if not self.weight.is_meta:  # where torch would import its compiler to draw nothing
             nn.init.normal_(self.weight, std=0.1)
 
     @torch.no_grad()
     def copy_vectors(self, ids: Tensor, vectors: Tensor, freeze: bool) -> None:
         """Give some tokens pretrained vectors.
 
-        With `freeze` these vectors are never trained, and the other tokens' are: tokens that the
-        vectors' source lacks, such as the unknown one, would otherwise stay random. `weight` stays
-        one parameter of the same shape, so that an optimizer's state fits with and without.
+        With `freeze`, only these tokens keep their vectors; the others are still trained, because
+        tokens without a pretrained vector, such as the unknown one, would otherwise stay random.
+        The shape of `weight` does not depend on `freeze`, nor does the optimizer's state.
 
         Args:
             ids: `[found]`, the tokens, each once.
             vectors: `[found, embedding_size]`.
-            freeze: keep them as they are; the ones frozen by an earlier call are not any more.
+            freeze: whether these vectors are never trained. Vectors that were frozen by an earlier
+                call are trained again.
 
         Raises:
             ValueError: the shapes do not fit.
@@ -115,7 +122,7 @@ class TokenEmbedding(nn.Module):
 
     @torch.no_grad()
     def set_pretrained(self, ids: Tensor, vectors: Tensor) -> None:
-        """Give some tokens the features that are never trained, at `PRETRAINED_SCALE`.
+        """Set the features that are never trained, scaled to `PRETRAINED_SCALE`.
 
         Args:
             ids: `[found]`, the tokens, each once.
@@ -134,7 +141,7 @@ class TokenEmbedding(nn.Module):
         self.pretrained[ids] = (PRETRAINED_SCALE / scale * vectors).to(self.pretrained)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The vectors `[batch, time, feature_size]` of tokens `[batch, time]`."""
+        """Return the vectors `[batch, time, feature_size]` of token ids `[batch, time]`."""
         drops_words = self.training and self.word_dropout > 0
         if drops_words:
             is_dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
@@ -162,7 +169,7 @@ class TokenEmbedding(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         saved = state_dict.get(f"{prefix}frozen_vectors")
-        if isinstance(saved, Tensor):  # how many are frozen is known only here
+        if isinstance(saved, Tensor):  # which says how many vectors are frozen
             shape = (*saved.shape[:1], self.embedding_size)
             self.frozen_vectors = self.frozen_vectors.new_empty(shape)
         super()._load_from_state_dict(state_dict, prefix, *args)

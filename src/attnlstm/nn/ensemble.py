@@ -1,4 +1,4 @@
-"""Several classifiers that answer as one."""
+"""Several classifiers whose mean is the answer."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,14 +11,22 @@ from attnlstm.nn.classifier import Classification, SequenceClassifier
 
 
 class ClassifierEnsemble(nn.Module):
-    """The mean of the probabilities, and of the attention, of several classifiers.
+    """Averages the probabilities, and the attention, of several classifiers.
 
-    Each is trained with a loss of its own, on the same batches. They differ by their initial
-    weights and their dropout, and so by some of their errors, which the mean does not share
+    Each member is trained by its own loss on the same batches. Different initial weights and
+    dropout make them err on different rows, so that the mean is right more often than a member
     (Lakshminarayanan, Pritzel and Blundell, 2017).
 
     Args:
         members: classifiers of the same classes.
+
+    Example:
+        >>> def build_member():
+        ...     lstm = LSTM(3, 8, batch_first=True)
+        ...     return SequenceClassifier(lstm, build_pooling("mean", 8), num_classes=5)
+        >>> ensemble = ClassifierEnsemble(build_member() for _ in range(3))
+        >>> ensemble(torch.randn(2, 50, 3), lengths=[50, 9]).logits.shape
+        torch.Size([2, 5])
     """
 
     def __init__(self, members: Iterable[SequenceClassifier]) -> None:
@@ -32,7 +40,7 @@ class ClassifierEnsemble(nn.Module):
 
         The logits `[batch, class]` are the logarithms of the mean probabilities.
         """
-        # Not by their class: a member may be wrapped, as torch.compile does, and still counts.
+        # A cast, not isinstance: a member may be wrapped, as by torch.compile.
         members = cast("list[SequenceClassifier]", list(self.members))
         shared = self._ask_experts(members, inputs, lengths)
         return self.combine(
@@ -48,7 +56,10 @@ class ClassifierEnsemble(nn.Module):
         inputs: Tensor,
         lengths: Tensor | Sequence[int] | None,
     ) -> list[Tensor] | list[None]:
-        """What the members' experts say, where they share features; these are computed once."""
+        """Return the logits of the members' experts if these share features, else None for each.
+
+        Shared features are computed once.
+        """
         experts = [member.expert for member in members if member.expert is not None]
         is_shared = len(experts) == len(members) and all(
             expert.has_features_of(experts[0]) for expert in experts[1:]
@@ -60,7 +71,7 @@ class ClassifierEnsemble(nn.Module):
 
     @staticmethod
     def combine(answers: Sequence[Classification]) -> Classification:
-        """The mean of the members' probabilities, as logits, and of their attention."""
+        """Average the members' probabilities, which become logits, and their attention."""
         logits = mean_probabilities([answer.logits for answer in answers])
         weights = [answer.attention for answer in answers if answer.attention is not None]
         attention = torch.stack(weights).mean(dim=0) if weights else None
@@ -71,14 +82,14 @@ Classifier = SequenceClassifier | ClassifierEnsemble
 
 
 def members_of(classifier: Classifier) -> list[SequenceClassifier]:
-    """The classifiers of an ensemble; without one, the classifier alone."""
+    """Return the members of an ensemble, or the classifier itself as the only one."""
     if isinstance(classifier, ClassifierEnsemble):
         return cast("list[SequenceClassifier]", list(classifier.members))
     return [classifier]
 
 
 def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
-    """The mean of the probabilities of several logits `[batch, class]`, as logits."""
+    """Average the probabilities of several logits `[batch, class]`, and return them as logits."""
     if len(logits) == 1:
         return logits[0]
     log_probabilities = torch.stack([item.log_softmax(dim=1) for item in logits])

@@ -1,13 +1,20 @@
-"""Weights from and to the layouts that other LSTMs keep them in.
+"""Conversion of weights from and to the layouts of other LSTMs.
 
-Everything is plain dictionaries of tensors. On our side they are the part of a state_dict that
-belongs to one layer and direction, named as nn.LSTM names it (`weight_ih_l0`, `bias_hh_l1_reverse`)
-so that `lstm.load_state_dict(from_keras(...))` works for a single layer, and for more after
-merging the dictionaries of each layer with `|`.
+A function converts one layer and direction, between plain dictionaries of tensors. On our side a
+dictionary is the part of a state_dict for this layer and direction, with nn.LSTM's names
+(`weight_ih_l0`, `bias_hh_l1_reverse`). Dictionaries of several layers can be merged with `|`.
 
-Layouts with one bias per gate hold the sum of nn.LSTM's two. Read from them, `bias_ih` or `bias_hh`
-is that sum and the other one 0; written and read again they are exactly the same. A layout without
-biases becomes one for `bias=False`.
+Layouts with one bias per gate have the sum of nn.LSTM's two. When they are read, one of `bias_ih`
+and `bias_hh` is this sum and the other is 0, so that writing them again gives exactly the same
+numbers. Layouts without biases are for `bias=False`.
+
+Example:
+    >>> keras = {"kernel": torch.randn(3, 16), "recurrent_kernel": torch.randn(4, 16)}
+    >>> lstm = LSTM(3, 4, bias=False)
+    >>> lstm.load_state_dict(from_keras(keras))
+    <All keys matched successfully>
+    >>> bool((to_keras(lstm.state_dict())["kernel"] == keras["kernel"]).all())
+    True
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +29,16 @@ from attnlstm.nn.cell import GATES
 def from_gates(
     gates: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """From one matrix per gate: `w_ii [hidden, input]`, `w_hi [hidden, hidden]`, `b_ii`, `b_hi
-    [hidden, 1]` (or `[hidden]`) and the same for f, g and o.
+    """Convert from one matrix per gate.
+
+    Args:
+        gates: `w_ii [hidden, input]`, `w_hi [hidden, hidden]`, optionally `b_ii` and `b_hi`
+            `[hidden, 1]` or `[hidden]`, and the same for the gates f, g and o.
+        layer: the number of the layer in the result's names.
+        reverse: whether they are the weights of the reverse direction.
+
+    Raises:
+        ValueError: a weight is missing.
     """
     weights = {
         f"weight_{kind}h": torch.cat([_get(gates, f"w_{kind}{gate}") for gate in GATES])
@@ -40,7 +55,11 @@ def from_gates(
 def to_gates(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """To one matrix per gate, biases as columns `[hidden, 1]`; see `from_gates`."""
+    """Convert to one matrix per gate, with biases as columns `[hidden, 1]`; see `from_gates`.
+
+    Raises:
+        ValueError: the weights are missing, or have a projection or a layer norm.
+    """
     weights = _without_layer_norm(_layer(state_dict, layer, reverse))
     gates = {}
     for kind in "ih":
@@ -55,7 +74,10 @@ def to_gates(
 def from_linears(
     linears: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """From the state_dict of eight nn.Linear: `Wii.weight`, `Wii.bias`, `Whi.weight`, ..."""
+    """Convert from the state_dict of eight nn.Linear: `Wii.weight`, `Wii.bias`, `Whi.weight`, ...
+
+    Arguments and errors are as in `from_gates`.
+    """
     gates = {}
     for name, tensor in linears.items():
         linear, _, kind = name.partition(".")
@@ -66,7 +88,7 @@ def from_linears(
 def to_linears(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """To the state_dict of eight nn.Linear; see `from_linears`."""
+    """Convert to the state_dict of eight nn.Linear; see `from_linears` and `to_gates`."""
     return {
         f"W{name[2:]}.{'weight' if name.startswith('w') else 'bias'}": (
             tensor if name.startswith("w") else tensor.squeeze(1)
@@ -78,9 +100,17 @@ def to_linears(
 def from_labml(
     cell: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """From the state_dict of labml's annotated LSTMCell: `hidden_lin.weight`, `hidden_lin.bias`,
-    `input_lin.weight`, and with layer norm `layer_norm.0.weight` to `layer_norm.3.bias` and
-    `layer_norm_c.weight`, `layer_norm_c.bias`. The gates are stacked as i, f, g, o.
+    """Convert from the state_dict of labml's annotated LSTMCell.
+
+    Args:
+        cell: `hidden_lin.weight`, `hidden_lin.bias`, `input_lin.weight`, with the gates stacked as
+            i, f, g, o; with layer norm also `layer_norm.0.weight` to `layer_norm.3.bias`,
+            `layer_norm_c.weight` and `layer_norm_c.bias`.
+        layer: the number of the layer in the result's names.
+        reverse: whether they are the weights of the reverse direction.
+
+    Raises:
+        ValueError: a weight is missing.
     """
     bias = _get(cell, "hidden_lin.bias")
     weights = {
@@ -100,7 +130,11 @@ def from_labml(
 def to_labml(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """To the state_dict of labml's LSTMCell; see `from_labml`."""
+    """Convert to the state_dict of labml's LSTMCell; see `from_labml`.
+
+    Raises:
+        ValueError: the weights are missing, have a projection, or have no bias.
+    """
     weights = _layer(state_dict, layer, reverse)
     if "bias_hh" not in weights:
         raise ValueError("labml's cell has a bias: this LSTM has none (bias=False)")
@@ -119,10 +153,16 @@ def to_labml(
 def from_keras(
     weights: Mapping[str, Any] | Sequence[Any], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """From Keras's `kernel [input, 4 * units]`, `recurrent_kernel [units, 4 * units]` and, with
-    biases, `bias [4 * units]`. Keras's gate order i, f, c, o is nn.LSTM's i, f, g, o.
+    """Convert from a Keras layer. Its gate order i, f, c, o is nn.LSTM's i, f, g, o.
 
-    The list that a Keras layer's `get_weights()` returns, in this order, is taken too.
+    Args:
+        weights: `kernel [input, 4 * units]`, `recurrent_kernel [units, 4 * units]` and optionally
+            `bias [4 * units]`, or a list of them in this order, as `get_weights()` returns it.
+        layer: the number of the layer in the result's names.
+        reverse: whether they are the weights of the reverse direction.
+
+    Raises:
+        ValueError: a weight is missing.
     """
     if not isinstance(weights, Mapping):
         names = ("kernel", "recurrent_kernel", "bias")
@@ -140,7 +180,7 @@ def from_keras(
 def to_keras(
     state_dict: Mapping[str, Tensor], layer: int = 0, reverse: bool = False
 ) -> dict[str, Tensor]:
-    """To Keras's kernel, recurrent_kernel and bias; see `from_keras`."""
+    """Convert to Keras's kernel, recurrent_kernel and bias; see `from_keras` and `to_gates`."""
     weights = _without_layer_norm(_layer(state_dict, layer, reverse))
     keras = {
         "kernel": weights["weight_ih"].T.contiguous(),
@@ -164,7 +204,7 @@ def _with_suffix(weights: dict[str, Tensor], layer: int, reverse: bool) -> dict[
 
 
 def _layer(state_dict: Mapping[str, Tensor], layer: int, reverse: bool) -> dict[str, Tensor]:
-    """One layer and direction of a state_dict, without the suffix."""
+    """Copy the weights of one layer and direction, without the suffix of their names."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ln", "bias_ln")
     suffix = _suffix(layer, reverse)
     if f"weight_hr{suffix}" in state_dict:
@@ -173,7 +213,7 @@ def _layer(state_dict: Mapping[str, Tensor], layer: int, reverse: bool) -> dict[
         raise ValueError(
             f"no weight_ih{suffix} in the state_dict, which has: {', '.join(state_dict)}"
         )
-    return {  # copies: to change them is not to change the model
+    return {  # copies, so that changing them does not change the model
         name: state_dict[name + suffix].detach().clone()
         for name in names
         if name + suffix in state_dict
@@ -182,7 +222,7 @@ def _layer(state_dict: Mapping[str, Tensor], layer: int, reverse: bool) -> dict[
 
 def _without_layer_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     if "weight_ln" in weights:
-        raise ValueError("weight_ln: this layout has no layer norm; to_labml's has")
+        raise ValueError("weight_ln: this layout has no layer norm, but to_labml's has one")
     return weights
 
 

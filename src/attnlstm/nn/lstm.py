@@ -1,4 +1,14 @@
-"""A multi-layer LSTM with torch.nn.LSTM's whole surface, a choice of backends and cell options."""
+"""A multi-layer LSTM with the whole interface of torch.nn.LSTM, several backends and cell options.
+
+A call goes through three steps:
+
+    forward      checks the input, and sorts out its form: padded, packed or a single sequence
+    `_run`       collects the weights and the formulas, and chooses a backend
+    backend      runs the recurrence (`attnlstm.nn.backends`)
+
+Padding is never read and never changes a result: each sequence's final state is its state after its
+own last step.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +31,8 @@ from attnlstm.nn.arguments import (
     check_state_dtypes,
 )
 from attnlstm.nn.backends import choose_backend, find_backend
-from attnlstm.nn.backends.base import BatchSizes, State
+from attnlstm.nn.backends.base import Stack, State
+from attnlstm.nn.backends.packed import BatchSizes
 from attnlstm.nn.cell import ACTIVATIONS, GATES, Cell, Weights, drop_weights
 
 OPTIONS = (
@@ -36,15 +47,15 @@ OPTIONS = (
 """The arguments that nn.LSTM does not have."""
 
 
-TorchLSTM = nn.LSTM  # kept, should somebody put our LSTM in its place
+TorchLSTM = nn.LSTM  # kept in case someone replaces torch.nn.LSTM by our LSTM
 
 
 class LSTM(TorchLSTM):
     """torch.nn.LSTM with a choice of backends, ragged batches and cell options.
 
-    It derives from nn.LSTM for what is not the recurrence (parameters, their initialisation,
-    checks of the arguments, `flatten_parameters`, `isinstance`); the recurrence is run by
-    `attnlstm.nn.backends`. The arguments up to `dtype` are nn.LSTM's; the others are keyword-only.
+    It is a drop-in replacement: parameters, initial weights, results and errors are nn.LSTM's, and
+    `isinstance(lstm, nn.LSTM)` holds. The arguments up to `dtype` are nn.LSTM's too; the others are
+    keyword-only.
 
     Args:
         input_size: number of features of the input.
@@ -55,25 +66,35 @@ class LSTM(TorchLSTM):
         dropout: probability of zeroing an element between layers, drawn anew at each step.
         bidirectional: whether each layer also reads the sequences backwards.
         proj_size: if positive, the size to which the hidden state is projected.
-        backend: "auto" (the fastest that supports the request), "naive", "fused", "torch" or
-            "native".
-        layer_norm: layer-normalise each gate's pre-activation, and the cell state before the
-            output activation (Ba et al., 2016; as labml's annotated LSTM does).
-        activation: of the cell candidate and of the cell state before the output gate: "tanh",
-            "sigmoid", "relu" or "hard_sigmoid".
-        recurrent_activation: of the input, forget and output gates; the same choices.
+        backend: "naive", "fused", "torch", "native", or "auto" for the fastest one that supports
+            the request.
+        layer_norm: whether each gate's pre-activation, and the cell state before the output
+            activation, are layer-normalised (Ba et al., 2016; as in labml's annotated LSTM).
+        activation: activation of the cell candidate, and of the cell state before the output gate:
+            "tanh", "sigmoid", "relu" or "hard_sigmoid".
+        recurrent_activation: activation of the input, forget and output gates; the same choices.
         recurrent_dropout: probability of zeroing an element of the hidden-to-hidden weights, drawn
             once per call (DropConnect; Merity et al., 2018).
         variational_dropout: probability of zeroing a feature between layers, drawn once per
             sequence (Gal and Ghahramani, 2016).
-        forget_bias: what the forget gates' biases sum to at initialisation (Jozefowicz et al.,
-            2015, recommend 1); None leaves nn.LSTM's.
+        forget_bias: initial sum of the forget gate's two biases (Jozefowicz et al., 2015, recommend
+            1); None: as nn.LSTM.
 
     Raises:
         ValueError, TypeError: as nn.LSTM, and for a backend that does not support the options.
+
+    Example:
+        >>> lstm = LSTM(3, 4, batch_first=True, bidirectional=True)
+        >>> inputs = torch.randn(2, 5, 3)  # [batch, time, feature]
+        >>> output, (h_n, c_n) = lstm(inputs, lengths=[5, 2])
+        >>> output.shape, h_n.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 2, 4]))
+        >>> bool((output[1, 2:] == 0).all())  # padding
+        True
     """
 
-    # Defaults, so that what nn.LSTM's constructor calls finds them, and old pickles too.
+    # nn.LSTM's constructor calls methods that read these before they are set, and older pickles
+    # lack them.
     backend: str = "auto"
     layer_norm: bool = False
     activation: str = "tanh"
@@ -151,19 +172,19 @@ class LSTM(TorchLSTM):
                     self.register_parameter(name, nn.Parameter(values))
         self._reset_options()
         weight = self._weights()[0][0].weight_ih
-        # "auto" finds a backend for whatever the naive one can run, when it is needed.
+        # "auto" finds a backend, at the latest the naive one, when it is called.
         name = "naive" if backend == "auto" else backend
         find_backend(name, self._cell(), weight.dtype, weight.device)
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
-        # Only their dtypes are read; a parametrized weight is no leaf, and would forbid deepcopy.
+        # Only their dtypes are read. A parametrized weight is not a leaf and would break deepcopy.
         self._flat_weights = [
             w if w is None or w.is_leaf else w.detach() for w in self._flat_weights
         ]
 
     def reset_parameters(self) -> None:
-        """Draw the weights as nn.LSTM does, and set what the cell options start from."""
+        """Draw the weights as nn.LSTM does, and reset the parameters of the cell options."""
         super().reset_parameters()
         self._reset_options()
 
@@ -193,16 +214,16 @@ class LSTM(TorchLSTM):
                 `[time, feature]` for a single sequence, or a PackedSequence.
             hx: h_0 `[layers * directions, batch, proj_size or hidden_size]` and c_0
                 `[layers * directions, batch, hidden_size]`, without `batch` for a single sequence;
-                zeros if None.
-            lengths: `[batch]`, how many steps of each sequence are real, from 0 to `time`, in any
-                order; the rest is right padding, which is not read. None: all of them.
+                None: zeros.
+            lengths: `[batch]`, the number of real steps of each sequence, from 0 to `time`, in any
+                order. The other steps are right padding, which is not read. None: no padding.
 
         Returns:
-            output, in the input's layout, 0 on padding; and (h_n, c_n), shaped as hx, each
-            sequence's state after its own last step (of the reverse direction: its own first).
+            output, in the input's layout and 0 on padding, and (h_n, c_n), shaped as hx: the state
+            after each sequence's own last step, or in the reverse direction after its first.
 
         Raises:
-            ValueError, RuntimeError: sizes, dtypes, devices or lengths that do not fit.
+            ValueError, RuntimeError: sizes, dtypes, devices or lengths do not fit.
         """
         if hx is not None:
             check_state(hx)
@@ -239,7 +260,7 @@ class LSTM(TorchLSTM):
         self, input: PackedSequence, hx: State | None
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, sorted_indices, unsorted_indices = input
-        # Not by name: a parametrization would be computed, and perhaps updated, once more.
+        # Reading a weight by name would compute, and perhaps update, a parametrization again.
         check_packed(data, batch_sizes, self._flat_weights[0].dtype)  # type: ignore[union-attr]
         if hx is None:
             self.check_input(data, batch_sizes)
@@ -271,16 +292,16 @@ class LSTM(TorchLSTM):
     def _run(
         self, data: Tensor, hx: State | None, sizes: BatchSizes | Tensor | None, batch: int
     ) -> tuple[Tensor, State]:
-        """Hand a batch to the backend, with the weights as they are now.
+        """Choose a backend and run it on a batch.
 
-        The weights are read by name at each call, so that parametrizations, `functional_call` and
-        weights that were replaced are seen.
+        The weights are read by name in each call, so that parametrizations, `functional_call` and
+        replaced weights take effect.
 
         Args:
-            data: packed or padded.
-            hx: the initial state; None: zeros.
-            sizes: of a packed batch its sizes; of a padded one its lengths, None: all are full.
-            batch: the number of sequences.
+            data: packed or padded input.
+            hx: initial state; None: zeros.
+            sizes: the sizes of a packed batch, or the lengths of a padded one; None: no padding.
+            batch: number of sequences.
         """
         weights = self._weights()
         check_devices(data, weights[0][0].weight_ih, hx)
@@ -292,14 +313,13 @@ class LSTM(TorchLSTM):
         if hx is not None:
             check_state_dtypes(data, hx)
         if self.training and self.recurrent_dropout > 0:
+            p = self.recurrent_dropout
             weights = [
-                [
-                    w._replace(weight_hh=drop_weights(w.weight_hh, self.recurrent_dropout))
-                    for w in layer
-                ]
+                [w._replace(weight_hh=drop_weights(w.weight_hh, p)) for w in layer]
                 for layer in weights
             ]
         cell = self._cell()
+        stack = Stack(weights, cell, self.dropout, self.variational_dropout, self.training)
         ragged = not sizes.is_full if isinstance(sizes, BatchSizes) else sizes is not None
         if self.backend == "auto":
             backend = choose_backend(
@@ -312,25 +332,18 @@ class LSTM(TorchLSTM):
             )
         else:
             backend = find_backend(self.backend, cell, data.dtype, data.device)
-        options: dict[str, Any] = {
-            "dropout": self.dropout,
-            "variational_dropout": self.variational_dropout,
-            "training": self.training,
-        }
         with (
             nullcontext() if cast_dtype is None else torch.autocast(data.device.type, enabled=False)
         ):
             if isinstance(sizes, BatchSizes):
-                return backend.run(data, sizes, hx, weights, cell, **options)
-            return backend.run_padded(
-                data, sizes, hx, weights, cell, batch_first=self.batch_first, **options
-            )
+                return backend.run(data, sizes, hx, stack)
+            return backend.run_padded(data, sizes, hx, stack, batch_first=self.batch_first)
 
     def _weights(self) -> list[list[Weights]]:
-        """The weights of each layer's directions, forward first."""
+        """Return the weights of each layer's directions, forward first."""
         is_there = (True, True, self.bias, self.bias, self.proj_size, *[self.layer_norm] * 2)
         fields = list(zip(Weights._fields, is_there, strict=True))
-        parameters = self._parameters  # nn.Module's own way to an attribute is slow
+        parameters = self._parameters  # faster than nn.Module's attributes
         weights = []
         for number in range(self.num_layers):
             layer = []
@@ -355,7 +368,7 @@ class LSTM(TorchLSTM):
         return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
 
     def extra_repr(self) -> str:
-        """nn.LSTM's, and the options that differ from their defaults."""
+        """Return nn.LSTM's description, and the options that differ from their defaults."""
         options = (
             f", {name}={getattr(self, name)!r}"
             for name in OPTIONS
@@ -364,7 +377,7 @@ class LSTM(TorchLSTM):
         return super().extra_repr() + "".join(options)
 
     def __prepare_scriptable__(self) -> TorchLSTM:
-        """What torch.jit.script compiles in this module's place: nn.LSTM with the same weights."""
+        """Return an nn.LSTM with the same weights, which torch.jit.script compiles instead."""
         if not self._cell().is_standard or self.recurrent_dropout or self.variational_dropout:
             raise RuntimeError("torch.jit.script supports this LSTM only without its cell options")
         script = TorchLSTM(

@@ -1,4 +1,10 @@
-"""A linear classifier of n-grams, which learns from few texts what an LSTM needs many for."""
+"""A linear classifier of n-grams, which learns from few texts what an LSTM needs many for.
+
+    tokens [batch, time]  ->  rows and scores of n-grams [batch, 2 * time - 1]  ->  logits
+
+The n-grams are the tokens of a text and the pairs of neighbouring tokens. An n-gram's score is its
+tf-idf: high if it is frequent in the text and rare in the training texts.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -14,25 +20,34 @@ from attnlstm.nn.expert import Expert
 Ids = TypeVar("Ids", Tensor, np.ndarray)
 
 MULTIPLIERS = (1_000_003, 7_919)
-"""Of the two tokens of a pair: primes, so that pairs spread over the buckets."""
+"""Factors of the two tokens of a pair. They are prime, which spreads pairs over the buckets."""
 
 
 class NgramClassifier(Expert):
     """Logistic regression on the tokens and the pairs of neighbouring tokens of a text.
 
-        logits = sum over n-grams of tf * idf / norm * weight[n-gram] + bias
+        logits = Σ over n-grams of tf * idf / norm * weight[n-gram] + bias       [batch, class]
+        idf    = log((1 + texts) / (1 + texts with the n-gram)) + 1
 
-    idf = log((1 + texts) / (1 + texts with the n-gram)) + 1, as in scikit-learn's TfidfVectorizer.
-    Each token has a row of `weight`; pairs share `num_buckets` rows by their hash (Weinberger et
-    al., 2009).
+    as in scikit-learn's TfidfVectorizer. Each token has its own row of `weight`; pairs share
+    `num_buckets` rows by their hash (Weinberger et al., 2009).
 
     Args:
         num_embeddings: number of tokens.
         num_classes: number of classes.
-        num_buckets: rows for pairs.
-        sublinear_tf: an n-gram that occurs c times has tf = 1 + log(c), and norm is the Euclidean
-            norm of all tf * idf of the text, as in TfidfVectorizer(sublinear_tf=True). Without it,
-            every occurrence is a term of its own, with tf = 1, in the sum and in the norm.
+        num_buckets: number of rows for pairs.
+        sublinear_tf: whether an n-gram that occurs c times is one term with tf = 1 + log(c), as in
+            TfidfVectorizer(sublinear_tf=True). Otherwise each occurrence is a term with tf = 1. The
+            norm is the Euclidean norm of all terms' tf * idf.
+
+    Raises:
+        ValueError: `num_buckets` is less than 1.
+
+    Example:
+        >>> ngrams = NgramClassifier(num_embeddings=100, num_classes=5)
+        >>> ngrams.fit_idf([np.array([3, 1, 4, 1]), np.array([5, 9])])  # the training texts
+        >>> ngrams(torch.tensor([[3, 1, 4], [1, 5, 0]]), lengths=[3, 2]).shape
+        torch.Size([2, 5])
     """
 
     is_trained = True
@@ -57,7 +72,7 @@ class NgramClassifier(Expert):
         self.register_buffer("idf", torch.ones(rows))
 
     def fit_idf(self, texts: Iterable[np.ndarray]) -> None:
-        """Count in how many of the training texts, token ids `[time]` each, an n-gram occurs."""
+        """Compute the idf of each n-gram from the training texts, each of token ids `[time]`."""
         counts = np.zeros(len(self.idf), np.int64)
         num_texts = 0
         for ids in texts:
@@ -71,11 +86,11 @@ class NgramClassifier(Expert):
     def features(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The rows of `weight` that texts need, and their factors, both `[batch, 2 * time - 1]`.
+        """Return the rows of `weight` for texts, and their factors, both `[batch, 2 * time - 1]`.
 
         Args:
             inputs: token ids `[batch, time]`.
-            lengths: `[batch]`; None: no padding.
+            lengths: `[batch]`, the number of tokens of each text; None: no padding.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each text.
@@ -110,7 +125,7 @@ class NgramClassifier(Expert):
         return self.num_buckets == other.num_buckets and torch.equal(self.idf, other.idf)
 
     def _hash_pairs(self, first: Ids, second: Ids) -> Ids:
-        """The rows of pairs of int64 tokens."""
+        """Return the rows of `weight` for pairs of int64 tokens."""
         mixed = first * MULTIPLIERS[0] + second * MULTIPLIERS[1]
         return mixed % self.num_buckets + self.num_embeddings
 
@@ -122,10 +137,11 @@ class NgramClassifier(Expert):
 
 
 def count_occurrences(rows: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
-    """Each text's numbers `[batch, place]` in ascending order, and how often each occurs.
+    """Sort each text's row numbers `[batch, place]`, and count how often each occurs.
 
-    The first of equal numbers has the count, the others and those that are not real have 0. The
-    second tensor is of float32.
+    Returns:
+        the numbers in ascending order, and their counts in float32. Of equal numbers, the first one
+        has the count and the others have 0, as have those that are not real.
     """
     ordered, order = rows.masked_fill(~is_real, torch.iinfo(rows.dtype).max).sort(dim=1)
     is_first = torch.ones_like(is_real)

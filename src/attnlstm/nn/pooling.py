@@ -1,9 +1,14 @@
-"""From a sequence to one vector: attention and plainer poolings, all blind to padding.
+"""Poolings turn a sequence into one vector, by attention or more simply.
 
-Every pooling takes the LSTM's outputs `[batch, time, feature]`, its final hidden state h_n
-`[layers * directions, batch, hidden]` and the lengths `[batch]` (None: no padding), and returns the
-context `[batch, feature]` and the attention weights `[batch, time]`, or None where there are none.
-A sequence of length 0 gives a context of zeros.
+    outputs    [batch, time, feature]                   the LSTM's outputs
+    h_n        [layers * directions, batch, hidden]     its final hidden state
+    lengths    [batch], or None without padding
+
+    context    [batch, feature]
+    attention  [batch, time], which sums to 1, or None if the pooling has no attention
+
+Padding is never read, and its attention is exactly 0. A sequence of length 0 gets a context of
+zeros.
 """
 
 from abc import ABC, abstractmethod
@@ -15,11 +20,11 @@ from torch import Tensor, nn
 from attnlstm.nn.arguments import check_lengths
 
 POOLINGS: dict[str, type["Pooling"]] = {}
-"""The names by which the configuration chooses; see `register_pooling`."""
+"""The classes by the names that the configuration uses; see `register_pooling`."""
 
 
 def register_pooling(name: str) -> Callable[[type["Pooling"]], type["Pooling"]]:
-    """Have `build_pooling` find a class by `name`."""
+    """Register a class under the name by which `build_pooling` finds it."""
 
     def register(cls: type["Pooling"]) -> type["Pooling"]:
         POOLINGS[name] = cls
@@ -29,12 +34,30 @@ def register_pooling(name: str) -> Callable[[type["Pooling"]], type["Pooling"]]:
 
 
 class Pooling(nn.Module, ABC):
-    """Masks the padding; a subclass says how the real steps are pooled."""
+    """The base class of poolings. It masks the padding; a subclass pools the real steps.
+
+    Example:
+        >>> class Sum(Pooling):
+        ...     def pool(self, outputs, h_n, lengths, is_real):
+        ...         return outputs.sum(dim=1), None
+        >>> context, attention = Sum()(torch.ones(2, 5, 3), torch.ones(1, 2, 3), lengths=[5, 2])
+        >>> context
+        tensor([[5., 5., 5.],
+                [2., 2., 2.]])
+    """
 
     def forward(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Pool `[batch, time, feature]` to `[batch, feature]`; see the module's docstring.
+        """Pool outputs `[batch, time, feature]`.
+
+        Args:
+            outputs: the LSTM's outputs.
+            h_n: its final hidden state, `[layers * directions, batch, hidden]`.
+            lengths: `[batch]`, the number of real steps of each sequence; None: no padding.
+
+        Returns:
+            the context `[batch, feature]`, and the attention `[batch, time]` or None.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each sequence.
@@ -45,7 +68,7 @@ class Pooling(nn.Module, ABC):
         lengths = lengths.to(outputs.device)
         is_real = torch.arange(time, device=outputs.device) < lengths.unsqueeze(1)
         if has_padding:
-            # Whatever stands on padding, NaN too, must not reach a sum: 0 * NaN is NaN.
+            # The padding may hold anything, even NaN, which no sum may read: 0 * NaN is NaN.
             outputs = outputs.masked_fill(~is_real.unsqueeze(2), 0)
         return self.pool(outputs, h_n, lengths, is_real)
 
@@ -53,15 +76,15 @@ class Pooling(nn.Module, ABC):
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Pool outputs that are 0 where `is_real` `[batch, time]` is False."""
+        """Pool outputs that are 0 where `is_real` `[batch, time]` is False; see `forward`."""
 
     def context_size(self, feature_size: int) -> int:
-        """The size of the context of outputs of `feature_size`."""
+        """Return the size of the context for outputs of `feature_size`."""
         return feature_size
 
     @classmethod
     def build(cls, feature_size: int, scaled_attention: bool) -> "Pooling":
-        """A pooling of outputs of `feature_size`; a subclass passes on what it needs."""
+        """Return a pooling for outputs of `feature_size`; a subclass passes on what it needs."""
         return cls()
 
 
@@ -69,11 +92,20 @@ class Pooling(nn.Module, ABC):
 class HnQueryAttention(Pooling):
     """Dot-product attention with the final hidden state as the query (Luong et al., 2015).
 
-        weights = softmax over time of (outputs . h_n)
-        context = weighted sum of outputs
+        query   = h_n of the last layer, directions concatenated     [batch, feature]
+        scores  = outputs · query                                    [batch, time]
+        weights = softmax of the scores over time                    [batch, time]
+        context = Σ_t weights_t outputs_t                            [batch, feature]
 
-    h_n is the last layer's, both directions concatenated when there are two. With `scaled`, the
-    scores are divided by sqrt(feature) (Vaswani et al., 2017).
+    Args:
+        scaled: whether the scores are divided by sqrt(feature) (Vaswani et al., 2017).
+
+    Example:
+        >>> lstm = LSTM(3, 4, batch_first=True, bidirectional=True)
+        >>> outputs, (h_n, _) = lstm(torch.randn(2, 5, 3), lengths=[5, 2])
+        >>> context, attention = HnQueryAttention()(outputs, h_n, lengths=[5, 2])
+        >>> context.shape, attention.shape
+        (torch.Size([2, 8]), torch.Size([2, 5]))
     """
 
     def __init__(self, scaled: bool = False) -> None:
@@ -99,12 +131,21 @@ class HnQueryAttention(Pooling):
 
 @register_pooling("learned_query")
 class LearnedQueryAttention(Pooling):
-    """Attention with one learned query for all sequences (Zhou et al., 2016).
+    """Attention with one learned query w `[feature]` for all sequences (Zhou et al., 2016).
 
-        weights = softmax over time of (tanh(outputs) . w)
-        context = weighted sum of outputs
+        scores  = tanh(outputs) · w                  [batch, time]
+        weights = softmax of the scores over time    [batch, time]
+        context = Σ_t weights_t outputs_t            [batch, feature]
 
-    w starts at zero, which is mean pooling.
+    w is 0 at first, which makes it mean pooling.
+
+    Args:
+        feature_size: of the outputs.
+
+    Example:
+        >>> context, attention = LearnedQueryAttention(3)(torch.ones(1, 4, 3), torch.ones(1, 1, 3))
+        >>> attention.tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
     """
 
     def __init__(self, feature_size: int) -> None:
@@ -123,7 +164,14 @@ class LearnedQueryAttention(Pooling):
 
 @register_pooling("last_state")
 class LastState(Pooling):
-    """The final hidden state of the last layer, both directions concatenated when there are two."""
+    """The final hidden state of the last layer, with its directions concatenated.
+
+    Example:
+        >>> h_n = torch.randn(4, 2, 3)  # two layers, two directions
+        >>> context, _ = LastState()(torch.randn(2, 5, 6), h_n)
+        >>> bool((context == torch.cat([h_n[2], h_n[3]], dim=1)).all())
+        True
+    """
 
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
@@ -134,7 +182,13 @@ class LastState(Pooling):
 
 @register_pooling("mean")
 class MeanPooling(Pooling):
-    """The mean over the real steps."""
+    """The mean over the real steps.
+
+    Example:
+        >>> outputs = torch.tensor([[[1.0], [3.0], [8.0]]])
+        >>> MeanPooling()(outputs, torch.zeros(1, 1, 1), lengths=[2])[0]
+        tensor([[2.]])
+    """
 
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
@@ -144,7 +198,13 @@ class MeanPooling(Pooling):
 
 @register_pooling("max")
 class MaxPooling(Pooling):
-    """The maximum of each feature over the real steps."""
+    """The maximum of each feature over the real steps.
+
+    Example:
+        >>> outputs = torch.tensor([[[1.0], [3.0], [8.0]]])
+        >>> MaxPooling()(outputs, torch.zeros(1, 1, 1), lengths=[2])[0]
+        tensor([[3.]])
+    """
 
     def pool(
         self, outputs: Tensor, h_n: Tensor, lengths: Tensor, is_real: Tensor
@@ -155,10 +215,19 @@ class MaxPooling(Pooling):
 
 
 class SideBySide(Pooling):
-    """Several poolings of the same outputs, their contexts one after the other.
+    """Several poolings of the same outputs, with their contexts concatenated.
 
-    The context is `[batch, poolings * feature]`, the attention that of the first pooling that has
-    one.
+    The context is `[batch, poolings * feature]`. The attention is that of the first pooling that
+    has one.
+
+    Args:
+        poolings: in the order of their contexts.
+
+    Example:
+        >>> pooling = SideBySide([HnQueryAttention(), MaxPooling()])
+        >>> context, attention = pooling(torch.randn(2, 5, 4), torch.randn(1, 2, 4))
+        >>> context.shape, attention.shape
+        (torch.Size([2, 8]), torch.Size([2, 5]))
     """
 
     def __init__(self, poolings: Sequence[Pooling]) -> None:
@@ -182,15 +251,16 @@ class SideBySide(Pooling):
 
 
 def last_layer_state(h_n: Tensor, feature_size: int) -> Tensor:
-    """The last layer's final state `[batch, feature]`, its directions concatenated."""
+    """Return the last layer's final state `[batch, feature]`, with its directions concatenated."""
     directions = feature_size // h_n.size(2)
     return torch.cat(list(h_n[-directions:]), dim=1)
 
 
 def dot(outputs: Tensor, query: Tensor) -> Tensor:
-    """Dot products `[batch, time]` of the outputs with a query `[feature]` or `[batch, feature]`.
+    """Return the dot products `[batch, time]` with a query `[feature]` or `[batch, feature]`.
 
-    They are in float32 at least: half precision, also autocast's, would overflow or blur them.
+    They are at least float32. In half precision, also under autocast, they would overflow or lose
+    their differences.
     """
     dtype = torch.promote_types(outputs.dtype, torch.float32)
     with torch.autocast(outputs.device.type, enabled=False):
@@ -198,11 +268,12 @@ def dot(outputs: Tensor, query: Tensor) -> Tensor:
 
 
 def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of the scores `[batch, time]` over the real steps, and the weighted sum of outputs.
+    """Return the weighted sum of the outputs, and the weights.
 
-    The softmax is in the scores' dtype. Weights on padding are exactly 0.
+    The weights are the softmax of the scores `[batch, time]` over the real steps, in the scores'
+    dtype. They are exactly 0 on padding.
     """
-    # Not -inf: a sequence without real steps would get NaN weights, and NaN gradients with them.
+    # With -inf, a sequence without real steps would get weights and gradients of NaN.
     lowest = torch.finfo(scores.dtype).min
     weights = scores.masked_fill(~is_real, lowest).softmax(dim=1).masked_fill(~is_real, 0)
     context = torch.bmm(weights.to(outputs.dtype).unsqueeze(1), outputs).squeeze(1)
@@ -212,15 +283,20 @@ def attend(outputs: Tensor, scores: Tensor, is_real: Tensor) -> tuple[Tensor, Te
 def build_pooling(
     names: str | Sequence[str], feature_size: int, scaled_attention: bool = False
 ) -> Pooling:
-    """The pooling of one name, or several side by side, for outputs of `feature_size`.
+    """Return the pooling with this name, or several of them side by side.
 
     Args:
-        names: one or more of `POOLINGS`, each once.
+        names: one or more of "hn_query", "learned_query", "last_state", "mean", "max" and the
+            names that were registered, each at most once.
         feature_size: of the outputs.
-        scaled_attention: of "hn_query", see `HnQueryAttention`.
+        scaled_attention: whether "hn_query" is scaled; see `HnQueryAttention`.
 
     Raises:
-        ValueError: there is no such pooling, or none at all, or one twice.
+        ValueError: there is no such pooling, none is named, or one is named twice.
+
+    Example:
+        >>> build_pooling(["hn_query", "max"], feature_size=8).context_size(8)
+        16
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names or len(set(names)) < len(names):

@@ -1,4 +1,11 @@
-"""A linear classifier of fixed convolutions, which learns from few series what a network cannot."""
+"""A linear classifier of fixed convolutions, which learns from few series what a network cannot.
+
+    series [batch, time, channel]  ->  outputs of fixed filters [batch, filter, time]
+      ->  the share of steps above each threshold [batch, num_features]  ->  logits [batch, class]
+
+Nothing is trained by gradients: the thresholds come from some training series, and the weights from
+a ridge regression (`attnlstm.nn.ridge`).
+"""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -15,25 +22,38 @@ from attnlstm.nn.ridge import fit_ridge
 WIDTH = 9
 FILTERS = len(list(combinations(range(WIDTH), 3)))  # 84
 WIDEST = 4096
-NUMBERS_AT_ONCE = 2**24  # outputs of the filters that are in memory at a time
+NUMBERS_AT_ONCE = 2**24  # the number of filter outputs that are in memory at a time
 SLOPE = 0.1
-"""Share of a filter's standard deviation over which an output goes from below to above."""
+"""The width of the ramp from "below" to "above" a threshold, in standard deviations of a filter."""
 
 
 class RandomConvolutionClassifier(Expert):
     """Ridge regression on how often fixed filters are above thresholds.
 
     The filters are MiniRocket's (Dempster, Schmidt and Webb, 2021): all 84 with three weights of 2
-    and six of -1, at several dilations, each reading a random choice of channels. A feature is the
-    share of the steps at which a filter's output is above a threshold, a quantile of its outputs
-    for the training series. An output close to the threshold counts in part, so that rounding never
-    changes the answer. Nothing is trained by gradients: see `fit_filters` and `fit_classifier`.
+    and six of -1, at several dilations. Each filter reads a random choice of channels. A feature is
+    the share of steps at which a filter's output is above a threshold, which is a quantile of its
+    outputs for training series. An output close to the threshold counts in part, so that rounding
+    changes features only a little.
 
     Args:
-        input_size: features of a step.
+        input_size: number of features of a step.
         num_classes: number of classes.
         dilations: distances between the steps that a filter reads.
-        num_thresholds: of each filter at each dilation.
+        num_thresholds: number of thresholds for each filter and dilation.
+
+    Raises:
+        ValueError: there are no dilations, or a number is out of range.
+
+    Example:
+        >>> series = [np.random.randn(50, 3) for _ in range(20)]  # [time, channel]
+        >>> targets = torch.arange(20) % 5
+        >>> classifier = RandomConvolutionClassifier(3, 5, dilations=[1, 2, 4], num_thresholds=2)
+        >>> classifier.fit_filters(series)
+        >>> inputs = torch.from_numpy(np.stack(series)).float()
+        >>> classifier.fit_classifier(classifier.features(inputs), targets)
+        >>> classifier(inputs).shape
+        torch.Size([20, 5])
     """
 
     is_trained = False
@@ -63,11 +83,11 @@ class RandomConvolutionClassifier(Expert):
 
     @torch.no_grad()
     def fit_filters(self, series: Iterable[np.ndarray], seed: int = 0) -> None:
-        """Choose the channels of each filter, and its thresholds by some training series.
+        """Choose each filter's channels at random, and its thresholds from training series.
 
         Args:
-            series: each `[time, feature]`, of any lengths; a hundred are enough.
-            seed: decides the channels.
+            series: each is `[time, feature]`, of any length; a hundred are enough.
+            seed: determines the channels.
         """
         generator = torch.Generator().manual_seed(seed)
         input_size = self.kernels.size(2)
@@ -84,7 +104,7 @@ class RandomConvolutionClassifier(Expert):
             inputs = torch.from_numpy(np.array(steps.T, np.float32)).unsqueeze(0)
             for number in range(len(self.dilations)):
                 outputs[number].append(self._filter(inputs, number).squeeze(0))
-        # Low-discrepancy quantiles, as MiniRocket's, so that no two filters have the same ones.
+        # Low-discrepancy quantiles as in MiniRocket, so that no two filters have the same ones.
         golden = (5**0.5 - 1) / 2
         places = torch.arange(1, FILTERS * self.num_thresholds + 1) * golden % 1
         places = places.reshape(FILTERS, self.num_thresholds).sort(dim=1).values
@@ -103,7 +123,11 @@ class RandomConvolutionClassifier(Expert):
 
     @torch.no_grad()
     def features(self, inputs: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
-        """The features `[batch, num_features]` of series `[batch, time, feature]`.
+        """Return the features `[batch, num_features]` of series `[batch, time, feature]`.
+
+        Args:
+            inputs: the series.
+            lengths: `[batch]`, the number of real steps of each series; None: no padding.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each series.
@@ -112,7 +136,7 @@ class RandomConvolutionClassifier(Expert):
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
         lengths = lengths.to(inputs.device)
         rows_at_once = max(1, NUMBERS_AT_ONCE // (FILTERS * time))
-        with torch.autocast(inputs.device.type, enabled=False):  # half precision would blur them
+        with torch.autocast(inputs.device.type, enabled=False):  # half precision is too coarse
             parts = [
                 self._features(inputs[start : start + rows_at_once], lengths[start:][:rows_at_once])
                 for start in range(0, batch, rows_at_once)
@@ -133,7 +157,7 @@ class RandomConvolutionClassifier(Expert):
         return torch.cat(shares, dim=1)
 
     def classify(self, features: Tensor) -> Tensor:
-        """The logits `[batch, class]` of features `[batch, num_features]`."""
+        """Return the logits `[batch, class]` of features `[batch, num_features]`."""
         return features @ self.weight + self.bias
 
     def has_features_of(self, other: Expert) -> bool:
@@ -143,7 +167,7 @@ class RandomConvolutionClassifier(Expert):
         return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
 
     def _filter(self, channels: Tensor, number: int) -> Tensor:
-        """The outputs `[batch, filter, time]` of all filters at one dilation."""
+        """Return the outputs `[batch, filter, time]` of all filters at the dilation `number`."""
         dilation = self.dilations[number]
         padding = dilation * (WIDTH // 2)
         return F.conv1d(channels, self.kernels[number], padding=padding, dilation=dilation)
@@ -153,5 +177,5 @@ class RandomConvolutionClassifier(Expert):
 
 
 def choose_dilations(longest: int) -> list[int]:
-    """Powers of 2 at which a filter still fits into a series of `longest` steps; 1 at least."""
+    """Return powers of 2 with which a filter fits into a series of `longest` steps, at least 1."""
     return [2**power for power in range(12) if power == 0 or (WIDTH - 1) * 2**power < longest]

@@ -1,4 +1,15 @@
-"""Ridge regression on class indicators, its strength chosen by leaving out one row at a time."""
+"""Ridge regression on class indicators, with a penalty chosen by leave-one-out cross-validation.
+
+X [row, feature] are the standardised features, Y [row, class] the centred indicators (1 or -1), and
+X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
+
+    weight  = Xᵀ V diag(1 / (λ + α)) Vᵀ Y            [feature, class]
+    fitted  = V diag(λ / (λ + α)) Vᵀ Y               [row, class]
+    h_i     = Σ_k V_ik² λ_k / (λ_k + α) + 1 / rows   [row], the leverage, with the intercept's
+    error_i = (Y - fitted)_i / (1 - h_i)             [row, class], the error of row i if left out
+
+so that one eigendecomposition serves every penalty.
+"""
 
 import math
 from typing import NamedTuple
@@ -8,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
-"""Penalties to choose from, of features with a standard deviation of 1."""
+"""The penalties to choose from, for features with a standard deviation of 1."""
 
 SCALES = torch.logspace(-1, 1.7, 28, dtype=torch.float64)
-"""Factors from scores to logits to choose from."""
+"""The factors to choose from by which scores become logits."""
 
 SMOOTHING = 0.1
-"""Without it, rows that are all right would ask for a boundless factor."""
+"""Label smoothing. Without it, the best factor for rows that are all correct would be infinite."""
 
 
 class LinearClassifier(NamedTuple):
@@ -27,12 +38,16 @@ class LinearClassifier(NamedTuple):
 def fit_ridge(features: Tensor, targets: Tensor, num_classes: int) -> LinearClassifier:
     """Fit a classifier to features `[row, feature]` and class numbers `[row]`.
 
-    Each class has a score, fitted by ridge regression to 1 on its own rows and -1 on others. The
-    penalty is the one with the least squared error of the rows left out, as in scikit-learn's
-    RidgeClassifierCV on standardised features; the error of leaving out row i is its residual
-    divided by 1 - h_ii, h the hat matrix. The scores become logits by the factor with the least
-    cross-entropy, with label smoothing, of the rows left out. The work grows with the cube of the
-    rows.
+    Each class has a score, which is fitted to 1 on the rows of the class and to -1 on the others.
+    The penalty is the one with the smallest squared error of left-out rows, as in scikit-learn's
+    RidgeClassifierCV on standardised features. The scores are multiplied by the factor with the
+    smallest cross-entropy of left-out rows, which makes them logits. The time grows with the cube
+    of the number of rows.
+
+    Args:
+        features: `[row, feature]`.
+        targets: `[row]`, integers less than `num_classes`.
+        num_classes: number of classes.
 
     Raises:
         ValueError: there are fewer than two rows.

@@ -1,12 +1,14 @@
-"""Stems: what reads a series before the LSTM does, and hands it fewer, richer steps.
+"""Stems read a series before the LSTM does, and pass on fewer steps with richer features.
 
-An LSTM on raw samples has to carry a short shape over hundreds of steps. A stem finds the shapes
-by convolution and shortens the series, so that the LSTM has their order left to learn, as in
-DeepConvLSTM (Ordonez and Roggen, 2016). Every stem takes `[batch, time, feature]` and the lengths
-`[batch]`, and returns `[batch, ceil(time / stride), feature_size]` and `ceil(lengths / stride)`.
+An LSTM on raw samples has to remember a short shape over hundreds of steps. A stem detects shapes
+by convolution and shortens the series, so that the LSTM only has to learn their order, as in
+DeepConvLSTM (Ordonez and Roggen, 2016):
 
-Padding never changes an answer: it is zero before every convolution, as what lies beyond the end
-of an unpadded series is, and batch statistics are of real steps alone.
+    inputs   [batch, time, feature]       ->  steps    [batch, ceil(time / stride), feature_size]
+    lengths  [batch]                      ->  lengths  ceil(lengths / stride)
+
+Padding never changes a result. It is 0 before every convolution, like everything beyond the end of
+an unpadded series, and batch statistics are those of the real steps alone.
 """
 
 import math
@@ -21,11 +23,11 @@ from torch.nn import functional as F  # noqa: N812
 from attnlstm.nn.arguments import check_lengths
 
 STEMS: dict[str, type["Stem"]] = {}
-"""The names by which conf/model/stem chooses; see `register_stem`."""
+"""The classes by the names that the configuration uses; see `register_stem`."""
 
 
 def register_stem(name: str) -> Callable[[type["Stem"]], type["Stem"]]:
-    """Have `build_stem` find a class by `name`."""
+    """Register a class under the name by which `build_stem` finds it."""
 
     def register(cls: type["Stem"]) -> type["Stem"]:
         STEMS[name] = cls
@@ -35,11 +37,22 @@ def register_stem(name: str) -> Callable[[type["Stem"]], type["Stem"]]:
 
 
 class Stem(nn.Module, ABC):
-    """Maps the lengths and masks the padding; a subclass says what is computed.
+    """The base class of stems. It checks the lengths; a subclass computes the steps.
 
     Attributes:
-        feature_size: of the steps that it returns.
-        stride: original steps that one returned step stands for.
+        feature_size: number of features of a returned step.
+        stride: number of original steps that one returned step stands for.
+
+    Example:
+        >>> class EveryOther(Stem):
+        ...     def __init__(self, input_size):
+        ...         super().__init__()
+        ...         self.feature_size, self.stride = input_size, 2
+        ...     def shorten(self, inputs, lengths):
+        ...         return inputs[:, ::2], None if lengths is None else (lengths + 1) // 2
+        >>> steps, lengths = EveryOther(3)(torch.ones(2, 5, 3), [5, 2])
+        >>> steps.shape, lengths.tolist()
+        (torch.Size([2, 3, 3]), [3, 1])
     """
 
     feature_size: int
@@ -50,8 +63,12 @@ class Stem(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor | None]:
         """Shorten `[batch, time, feature]` to `[batch, ceil(time / stride), feature_size]`.
 
+        Args:
+            inputs: the series.
+            lengths: `[batch]`, the number of real steps of each series; None: no padding.
+
         Returns:
-            the steps, 0 on padding, and their lengths `[batch]`; None where none were given.
+            the steps, 0 on padding, and their lengths `[batch]`, or None if none were given.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each sequence.
@@ -63,18 +80,23 @@ class Stem(nn.Module, ABC):
 
     @abstractmethod
     def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What `forward` does, with checked lengths."""
+        """Do what `forward` does, with checked lengths."""
 
     def spread(
         self, attention: Tensor, lengths: Tensor | Sequence[int] | None, time: int
     ) -> Tensor:
-        """Attention `[batch, time']` on this stem's steps, handed back on the original ones.
+        """Spread attention `[batch, time']` on this stem's steps over the original steps.
 
         The weight of a step is shared evenly by the original steps that it stands for, so that
         the weights of a sequence still sum to 1.
 
+        Args:
+            attention: on the steps that this stem returned.
+            lengths: `[batch]`, the number of original steps of each sequence; None: all are `time`.
+            time: number of original steps.
+
         Returns:
-            `[batch, time]`, 0 on padding.
+            the attention `[batch, time]`, 0 on padding.
         """
         if self.stride == 1:
             return attention
@@ -82,21 +104,26 @@ class Stem(nn.Module, ABC):
         lengths = check_lengths([time] * batch if lengths is None else lengths, batch, time)
         steps = torch.arange(time, device=attention.device)  # [time]
         ends = lengths.to(attention.device).unsqueeze(1)  # [batch, 1]
-        first = steps // self.stride * self.stride  # the first step of each one's group
+        first = steps // self.stride * self.stride  # the first step that shares the same weight
         sharing = (torch.minimum(first + self.stride, ends) - first).clamp(min=1)  # [batch, time]
         spread = attention.repeat_interleave(self.stride, dim=1)[:, :time] / sharing
         return spread.masked_fill(steps >= ends, 0)
 
 
 class MaskedBatchNorm(nn.Module):
-    """nn.BatchNorm1d of `[batch, channel, time]` whose statistics are of real steps alone."""
+    """nn.BatchNorm1d on `[batch, channel, time]`, with the statistics of the real steps alone."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(num_channels)
 
     def forward(self, inputs: Tensor, is_real: Tensor | None) -> Tensor:
-        """Normalise the real steps, `is_real` `[batch, time]` (None: all); the others become 0."""
+        """Normalise the real steps, and set the others to 0.
+
+        Args:
+            inputs: `[batch, channel, time]`.
+            is_real: `[batch, time]`; None: all steps are real.
+        """
         if is_real is None:
             return self._normalise(inputs)
         if not self.training:
@@ -107,7 +134,7 @@ class MaskedBatchNorm(nn.Module):
         return outputs.transpose(1, 2)
 
     def _normalise(self, values: Tensor) -> Tensor:
-        """nn.BatchNorm1d; one value per channel has no variance, and gets running statistics."""
+        """Apply nn.BatchNorm1d; a single value per channel is normalised by running statistics."""
         norm = self.norm
         if self.training and values.numel() <= norm.num_features:
             return F.batch_norm(
@@ -118,15 +145,15 @@ class MaskedBatchNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolutions of several widths side by side, masked batch norm, ReLU.
+    """Convolutions of several widths side by side, then masked batch norm and ReLU.
 
     Args:
-        input_size: channels that come in.
-        num_filters: of each width.
+        input_size: number of input channels.
+        num_filters: number of filters of each width.
         kernel_sizes: the widths, odd numbers.
-        stride: of all of them.
-        bottleneck: channels to which a pointwise convolution reduces the input first, where that
-            has more (Ismail Fawaz et al., 2020); None: it does not.
+        stride: of all convolutions.
+        bottleneck: number of channels to which a pointwise convolution first reduces an input with
+            more channels (Ismail Fawaz et al., 2020); None: there is no such convolution.
     """
 
     def __init__(
@@ -151,7 +178,10 @@ class ConvBlock(nn.Module):
         self.norm = MaskedBatchNorm(self.feature_size)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """`[batch, channel, time]`, 0 on padding, to `ceil(time / stride)` steps of that kind."""
+        """Turn `[batch, channel, time]` into `[batch, feature_size, ceil(time / stride)]`.
+
+        Both are 0 on padding. The lengths `[batch]` are those before and after.
+        """
         reduced = self.bottleneck(inputs)
         outputs = torch.cat([convolution(reduced) for convolution in self.convolutions], dim=1)
         is_real = None
@@ -164,10 +194,10 @@ class ConvBlock(nn.Module):
 
 
 class BlockStem(Stem):
-    """Blocks of convolutions, each over the last one's features, which share the stride.
+    """A stem of several blocks of convolutions, each of which reads the features of the last.
 
     Args:
-        blocks: in their order.
+        blocks: in this order; their strides multiply.
     """
 
     def __init__(self, blocks: Sequence[ConvBlock]) -> None:
@@ -189,14 +219,20 @@ class BlockStem(Stem):
 
 @register_stem("conv")
 class ConvStem(BlockStem):
-    """Three convolutions of widths 7, 5 and 3, those of the fully convolutional network.
+    """Three convolutions of widths 7, 5 and 3, as in FCN (Wang, Yan and Oates, 2017).
 
-    The widths and their order are of FCN (Wang, Yan and Oates, 2017); the strides are ours.
+    The strides are ours.
 
     Args:
-        input_size: features of a step.
-        stride: original steps for each step that is left, a power of 2.
-        num_filters: features of a step that is left.
+        input_size: number of features of an original step.
+        stride: number of original steps for each returned step, a power of 2.
+        num_filters: number of features of a returned step.
+
+    Example:
+        >>> stem = ConvStem(input_size=3, stride=4)
+        >>> steps, lengths = stem(torch.randn(2, 50, 3), lengths=[50, 9])
+        >>> steps.shape, lengths.tolist()
+        (torch.Size([2, 13, 64]), [13, 3])
     """
 
     def __init__(self, input_size: int, stride: int = 1, num_filters: int = 64) -> None:
@@ -211,17 +247,26 @@ class ConvStem(BlockStem):
 
 @register_stem("inception")
 class InceptionStem(BlockStem):
-    """Three blocks of convolutions of several widths side by side.
+    """Three blocks of convolutions of several widths, as in InceptionTime.
 
-    The blocks are those of InceptionTime (Ismail Fawaz et al., 2020) without its max pooling and
-    its shortcuts; the strides are ours.
+    InceptionTime (Ismail Fawaz et al., 2020) also has max pooling and shortcuts; the strides are
+    ours.
 
     Args:
-        input_size: features of a step.
-        stride: original steps for each step that is left, a power of 2.
-        num_filters: features of a step that is left, the same number from each width.
-        bottleneck: features to which each block but the first reduces its input.
+        input_size: number of features of an original step.
+        stride: number of original steps for each returned step, a power of 2.
+        num_filters: number of features of a returned step, divided equally among the widths.
+        bottleneck: number of features to which a block first reduces a larger input.
         kernel_sizes: the widths, odd numbers.
+
+    Raises:
+        ValueError: the sizes do not fit.
+
+    Example:
+        >>> stem = InceptionStem(input_size=3, stride=2)
+        >>> steps, _ = stem(torch.randn(2, 50, 3))
+        >>> steps.shape
+        torch.Size([2, 25, 96])
     """
 
     def __init__(
@@ -253,9 +298,9 @@ class InceptionStem(BlockStem):
 
 
 def split_stride(stride: int, num_blocks: int) -> list[int]:
-    """A power of 2 as the product of a stride for each block, the first ones' the largest.
+    """Split a power of 2 into one stride for each block, in descending order.
 
-    Early strides save the most work: all later blocks read shorter sequences.
+    Early strides save the most work, because all later blocks read shorter sequences.
 
     Raises:
         ValueError: `stride` is not a power of 2.
@@ -268,22 +313,31 @@ def split_stride(stride: int, num_blocks: int) -> list[int]:
 
 
 def choose_stride(num_steps: float, steps_left: int = 64) -> int:
-    """The power of 2 that leaves about `steps_left` of a series of `num_steps`."""
+    """Return the power of 2 that leaves about `steps_left` steps of a series of `num_steps`."""
     if num_steps <= steps_left:
         return 1
     return int(2 ** round(math.log2(num_steps / steps_left)))
 
 
 def choose_kernel_sizes(num_steps: float) -> list[int]:
-    """Widths for series of `num_steps`: wide ones would cover short series as a whole."""
+    """Return widths for series of `num_steps`; wide filters would cover all of a short series."""
     return [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
 
 
 def build_stem(name: str, input_size: int, **options: Any) -> Stem:
-    """The stem called `name`, for steps of `input_size` features.
+    """Return the stem called `name`.
+
+    Args:
+        name: "conv", "inception", or a name that was registered.
+        input_size: number of features of an original step.
+        options: further arguments of the class.
 
     Raises:
         ValueError: there is no such stem, or an option does not fit.
+
+    Example:
+        >>> build_stem("conv", 3, stride=8).stride
+        8
     """
     if name not in STEMS:
         raise ValueError(f"stem should be one of {', '.join(STEMS)}, got: {name!r}")

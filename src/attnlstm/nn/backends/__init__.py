@@ -1,4 +1,13 @@
-"""The backends by name, and the rules by which `auto` chooses one."""
+"""The backends by name, and the rules by which "auto" chooses one.
+
+    naive     the textbook formulas in plain autograd
+    fused     one matrix product a step, and a backward that is written out
+    torch     nn.LSTM's own kernels
+    native    our own kernels in C++, for the CPU
+
+All compute the same function. They differ in speed, and in the options, dtypes and devices that
+they support.
+"""
 
 import warnings
 from functools import cache
@@ -15,7 +24,7 @@ from attnlstm.nn.cell import Cell
 NATIVE = NativeBackend()
 
 HAS_BFLOAT16 = any(map(torch.cpu.get_capabilities().get, ("avx512_bf16", "amx_bf16", "bf16")))
-"""Whether this processor, of Intel, AMD or Arm, has instructions for bfloat16."""
+"""Whether this processor has instructions for bfloat16 (Intel's, AMD's or Arm's)."""
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (NaiveBackend(), FusedBackend(), TorchBackend(), NATIVE)
@@ -23,11 +32,11 @@ BACKENDS: dict[str, Backend] = {
 
 
 def find_backend(name: str, cell: Cell, dtype: torch.dtype, device: torch.device) -> Backend:
-    """The backend called `name`.
+    """Return the backend called `name`.
 
     Raises:
-        ValueError: the name is unknown, or the backend does not support the request; the message
-            says why, and which backends do.
+        ValueError: there is no such backend, or it does not support the request. The message says
+            why, and which backends do.
     """
     if name not in BACKENDS:
         raise ValueError(
@@ -50,16 +59,16 @@ def choose_backend(
     hidden_size: int,
     ragged: bool,
 ) -> Backend:
-    """What "auto" is: the fastest backend that supports the request.
+    """Return the backend that "auto" stands for: the fastest one that supports the request.
 
     Args:
-        cell, dtype, device: what is to be run, and where.
-        batch: the number of sequences.
-        hidden_size: of the LSTM.
-        ragged: whether their lengths differ.
+        cell, dtype, device: what to run, and where.
+        batch: number of sequences.
+        hidden_size: number of hidden units.
+        ragged: whether the sequences differ in length.
 
     Raises:
-        ValueError: as `find_backend`, where there is none.
+        ValueError: no backend supports the request.
     """
     for name in _fastest_first(dtype, device, batch, hidden_size, ragged=ragged):
         candidate = BACKENDS[name]
@@ -73,35 +82,35 @@ def choose_backend(
 def _fastest_first(
     dtype: torch.dtype, device: torch.device, batch: int, hidden_size: int, *, ragged: bool
 ) -> list[str]:
-    """The order in which `auto` asks the backends, by the rows of benchmarks/RESULTS.md."""
+    """Return names of backends, the fastest first according to benchmarks/RESULTS.md."""
     if device.type != "cpu":
-        return ["torch", "fused"]  # cuDNN does not mind ragged batches
-    # Under torch.func's transforms nn.LSTM's kernels have no batching.
+        return ["torch", "fused"]  # cuDNN is as fast on ragged batches
+    # nn.LSTM's kernels have no batching rules for torch.func's transforms.
     if torch._C._functorch.maybe_current_level() is not None:
         return ["fused", "torch"]
-    # A trace is to work where our kernels are not, and is checked without gradients.
+    # A trace has to work where our kernels are missing, and is checked without gradients.
     if torch.jit.is_tracing():
         return ["torch", "fused"]
     trains = torch.is_grad_enabled()
     if not ragged and _prefers_torch(dtype, batch, hidden_size, trains):
         return ["torch", "native", "fused"]
-    # What the native kernels do not support, nn.LSTM's are the fastest for, but they leave oneDNN
-    # as soon as lengths differ, which costs the most in training.
+    # If the native kernels do not support the request, nn.LSTM's are the fastest, except in
+    # training on ragged batches, for which they do not use oneDNN.
     return ["native", *(["fused", "torch"] if ragged and trains else ["torch", "fused"])]
 
 
 def _prefers_torch(dtype: torch.dtype, batch: int, hidden_size: int, trains: bool) -> bool:
     """Whether nn.LSTM's kernels are faster than ours for a full batch on the CPU."""
     if dtype == torch.float64:
-        return not trains  # they have a vectorized tanh of double
+        return not trains  # their tanh of doubles is vectorized
     if dtype == torch.bfloat16:
         if not HAS_BFLOAT16:  # ours then compute in float32, which oneDNN does not
             return False
-        # Ours multiply bfloat16 by the processor's matrix unit, oneDNN also by its vectors.
+        # Ours use only the processor's matrix unit for bfloat16, oneDNN also its vector units.
         if not (NATIVE.load() is None and multiplies_bfloat16()):
             return True
-    # Ours packs the weights anew in every call, which for weights of this size takes as long as
-    # many steps; and they leave the second-level cache even where the threads share them.
+    # Ours pack the weights in every call. If these are this large, packing takes as long as many
+    # steps, and they do not stay in the second-level cache, even if the threads share them.
     if hidden_size < 512 or batch < 32:
         return False
     return not trains or (dtype != torch.bfloat16 and hidden_size >= 1024)

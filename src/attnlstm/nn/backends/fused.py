@@ -1,80 +1,60 @@
-"""The four gates stacked, every step's input projection in one product, and a written-out backward.
+"""One matrix product a step, and a backward that is written out.
 
-Forward, with z the stacked pre-activations of the gates i, f, g, o:
+Forward, with z_t [4*H] the stacked pre-activations of the gates i, f, g, o:
 
     z_t = W_ih x_t + b_ih + b_hh + W_hh h_{t-1}      the first three terms for all steps at once
     c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t
     h_t = o_t ⊙ tanh(c_t)
 
-Backward goes through the steps in the opposite order. With δ for the gradient of the loss and
-the local derivatives of all steps computed at once before the loop, each step is
+Backward visits the steps in the opposite order. δ is the gradient of the loss. The local
+derivatives of all steps are computed before the loop, so that each step is left with
 
     δc_t  = δc_t + δh_t ⊙ o_t ⊙ tanh'(c_t)
     δz_t  = (δc ⊙ g ⊙ σ'(i),  δc ⊙ c_{t-1} ⊙ σ'(f),  δc ⊙ i ⊙ tanh'(g),  δh ⊙ tanh(c) ⊙ σ'(o))
     δc_{t-1} = δc_t ⊙ f_t
     δh_{t-1} = W_hhᵀ δz_t
 
-and afterwards the gradient of every weight is one product over all steps, such as
-δW_hh = Σ δz_t h_{t-1}ᵀ.
-Gradients of complex numbers are conjugate (Wirtinger) ones, as everywhere in torch.
+Afterwards the gradient of every weight is one product over all steps, such as
+δW_hh = Σ δz_t h_{t-1}ᵀ. Gradients of complex numbers are conjugate (Wirtinger) gradients, as
+everywhere in torch.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attnlstm.nn.backends import naive
-from attnlstm.nn.backends.base import Backend, BatchSizes, State, run_directions, time_steps
+from attnlstm.nn.backends.base import DirectionalBackend, State
 from attnlstm.nn.backends.layer_norms import LayerNorms
+from attnlstm.nn.backends.naive import NAIVE
+from attnlstm.nn.backends.packed import ReadingOrder
 from attnlstm.nn.backends.transforms import is_transformed, needs_plain_gradients, plain_gradients
 from attnlstm.nn.cell import ACTIVATIONS, Cell, Weights
 
 
-class FusedBackend(Backend):
+class FusedBackend(DirectionalBackend):
     """One matrix product a step on the packed layout, in any dtype that torch multiplies."""
 
     name = "fused"
 
-    def layer(
-        self,
-        data: Tensor,
-        batch_sizes: BatchSizes,
-        state: State | None,
-        weights: Sequence[Weights],
-        cell: Cell,
+    def direction(
+        self, data: Tensor, order: ReadingOrder, state: State, weights: Weights, cell: Cell
     ) -> tuple[Tensor, State]:
-        return run_directions(_recurrence, data, batch_sizes, state, weights, cell)
-
-
-def _recurrence(
-    data: Tensor,
-    batch_sizes: Sequence[int],
-    state: State,
-    weights: Weights,
-    cell: Cell,
-    *,
-    reverse: bool,
-) -> tuple[Tensor, State]:
-    if _wants_plain_operations():
-        return naive.recurrence(data, batch_sizes, state, weights, cell, reverse=reverse)
-    output, h_n, c_n, *_ = _FusedRecurrence.apply(
-        tuple(batch_sizes), cell, reverse, data, *state, *weights
-    )
-    return output, (h_n, c_n)
+        if _wants_plain_operations():
+            return NAIVE.direction(data, order, state, weights, cell)
+        output, h_n, c_n, *_ = _FusedRecurrence.apply(order, cell, data, *state, *weights)
+        return output, (h_n, c_n)
 
 
 class _FusedRecurrence(torch.autograd.Function):
-    """One direction of one layer; see `Recurrence` for the shapes."""
+    """One direction of one layer; see `DirectionalBackend.direction` for the shapes."""
 
-    # Not in the newer form with `setup_context`, for which torch reads the signature in every call.
+    # The newer form with `setup_context` is slower: torch inspects its signature in every call.
     @staticmethod
     def forward(
         ctx: Any,
-        batch_sizes: Sequence[int],
+        order: ReadingOrder,
         cell: Cell,
-        reverse: bool,
         data: Tensor,
         h_0: Tensor,
         c_0: Tensor,
@@ -92,17 +72,16 @@ class _FusedRecurrence(torch.autograd.Function):
         output = gates.new_empty(gates.size(0), h_0.size(1))  # [N, P]
         norms = LayerNorms.empty(gates.size(0), weights)
 
-        # A call of torch takes longer than a small product: each step makes as few as it can.
+        # A call of torch takes longer than a small product, so each step makes as few as possible.
         w_hh = weights.weight_hh.T
-        sizes = batch_sizes[::-1] if reverse else batch_sizes
         i, f, g, o = gates.chunk(4, dim=1)
         parts = (gates, gates[:, : 2 * hidden_size], i, f, g, o, cells, output)
-        split = (_split_steps(part, batch_sizes, reverse=reverse) for part in parts)
+        split = map(order.split, parts)
         h, c, running = h_0, c_0, len(h_0)
         for step, size, z, i_f, i, f, g, o, c_t, h_t in zip(
-            time_steps(batch_sizes, reverse=reverse), sizes, *split, strict=True
+            order.slices, order.sizes, *split, strict=True
         ):
-            # Some sequences have ended or, in reverse, some begin here from their initial state.
+            # Some sequences have ended or, in reverse, some start here from their initial state.
             if size != running:
                 h, c = (
                     state[:size] if size < running else torch.cat([state, initial[running:size]])
@@ -122,10 +101,10 @@ class _FusedRecurrence(torch.autograd.Function):
                 h = torch.mul(o, tanh.function(c_t), out=h_t)
             else:
                 h = torch.mm(o * tanh.function(c_t), weights.weight_hr.T, out=h_t)
-        last = _last_places(batch_sizes, reverse=reverse, device=data.device)
+        last = order.last_rows(data.device)
         h_n, c_n = output.index_select(0, last), cells.index_select(0, last)
         kept = (None, None) if norms is None else (norms.normalised, norms.rstd)
-        ctx.batch_sizes, ctx.cell, ctx.reverse = batch_sizes, cell, reverse
+        ctx.order, ctx.cell = order, cell
         ctx.mark_non_differentiable(*(part for part in (gates, cells, *kept) if part is not None))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(data, h_0, c_0, *parameters, output, gates, cells, *kept)
@@ -140,24 +119,20 @@ class _FusedRecurrence(torch.autograd.Function):
 
             def run(data: Tensor, h_0: Tensor, c_0: Tensor, *parameters: Tensor) -> list[Tensor]:
                 weights = Weights._make(parameters)
-                output, state = naive.recurrence(
-                    data, ctx.batch_sizes, (h_0, c_0), weights, ctx.cell, reverse=ctx.reverse
-                )
+                output, state = NAIVE.direction(data, ctx.order, (h_0, c_0), weights, ctx.cell)
                 return [output, *state]
 
-            return (
-                *(None, None, None),
-                *plain_gradients(run, inputs, ctx.needs_input_grad[3:], grads[:3]),
-            )
+            gradients = plain_gradients(run, inputs, ctx.needs_input_grad[2:], grads[:3])
+            return (None, None, *gradients)
         weights = Weights._make(parameters)
         norms = None if normalised is None else LayerNorms(normalised, rstd, weights)
         hidden_size = c_0.size(1)
         d_sigma = ACTIVATIONS[ctx.cell.recurrent_activation].derivative_from_output
         tanh = ACTIVATIONS[ctx.cell.activation]
 
-        # The local derivatives of all steps at once; the loop below multiplies them by δc and δh.
+        # The local derivatives of all steps at once. The loop below multiplies them by δc and δh.
         i, f, g, o = gates.chunk(4, dim=1)
-        c_prev = _previous(cells, c_0, ctx.batch_sizes, reverse=ctx.reverse)
+        c_prev = ctx.order.before_each_step(cells, c_0)
         tanh_c = tanh.function(cells if norms is None else norms.normalised_cells())
         factors = [
             g * d_sigma(i),
@@ -165,7 +140,7 @@ class _FusedRecurrence(torch.autograd.Function):
             i * tanh.derivative_from_output(g),
             tanh_c * d_sigma(o),
         ]
-        d_gates = torch.cat(factors, dim=1).conj_physical_()  # overwritten step by step: δz
+        d_gates = torch.cat(factors, dim=1).conj_physical_()  # overwritten by δz step by step
         c_factor = (o * tanh.derivative_from_output(tanh_c)).conj_physical_()
         f = f.conj()
 
@@ -174,15 +149,14 @@ class _FusedRecurrence(torch.autograd.Function):
         d_c = torch.zeros_like(c_0) if d_c_n is None else d_c_n.clone()
         d_projected = None if weights.weight_hr is None else torch.empty_like(output)
         w_hh = weights.weight_hh.conj()
-        steps = time_steps(ctx.batch_sizes, reverse=not ctx.reverse)
-        sizes = ctx.batch_sizes if ctx.reverse else ctx.batch_sizes[::-1]
+        order = ctx.order.opposite()
         d_i_f_g = d_gates.view(-1, 4, hidden_size)[:, :3]
         d_o = d_gates[:, 3 * hidden_size :]
         parts = [d_gates, d_i_f_g, d_o, c_factor, f, output if d_output is None else d_output]
-        split = (_split_steps(part, ctx.batch_sizes, reverse=not ctx.reverse) for part in parts)
+        split = map(order.split, parts)
         running = -1
         for step, size, d_z, d_i_f_g_t, d_o_t, c_factor_t, f_t, d_output_t in zip(
-            steps, sizes, *split, strict=True
+            order.slices, order.sizes, *split, strict=True
         ):
             if size != running:
                 d_h_before, d_c_t, running = d_h[:size], d_c[:size], size
@@ -204,63 +178,30 @@ class _FusedRecurrence(torch.autograd.Function):
             d_c_t *= f_t
             torch.mm(d_z, w_hh, out=d_h_before)
 
-        # The gradients of the input and the weights: one product over all steps each.
+        # The gradient of the input and of each weight is one product over all steps.
         names = ("data", "h_0", "c_0", *Weights._fields)
-        needs = dict(zip(names, ctx.needs_input_grad[3:], strict=True))
+        needs = dict(zip(names, ctx.needs_input_grad[2:], strict=True))
         found: dict[str, Tensor | None] = {"h_0": d_h, "c_0": d_c}
         if needs["data"]:
             found["data"] = d_gates @ weights.weight_ih.conj()
         if needs["weight_ih"]:
             found["weight_ih"] = d_gates.T @ data.conj()
         if needs["weight_hh"]:
-            h_prev = _previous(output, h_0, ctx.batch_sizes, reverse=ctx.reverse)
+            h_prev = ctx.order.before_each_step(output, h_0)
             found["weight_hh"] = d_gates.T @ h_prev.conj()
         if needs["bias_ih"] or needs["bias_hh"]:
-            d_bias = d_gates.sum(0)  # each bias its own: a caller may scale them in place
+            # The gradients are equal, but a caller may scale one of them in place.
+            d_bias = d_gates.sum(0)
             found["bias_ih"], found["bias_hh"] = d_bias, d_bias.clone()
         if d_projected is not None:
             found["weight_hr"] = d_projected.T @ (o * tanh_c).conj()
         if norms is not None:
             found["weight_ln"], found["bias_ln"] = norms.weight_gradients()
-        return (None, None, None, *(found[name] if needs[name] else None for name in names))
-
-
-def _split_steps(packed: Tensor, batch_sizes: Sequence[int], *, reverse: bool) -> Sequence[Tensor]:
-    """The steps of a packed tensor [N, ...], in the order in which they are read."""
-    steps = packed.split(batch_sizes)
-    return steps[::-1] if reverse else steps
-
-
-def _last_places(batch_sizes: Sequence[int], *, reverse: bool, device: torch.device) -> Tensor:
-    """[B]: where the step of each sequence that is read last is."""
-    sizes = torch.tensor(batch_sizes, device="cpu")
-    ranks = torch.arange(batch_sizes[0], device="cpu")
-    if reverse:
-        return ranks.to(device)
-    lengths = (sizes.unsqueeze(1) > ranks).sum(0)
-    return ((sizes.cumsum(0) - sizes)[lengths - 1] + ranks).to(device)
-
-
-def _previous(
-    states: Tensor, initial: Tensor, batch_sizes: Sequence[int], *, reverse: bool
-) -> Tensor:
-    """The state before each step, [N, feature], from those after each step and at the start."""
-    sizes = torch.tensor(batch_sizes, device="cpu")
-    batch, steps = batch_sizes[0], torch.arange(len(states), device="cpu")
-    if reverse:
-        offsets = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        ranks = steps - offsets
-        following = torch.cat([sizes[1:], sizes.new_zeros(1)]).repeat_interleave(sizes)
-        places = torch.where(
-            ranks < following, batch + steps + sizes.repeat_interleave(sizes), ranks
-        )
-    else:
-        places = batch + steps - torch.cat([sizes[:1], sizes[:-1]]).repeat_interleave(sizes)
-    return torch.cat([initial, states]).index_select(0, places.to(states.device))
+        return (None, None, *(found[name] if needs[name] else None for name in names))
 
 
 def _wants_plain_operations() -> bool:
-    """Whether a compiler or tracer of any kind looks on, none of which can follow the backward."""
+    """Whether a compiler or tracer records the operations; none can record the backward above."""
     return (
         is_transformed()
         or torch.compiler.is_compiling()

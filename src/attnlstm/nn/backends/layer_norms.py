@@ -1,7 +1,12 @@
-"""The fused backend's five layer norms: of the gates i, f, g, o and of the cell state.
+"""The five layer norms of the fused backend: of the gates i, f, g, o and of the cell state.
 
-y = x̂ ⊙ weight + bias,   x̂ = (z - mean(z)) / sqrt(var(z) + ε)       Ba et al., 2016
-δz = (δx̂ - mean(δx̂) - x̂ ⊙ mean(δx̂ ⊙ x̂)) / sqrt(var(z) + ε),        δx̂ = δy ⊙ weight
+Forward (Ba et al., 2016) and backward, over the H hidden units of one gate, with δ for the gradient
+of the loss:
+
+    x̂  = (z - mean(z)) / sqrt(var(z) + ε)
+    y  = x̂ ⊙ weight + bias
+    δx̂ = δy ⊙ weight
+    δz = (δx̂ - mean(δx̂) - x̂ ⊙ mean(δx̂ ⊙ x̂)) / sqrt(var(z) + ε)
 """
 
 from functools import cached_property
@@ -16,9 +21,10 @@ GATE_ROWS, CELL_ROW = slice(0, 4), slice(4, 5)
 
 
 class LayerNorms:
-    """Normalises step by step and keeps, for all N steps, what backward needs.
+    """Normalises step by step, and keeps what the backward needs of all N steps.
 
-    normalised: x̂ [N, 5, H]; rstd: 1 / sqrt(var + ε) [N, 5, 1].
+    normalised: x̂ [N, 5, H].
+    rstd: 1 / sqrt(var + ε) [N, 5, 1].
     """
 
     def __init__(self, normalised: Tensor, rstd: Tensor, weights: Weights) -> None:
@@ -29,7 +35,7 @@ class LayerNorms:
 
     @classmethod
     def empty(cls, steps: int, weights: Weights) -> Self | None:
-        """Room for N steps, or None where the cell has no layer norm."""
+        """Return layer norms with space for N steps, or None if the cell has no layer norm."""
         if weights.weight_ln is None:
             return None
         normalised = weights.weight_ln.new_empty(steps, *weights.weight_ln.shape)
@@ -37,7 +43,7 @@ class LayerNorms:
 
     @cached_property
     def d_result(self) -> Tensor:
-        """δy of all steps, which the backward steps fill in for the weights' gradients."""
+        """δy of all steps [N, 5, H], which the backward fills in step by step."""
         return torch.empty_like(self.normalised)
 
     def normalise_gates_(self, z: Tensor, step: slice) -> None:
@@ -46,24 +52,24 @@ class LayerNorms:
         gates.copy_(self._forward(gates, step, GATE_ROWS))
 
     def normalise_cell(self, c: Tensor, step: slice) -> Tensor:
-        """A step's cell state [batch, H], normalised."""
+        """Normalise a step's cell state [batch, H]."""
         return self._forward(c.unsqueeze(1), step, CELL_ROW).squeeze(1)
 
     def normalised_cells(self) -> Tensor:
-        """The normalised cell states of all steps [N, H]."""
+        """Return the normalised cell states of all steps [N, H]."""
         return self.normalised[:, 4] * self.weight[4] + self.bias[4]
 
     def gates_backward_(self, d_z: Tensor, step: slice) -> None:
-        """Turn a step's gradient of the normalised gates into that of the gates, in place."""
+        """Turn the gradient of a step's normalised gates into that of the gates, in place."""
         gates = d_z.view(d_z.size(0), 4, -1)
         gates.copy_(self._backward(gates, step, GATE_ROWS))
 
     def cell_backward(self, d_c: Tensor, step: slice) -> Tensor:
-        """A step's gradient of the cell state from that of the normalised one."""
+        """Return the gradient of a step's cell state, given that of the normalised one."""
         return self._backward(d_c.unsqueeze(1), step, CELL_ROW).squeeze(1)
 
     def weight_gradients(self) -> tuple[Tensor, Tensor]:
-        """The gradients of weight and bias [5, H]: sums over all steps."""
+        """Return the gradients of weight and bias [5, H], which are sums over all steps."""
         return (self.d_result * self.normalised).sum(0), self.d_result.sum(0)
 
     def _forward(self, z: Tensor, step: slice, rows: slice) -> Tensor:

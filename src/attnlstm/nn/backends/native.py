@@ -1,24 +1,28 @@
-"""Our own kernels for the CPU, in C++: csrc/layer.h has the formulas and the shapes."""
+"""Our own kernels for the CPU, in C++: csrc/layer.h has the formulas and the shapes.
+
+    NativeBackend            Python's side: which requests it takes, and how a batch is handed over
+    torch.ops.attnlstm       the operators, built on first use by native_build.py
+    `_register`              what torch needs to know about them: shapes, and gradients of gradients
+
+One operator runs all directions of a layer on padded or packed sequences as they are. Its threads
+share the sequences, so nothing is packed, masked or copied.
+"""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from threading import Lock
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from attnlstm.nn.backends import naive
-from attnlstm.nn.backends.base import (
-    Backend,
-    BatchSizes,
-    State,
-    run_directions,
-    run_layers,
-)
+from attnlstm.nn.backends.base import Backend, Directions, Stack, State, run_layers
+from attnlstm.nn.backends.naive import NAIVE
 from attnlstm.nn.backends.native_build import load_library
+from attnlstm.nn.backends.packed import BatchSizes
 from attnlstm.nn.backends.transforms import is_transformed, plain_gradients
-from attnlstm.nn.cell import GATES, Cell, Weights
+from attnlstm.nn.cell import GATES, STANDARD, Cell, Weights
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -27,7 +31,7 @@ PADDING = 16
 
 
 class NativeBackend(Backend):
-    """One operator for both directions of a layer; threads share out the sequences."""
+    """One operator for both directions of a layer, whose threads share the sequences."""
 
     name = "native"
 
@@ -52,7 +56,11 @@ class NativeBackend(Backend):
         return None
 
     def load(self) -> str | None:
-        """Build and load the operators, or set and return `failure`, once in a process."""
+        """Build and load the operators, once in a process.
+
+        Returns:
+            the reason why that is impossible, or None; it is also kept as `failure`.
+        """
         if not self._is_loaded:
             with self._lock:
                 self._load()
@@ -71,75 +79,59 @@ class NativeBackend(Backend):
         input: Tensor,
         lengths: Tensor | None,
         state: State | None,
-        weights: Sequence[Sequence[Weights]],
-        cell: Cell,
+        stack: Stack,
         *,
         batch_first: bool,
-        dropout: float,
-        variational_dropout: float,
-        training: bool,
     ) -> tuple[Tensor, State]:
-        # Dropout between layers is drawn for the packed steps, so that a seed means the same
-        # everywhere.
-        has_dropout = training and len(weights) > 1 and (dropout > 0 or variational_dropout > 0)
-        if has_dropout or is_transformed():
-            return super().run_padded(
-                input,
-                lengths,
-                state,
-                weights,
-                cell,
-                batch_first=batch_first,
-                dropout=dropout,
-                variational_dropout=variational_dropout,
-                training=training,
-            )
+        # Dropout is drawn for packed steps, so that a seed has the same effect in every backend.
+        if stack.drops or is_transformed():
+            return super().run_padded(input, lengths, state, stack, batch_first=batch_first)
         if lengths is None:
             batch, time = input.shape[:2] if batch_first else (input.size(1), input.size(0))
             lengths, steps = torch.full((batch,), time), batch * time
         else:
-            # What is exported is a graph to run, of steps not known yet.
+            # An exported graph keeps nothing for a backward, and its lengths are not known yet.
             steps = 0 if torch.compiler.is_exporting() else sum(lengths.tolist())
-        return run_layers(
-            lambda data, *arguments: _layer(
-                data, lengths, steps, *arguments, batch_first=batch_first
-            ),
-            input,
-            state,
-            weights,
-        )
+        layer = partial(_run_layer, lengths=lengths, steps=steps, batch_first=batch_first)
+        return run_layers(layer, input, state, stack.weights)
 
     def layer(
-        self,
-        data: Tensor,
-        batch_sizes: BatchSizes,
-        state: State | None,
-        weights: Sequence[Weights],
-        cell: Cell,
+        self, data: Tensor, sizes: BatchSizes, state: State | None, weights: Directions, cell: Cell
     ) -> tuple[Tensor, State]:
         if is_transformed():
-            return run_directions(naive.recurrence, data, batch_sizes, state, weights, cell)
-        return _layer(data, batch_sizes.lengths, len(data), state, weights, batch_first=False)
+            return NAIVE.layer(data, sizes, state, weights, cell)
+        return _run_layer(
+            data, state, weights, lengths=sizes.lengths, steps=len(data), batch_first=False
+        )
 
 
-def _layer(
+def _run_layer(
     data: Tensor,
+    state: State | None,
+    weights: Directions,
+    *,
     lengths: Tensor,
     steps: int,
-    state: State | None,
-    weights: Sequence[Weights],
-    *,
     batch_first: bool,
 ) -> tuple[Tensor, State]:
-    """One layer; data [T, B, F], [B, T, F] or packed [N, F], and so the output."""
+    """Run one layer by the operator.
+
+    Args:
+        data: [T, B, F], [B, T, F] with `batch_first`, or packed [N, F]; the same for the output.
+        state: h_0 [D, B, P] and c_0 [D, B, H]; None: zeros.
+        weights: of each direction.
+        lengths: [B], int64 on the CPU.
+        steps: their sum N.
+        batch_first: the layout.
+    """
     dtype, has_projection = data.dtype, weights[0].weight_hr is not None
     if dtype == torch.bfloat16 and (has_projection or not multiplies_bfloat16()):
-        output, (h_n, c_n) = _layer(
+        output, (h_n, c_n) = _run_layer(
             data.float(),
-            lengths,
-            steps,
             state and (state[0].float(), state[1].float()),
             [w.to(torch.float32) for w in weights],
+            lengths=lengths,
+            steps=steps,
             batch_first=batch_first,
         )
         return output.to(dtype), (h_n.to(dtype), c_n.to(dtype))
@@ -151,29 +143,61 @@ def _layer(
     )
     h_0, c_0 = state or (None, None)
     output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer.default(
-        data, lengths, h_0, c_0, flat, len(weights), batch_first, steps if keep else 0, True
+        data=data,
+        lengths=lengths,
+        h_0=h_0,
+        c_0=c_0,
+        weights=flat,
+        directions=len(weights),
+        batch_first=batch_first,
+        kept_steps=steps if keep else 0,
+        backward_overwrites=True,
     )
     return output, (h_n, c_n)
 
 
-@cache  # the operator is asked before there is anything to trace
+@cache  # the operator is called before there is anything to trace
 def multiplies_bfloat16() -> bool:
-    """Whether the operators take bfloat16, which they sum and keep the cell state of in float32."""
+    """Whether the operators take bfloat16; sums and cell states are then float32."""
     return bool(torch.ops.attnlstm.multiplies_bfloat16())
 
 
 def release_memory() -> None:
-    """Give back the memory that the operators keep between calls, as torch.cuda.empty_cache does.
+    """Return the memory that the operators keep between calls, as torch.cuda.empty_cache does.
 
-    At most 512 MiB, and only of batches that train: to get memory anew from the system takes up to
-    a seventh of their time.
+    They keep at most 512 MiB, and only for batches that train. Getting memory from the system
+    anew takes up to a seventh of the time of a training step.
     """
-    if hasattr(torch.ops.attnlstm, "release_memory"):  # they have been built and loaded
+    if hasattr(torch.ops.attnlstm, "release_memory"):  # they are built and loaded
         torch.ops.attnlstm.release_memory()
 
 
+class LayerInputs(NamedTuple):
+    """The arguments that all operators have in common, in the order of csrc/operators.cpp.
+
+    data: [T, B, F], [B, T, F] or packed [N, F].
+    lengths: [B], int64.
+    h_0, c_0: [D, B, P] and [D, B, H], or None.
+    weights: of one direction after the other, without those that are None.
+    directions: D.
+    batch_first: the layout of padded data.
+    """
+
+    data: Tensor
+    lengths: Tensor
+    h_0: Tensor | None
+    c_0: Tensor | None
+    weights: Sequence[Tensor]
+    directions: int
+    batch_first: bool
+
+
+NUM_GRADIENTS = 3
+"""The backward operators take the gradients of output, h_n and c_n before the layer's inputs."""
+
+
 def _register() -> torch.library.Library:
-    """Tell torch the shapes and the gradient of the operator, for as long as the result lives."""
+    """Tell torch the operators' shapes and gradients, for as long as the result lives."""
     library = torch.library.Library("attnlstm", "IMPL")
     torch.library.register_fake("attnlstm::lstm_layer", _empty_results)
     for name in ("lstm_layer_backward", "lstm_layer_backward_"):
@@ -183,79 +207,54 @@ def _register() -> torch.library.Library:
     return library
 
 
-def _empty_results(
-    data: Tensor,
-    lengths: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    weights: Sequence[Tensor],
-    directions: int,
-    batch_first: bool,
-    kept_steps: int,
-    backward_overwrites: bool,
-) -> tuple[Tensor, ...]:
-    """What the operator returns, in shapes alone: output, h_n, c_n, and gates and cells to keep."""
+def _empty_results(*arguments: Any) -> tuple[Tensor, ...]:
+    """Return tensors shaped as lstm_layer's results: output, h_n, c_n, gates and cells."""
+    *common, kept_steps, _ = arguments
+    inputs = LayerInputs._make(common)
+    data, weights, directions = inputs.data, inputs.weights, inputs.directions
+    batch = inputs.lengths.size(0)
     hidden_size, size_h = weights[1].size(0) // len(GATES), weights[1].size(1)
     padded_size = (hidden_size + PADDING - 1) // PADDING * PADDING
     cell_dtype = torch.float32 if data.dtype == torch.bfloat16 else data.dtype
     return (
         data.new_empty(*data.shape[:-1], directions * size_h),
-        data.new_empty(directions, lengths.size(0), size_h),
-        data.new_empty(directions, lengths.size(0), hidden_size),
+        data.new_empty(directions, batch, size_h),
+        data.new_empty(directions, batch, hidden_size),
         data.new_empty(directions, kept_steps, 4 * padded_size),
         data.new_empty(directions, kept_steps, padded_size, dtype=cell_dtype),
     )
 
 
-def _empty_gradients(
-    d_output: Tensor | None,
-    d_h_n: Tensor | None,
-    d_c_n: Tensor | None,
-    data: Tensor,
-    lengths: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    weights: Sequence[Tensor],
-    output: Tensor,
-    gates: Tensor,
-    cells: Tensor,
-    directions: int,
-    batch_first: bool,
-    needs_data: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """The gradients in shapes alone: of data, h_0, c_0 and the weights."""
+def _empty_gradients(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Return tensors shaped as the gradients of data, h_0, c_0 and the weights."""
+    *common, _output, _gates, _cells, needs_data = arguments[NUM_GRADIENTS:]
+    inputs = LayerInputs._make(common)
+    data, h_0, c_0 = inputs.data, inputs.h_0, inputs.c_0
     return (
         data.new_empty(data.shape if needs_data else (0,)),
         data.new_empty((0,) if h_0 is None else h_0.shape),
         data.new_empty((0,) if c_0 is None else c_0.shape),
-        [weight.new_empty(weight.shape) for weight in weights],
+        [weight.new_empty(weight.shape) for weight in inputs.weights],
     )
 
 
-def _plain_backward(
-    d_output: Tensor | None,
-    d_h_n: Tensor | None,
-    d_c_n: Tensor | None,
-    data: Tensor,
-    lengths: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    weights: Sequence[Tensor],
-    directions: int,
-    batch_first: bool,
-) -> list[Tensor | None]:
-    """The gradients, of those tensors that require one, in the naive backend's operations."""
-    inputs = (data, h_0, c_0, *weights)
-    run = _plain_layer(lengths, len(weights) // directions, batch_first)
-    needed = [tensor is not None and tensor.requires_grad for tensor in inputs]
-    d_data, *found = plain_gradients(run, inputs, needed, (d_output, d_h_n, d_c_n))
-    return [d_data, None, *found]
+def _plain_backward(*arguments: Any) -> list[Tensor | None]:
+    """Compute the gradients of data, lengths, h_0, c_0 and the weights by plain operations.
+
+    The ones of tensors that require no gradient are None.
+    """
+    inputs = LayerInputs._make(arguments[NUM_GRADIENTS:])
+    tensors = (inputs.data, inputs.h_0, inputs.c_0, *inputs.weights)
+    needed = [tensor is not None and tensor.requires_grad for tensor in tensors]
+    d_data, *others = plain_gradients(
+        _plain_layer(inputs), tensors, needed, arguments[:NUM_GRADIENTS]
+    )
+    return [d_data, None, *others]
 
 
-def _plain_layer(
-    lengths: Tensor, per_direction: int, batch_first: bool
-) -> Callable[..., list[Tensor]]:
-    """The operator, of its tensors but `lengths`, by the naive backend."""
+def _plain_layer(inputs: LayerInputs) -> Callable[..., list[Tensor]]:
+    """Return a function of data, h_0, c_0 and the weights that runs the layer plainly."""
+    per_direction = len(inputs.weights) // inputs.directions
     has_bias, projects = per_direction >= 4, per_direction % 2 == 1
     names = ["weight_ih", "weight_hh"]
     names += ["bias_ih", "bias_hh"] if has_bias else []
@@ -266,23 +265,17 @@ def _plain_layer(
             Weights(**dict(zip(names, flat[first : first + per_direction], strict=True)))
             for first in range(0, len(flat), per_direction)
         ]
-        backend = naive.NaiveBackend()
         initial = None if h_0 is None or c_0 is None else (h_0, c_0)
         if data.dim() == 2:
-            output, state = backend.layer(
-                data, BatchSizes.of_lengths(lengths), initial, weights, Cell()
-            )
+            sizes = BatchSizes.of_lengths(inputs.lengths)
+            output, state = NAIVE.layer(data, sizes, initial, weights, STANDARD)
         else:
-            output, state = backend.run_padded(
+            output, state = NAIVE.run_padded(
                 data,
-                lengths,
+                inputs.lengths,
                 initial,
-                [weights],
-                Cell(),
-                batch_first=batch_first,
-                dropout=0.0,
-                variational_dropout=0.0,
-                training=True,
+                Stack([weights], STANDARD),
+                batch_first=inputs.batch_first,
             )
         return [output, *state]
 

@@ -1,7 +1,9 @@
-"""Builds csrc/ on first use and loads it, once for each version of everything it depends on.
+"""Builds csrc/ on first use, and loads it.
 
-The library lies where torch keeps its extensions (TORCH_EXTENSIONS_DIR, by default a folder of the
-user's cache), under a key of the source, the flags with the processor's instruction set, and torch.
+The library is stored where torch keeps its extensions (TORCH_EXTENSIONS_DIR, by default a folder in
+the user's cache), under a key made of the source, the compiler flags, the processor's instruction
+set and the version of torch. Whenever one of these changes, it is built again. A digest next to it
+tells a complete library from a damaged one, and a lock lets only one process build.
 """
 
 import hashlib
@@ -20,27 +22,30 @@ from filelock import FileLock
 
 SOURCES = sorted(Path(__file__).with_name("csrc").iterdir())
 
-# The instruction sets by the names that torch has for what the processor can do.
+# Compiler flags by torch's name for the processor's instruction set.
 ARCHITECTURES = {"AVX512": ["-march=x86-64-v4"], "AVX2": ["-march=x86-64-v3"]}
 
 
 @cache
 def load_library() -> str | None:
-    """Register the operators `torch.ops.attnlstm`, building them if need be.
+    """Register the operators `torch.ops.attnlstm`, after building them if necessary.
 
-    Returns the reason where that is impossible; there is one attempt in a process.
+    A process tries this once.
+
+    Returns:
+        the reason why it is impossible, or None.
     """
     try:
         torch.ops.load_library(find_library())
-    except (OSError, RuntimeError) as error:  # of the folder and of the compiler
+    except (OSError, RuntimeError) as error:  # from the folder or the compiler
         return _first_error_line(str(error))
     return None
 
 
 def find_library() -> Path:
-    """The library for this source and machine, built unless it is there and whole."""
-    # The compiler alone gets -fopenmp: the threads are to be those of torch's own OpenMP library,
-    # which is found at load time. A second one beside it would compete for the cores.
+    """Return the library for this source and machine; build it if it is missing or damaged."""
+    # Only the compiler gets -fopenmp, not the linker. The threads have to come from torch's own
+    # OpenMP library, which is found at load time; a second one would compete for the cores.
     flags = ["-O3", "-fopenmp", "-Wno-psabi"]
     capability = torch.backends.cpu.get_cpu_capability()
     flags += ARCHITECTURES.get(capability, [])
@@ -57,7 +62,7 @@ def find_library() -> Path:
     library = folder / "attnlstm_native.so"
     if not _is_whole(library):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):  # two processes may come at the same time
+        with FileLock(folder / "lock"):  # another process may be building it
             if not _is_whole(library):
                 _build(library, flags)
     return library
@@ -70,7 +75,7 @@ def _extensions_folder() -> Path:
 
 
 def _is_whole(library: Path) -> bool:
-    """Whether the library is what was built: a damaged one could end the process."""
+    """Whether the library is what was built; loading a damaged one could crash the process."""
     try:
         return _digest_file(library).read_text() == _digest(library)
     except (OSError, UnicodeDecodeError):
@@ -86,7 +91,7 @@ def _digest_file(library: Path) -> Path:
 
 
 def _build(library: Path, flags: list[str]) -> None:
-    # Not at the top: slow to import, and rarely needed.
+    # Imported here because they are slow to import and rarely needed.
     import ninja
     from torch.utils import cpp_extension
 
@@ -97,7 +102,7 @@ def _build(library: Path, flags: list[str]) -> None:
     )
     with (
         TemporaryDirectory(dir=library.parent) as folder,
-        # The ninja of a virtual environment that is not activated is not on the path.
+        # ninja is not on the path if its virtual environment is not activated.
         _on_path(ninja.BIN_DIR),
     ):
         cpp_extension.load(
@@ -123,7 +128,7 @@ def _on_path(folder: str) -> Iterator[None]:
 
 
 def _first_error_line(message: str) -> str:
-    """What the compiler complained of first, or else the first line."""
+    """Return the compiler's first complaint, or the first line if there is none."""
     lines = message.splitlines()
     errors = (line for line in lines if re.search(r"\b(error:|not found|No such file)", line))
     return next(errors, lines[0] if lines else "unknown error").strip()

@@ -1,12 +1,11 @@
 """nn.LSTM's own kernels: oneDNN or ATen on the CPU, cuDNN on CUDA."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import _VF, Tensor
 
-from attnlstm.nn.backends.base import Backend, BatchSizes, State, zero_state
-from attnlstm.nn.cell import Cell, Weights
+from attnlstm.nn.backends.base import Backend, Directions, Stack, State, zero_state
+from attnlstm.nn.backends.packed import BatchSizes
+from attnlstm.nn.cell import Cell
 
 
 class TorchBackend(Backend):
@@ -24,50 +23,24 @@ class TorchBackend(Backend):
         return super().unsupported(cell, dtype, device)
 
     def run(
-        self,
-        data: Tensor,
-        batch_sizes: BatchSizes,
-        state: State | None,
-        weights: Sequence[Sequence[Weights]],
-        cell: Cell,
-        *,
-        dropout: float,
-        variational_dropout: float,
-        training: bool,
+        self, data: Tensor, sizes: BatchSizes, state: State | None, stack: Stack
     ) -> tuple[Tensor, State]:
-        if training and variational_dropout > 0:  # unknown to the kernels: layer by layer
-            return super().run(
-                data,
-                batch_sizes,
-                state,
-                weights,
-                cell,
-                dropout=dropout,
-                variational_dropout=variational_dropout,
-                training=training,
-            )
-        return _lstm(data, batch_sizes, state, weights, dropout, training)
+        # The kernels have no variational dropout: it is applied between calls for single layers.
+        if stack.training and stack.variational_dropout > 0:
+            return super().run(data, sizes, state, stack)
+        return _lstm(data, sizes, state, stack)
 
     def layer(
-        self,
-        data: Tensor,
-        batch_sizes: BatchSizes,
-        state: State | None,
-        weights: Sequence[Weights],
-        cell: Cell,
+        self, data: Tensor, sizes: BatchSizes, state: State | None, weights: Directions, cell: Cell
     ) -> tuple[Tensor, State]:
-        return _lstm(data, batch_sizes, state, [weights], dropout=0.0, training=True)
+        return _lstm(data, sizes, state, Stack([weights], cell))
 
 
 def _lstm(
-    data: Tensor,
-    batch_sizes: BatchSizes,
-    state: State | None,
-    weights: Sequence[Sequence[Weights]],
-    dropout: float,
-    training: bool,
+    data: Tensor, sizes: BatchSizes, state: State | None, stack: Stack
 ) -> tuple[Tensor, State]:
-    state = state or zero_state(data, batch_sizes.batch, weights)
+    weights = stack.weights
+    state = state or zero_state(data, sizes.batch, weights)
     flat_weights = [
         w for layer in weights for direction in layer for w in direction if w is not None
     ]
@@ -75,13 +48,13 @@ def _lstm(
         flat_weights,
         weights[0][0].bias_ih is not None,
         len(weights),
-        dropout,
-        training,
+        stack.dropout,
+        stack.training,
         len(weights[0]) == 2,
     )
-    if batch_sizes.is_full:  # the kernels are faster on a dense batch
-        time, batch = batch_sizes.time, batch_sizes.batch
+    if sizes.is_full:  # the kernels are faster on a dense batch
+        time, batch = sizes.time, sizes.batch
         output, h_n, c_n = _VF.lstm(data.view(time, batch, data.size(1)), state, *options, False)
         return output.reshape(time * batch, output.size(2)), (h_n, c_n)
-    output, h_n, c_n = _VF.lstm(data, batch_sizes.tensor, state, *options)
+    output, h_n, c_n = _VF.lstm(data, sizes.tensor, state, *options)
     return output, (h_n, c_n)

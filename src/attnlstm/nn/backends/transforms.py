@@ -1,7 +1,7 @@
-"""What a backend with a hand-written backward does where torch wants plain operations instead.
+"""How a backend with a hand-written backward supports torch's function transforms.
 
-A backward that works in place can be neither differentiated again nor mapped by vmap; the same
-recurrence in the naive backend's operations can.
+A backward that works in place can neither be differentiated again nor mapped by vmap. The same
+recurrence in the naive backend's plain operations can, so it is used in these cases.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def is_transformed() -> bool:
-    """Whether torch.jit.trace, torch.func or forward-mode gradients want plain operations."""
+    """Whether torch.jit.trace, torch.func or forward-mode gradients need plain operations."""
     return (
         torch.jit.is_tracing()
         or torch._C._functorch.maybe_current_level() is not None
@@ -21,7 +21,7 @@ def is_transformed() -> bool:
 
 
 def needs_plain_gradients(grads: Sequence[Tensor | None]) -> bool:
-    """Whether a backward with these gradients of the results is itself differentiated or mapped."""
+    """Whether a backward that gets these gradients is itself differentiated or mapped."""
     return torch.is_grad_enabled() or any(map(_is_batched, grads))
 
 
@@ -31,17 +31,20 @@ def plain_gradients(
     needed: Sequence[bool],
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """The gradients of `inputs` by operations that can be differentiated and transformed again.
+    """Compute gradients by operations that can be differentiated and transformed again.
 
     Args:
-        run: computes the results from the inputs in such operations.
+        run: computes the results from the inputs by such operations.
         inputs: tensors or None.
-        needed: of which inputs gradients are wanted; of the others they are None.
-        grads: of the results.
+        needed: whether the gradient of each input is needed.
+        grads: the gradients of the results, or None.
+
+    Returns:
+        the gradient of each input, None where it is not needed.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Aliases, so that a gradient does not flow on through one input's history into another.
+        # Aliases have no history, through which a gradient could flow from one input to another.
         aliases = [None if x is None else x.view_as(x) for x in inputs]
         results = [(y, d_y) for y, d_y in zip(run(*aliases), grads, strict=True) if d_y is not None]
         found = iter(
@@ -57,7 +60,7 @@ def plain_gradients(
 
 
 def _is_batched(grad: Tensor | None) -> bool:
-    """Whether vmap stands behind a gradient, as in a vectorized Jacobian or a batched gradcheck."""
+    """Whether vmap maps over a gradient, as in a vectorized Jacobian or a batched gradcheck."""
     functorch = torch._C._functorch
     return grad is not None and (
         functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)

@@ -1,4 +1,10 @@
-// Which sequences run at which time step, and where their steps lie.
+// Which sequences run at which time step, and where their steps are in memory.
+//
+// Sequences are ranked by descending length, so that the ones that run at time step t are the first
+// `sizes[t]` ranks. Every step has two addresses:
+//
+//     row      in the input and the output, which are padded ([time, batch] or [batch, time]) or packed
+//     place    in packed order, without padding, as in PackedSequence; used for what the backward needs
 
 #pragma once
 
@@ -13,16 +19,14 @@ namespace attnlstm {
 
 using at::Tensor;
 
-// A batch of sequences, ranked by falling length: those that run at time step t are then the first
-// `sizes[t]`. Steps lie in two orders: in the rows of the input and the output, which may be padded,
-// and packed as in PackedSequence, without the padding, in what is kept for the backward.
 struct Batch {
   std::vector<int64_t> order;    // the sequence of each rank
-  std::vector<int64_t> lengths;  // of each rank
-  std::vector<int64_t> sizes;    // of each time step
-  int64_t rows;                  // of the input, padding included
+  std::vector<int64_t> lengths;  // the length of each rank
+  std::vector<int64_t> sizes;    // the number of sequences that run at each time step
+  int64_t rows;                  // the number of rows of the input, padding included
 
-  // data [time, batch, feature], [batch, time, feature] or packed [step, feature]
+  // data is [time, batch, feature], [batch, time, feature] or packed [step, feature]. The lengths [batch]
+  // are int64, from 0 to time, and do not increase if the data is packed.
   Batch(const Tensor& data, const Tensor& batch_lengths, bool batch_first) {
     const Tensor contiguous = batch_lengths.contiguous();
     const int64_t* length = contiguous.const_data_ptr<int64_t>();
@@ -60,14 +64,12 @@ struct Batch {
 
   int64_t time() const { return static_cast<int64_t>(sizes.size()); }
   int64_t steps() const { return steps_; }
-  // The time step that a direction reads as its number `k`.
+  // The k-th time step that a direction reads.
   int64_t at(int64_t k, int64_t direction) const { return direction == 1 ? time() - 1 - k : k; }
-  // Where a step is in packed order.
   int64_t place(int64_t t, int64_t rank) const { return first_places[t] + rank; }
-  // Where a step is in the input and the output.
   int64_t row(int64_t t, int64_t rank) const { return first_rows[t] + order[rank] * row_distance; }
 
-  // Calls work(row) for the rows of padding after a sequence.
+  // Calls work(row) for each row of padding after a sequence.
   template <typename Work>
   void for_each_padding(int64_t rank, Work work) const {
     for (int64_t t = lengths[rank]; t < padded_time; ++t) {
@@ -76,7 +78,7 @@ struct Batch {
   }
 
  private:
-  std::vector<int64_t> first_places, first_rows;  // of each time step
+  std::vector<int64_t> first_places, first_rows;  // at each time step
   int64_t steps_ = 0, row_distance, padding_distance, padded_time;
 };
 

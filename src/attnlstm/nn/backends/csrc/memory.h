@@ -1,4 +1,8 @@
-// Tensors that are about to be written.
+// How memory is obtained for tensors that are about to be written.
+//
+//     empty, zeros           small tensors, without the cost of the dispatcher
+//     empty_in_huge_pages    large tensors that are returned to the caller
+//     KeptMemory             large tensors that live from a forward to its backward; their memory is reused
 
 #pragma once
 
@@ -21,8 +25,8 @@ namespace attnlstm {
 
 using at::Tensor;
 
-// at::empty and at::zeros of CPU tensors, but found without the dispatcher, which takes longer than to get
-// the memory, and without the headers of torch's operators, which are a quarter of the time to compile.
+// at::empty and at::zeros of CPU tensors. They bypass the dispatcher, which takes longer than the
+// allocation, and the headers of torch's operators, which take a quarter of the time to compile.
 inline Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options) {
   return Tensor(at::detail::empty_cpu(sizes, options));
 }
@@ -33,8 +37,8 @@ inline Tensor zeros(at::IntArrayRef sizes, const at::TensorOptions& options) {
   return tensor;
 }
 
-// The system hands out memory in pages of 4 KiB, which for large tensors costs a tenth of a training
-// step; asked for it, it does so in pages of 2 MiB.
+// By default the system provides memory in pages of 4 KiB, which for large tensors costs a tenth of a
+// training step. On request it uses pages of 2 MiB.
 inline void advise_huge_pages(void* data, int64_t bytes) {
 #ifdef __linux__
   constexpr uintptr_t page = 4096, huge_page = 2 * 1024 * 1024;
@@ -52,19 +56,21 @@ inline Tensor empty_in_huge_pages(at::IntArrayRef sizes, const at::TensorOptions
   return tensor;
 }
 
-// Memory that outlives a call. The C library gives large blocks back to the system as soon as they are
-// free, and to get them anew, filled with zeros page by page, costs another tenth of a training step.
-constexpr int64_t kKeptBytes = 4 * 1024 * 1024;
-constexpr int64_t kMostKeptBytes = 512 * 1024 * 1024;  // of all blocks
+constexpr int64_t kKeptBytes = 4 * 1024 * 1024;        // the smallest block that is kept
+constexpr int64_t kMostKeptBytes = 512 * 1024 * 1024;  // of all blocks together
 
+// Blocks of memory that are kept between calls. The C library returns large blocks to the system as soon
+// as they are free. Getting them again, filled with zeros page by page, costs another tenth of a training
+// step.
 class KeptMemory {
  public:
   static KeptMemory& instance() {
-    static auto* const memory = new KeptMemory;  // never deleted: torch may end before this library
+    // Never deleted, because torch may be unloaded before this library.
+    static auto* const memory = new KeptMemory;
     return *memory;
   }
 
-  // A tensor in a block of its own, which comes back when the last reader of the tensor is gone.
+  // Returns a tensor in a block of its own. The block becomes free when the tensor's last owner is gone.
   Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options) {
     const int64_t bytes = c10::multiply_integers(sizes) * int64_t(options.dtype().itemsize());
     const auto block = bytes < kKeptBytes ? nullptr : take(bytes);
@@ -78,6 +84,7 @@ class KeptMemory {
     return at::from_blob(block->data.get(), sizes, give_back, options);
   }
 
+  // Returns all free blocks to the system.
   void release() {
     const std::lock_guard lock(mutex_);
     release_free_blocks();
@@ -89,7 +96,8 @@ class KeptMemory {
     at::DataPtr data;
   };
 
-  // nullptr where that would be too much.
+  // Returns a free block that is large enough but not much too large, or a new one; nullptr if there would
+  // be too many bytes.
   std::shared_ptr<Block> take(int64_t bytes) {
     const std::lock_guard lock(mutex_);
     const auto found = std::find_if(free_.begin(), free_.end(), [bytes](const auto& block) {
@@ -119,7 +127,7 @@ class KeptMemory {
 
   std::mutex mutex_;
   std::vector<std::shared_ptr<Block>> free_;
-  int64_t size_ = 0;  // bytes of all blocks
+  int64_t size_ = 0;  // the bytes of all blocks, free or in use
 };
 
 }  // namespace attnlstm

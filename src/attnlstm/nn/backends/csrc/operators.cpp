@@ -1,9 +1,12 @@
-// The operators of torch.ops.attnlstm: shapes are those of layer.h, a batch is that of batch.h. The
-// weights of the directions are one after the other, those of each in the order of nn.LSTM.
+// The operators of torch.ops.attnlstm as the dispatcher sees them: plain lists of tensors, which are
+// checked here and turned into the structs of layer.h. `lengths` and the layout of `data` are described
+// in batch.h. `weights` holds the weights of one direction after the other, each in the order of nn.LSTM.
 //
-// lstm_layer_backward_ writes over the gates, lstm_layer_backward leaves them as they are; with
-// `backward_overwrites` autograd may choose the former. lstm_layer_plain_backward, of native.py, can be
-// differentiated again and mapped.
+//     lstm_layer                   runs a layer; `backward_overwrites` permits the backward that
+//                                  overwrites the gates, which autograd.cpp chooses
+//     lstm_layer_backward          computes its gradients
+//     lstm_layer_backward_         the same, but overwrites the gates, which saves a copy
+//     lstm_layer_plain_backward    the same in operations that can be differentiated again (native.py)
 
 #include <ATen/cpu/Utils.h>
 #include <torch/library.h>
@@ -23,22 +26,23 @@ bool multiplies_bfloat16() {
 
 namespace {
 
-// How many tensors the weights of a direction are: 2, 2 more with biases, 1 more with projection.
-int64_t per_direction(at::TensorList weights, int64_t directions) {
-  TORCH_CHECK(directions == 1 || directions == 2, "there should be 1 or 2 directions");
-  const int64_t count = weights.size() / directions;
-  TORCH_CHECK(
-      count >= 2 && count <= 5 && count * directions == int64_t(weights.size()),
-      "there should be 2 to 5 weights for each direction");
-  return count;
+using OptionalTensor = std::optional<Tensor>;
+
+Tensor contiguous(const OptionalTensor& tensor) {
+  return tensor ? tensor->contiguous() : Tensor();
 }
 
-std::vector<Weights> group(at::TensorList flat, int64_t directions) {
-  const int64_t count = per_direction(flat, directions);
+// A direction has 2 weights, 2 more with biases, and 1 more with projection.
+std::vector<Weights> group_by_direction(at::TensorList flat, int64_t directions) {
+  TORCH_CHECK(directions == 1 || directions == 2, "there should be 1 or 2 directions");
+  const int64_t count = flat.size() / directions;
+  TORCH_CHECK(
+      count >= 2 && count <= 5 && count * directions == int64_t(flat.size()),
+      "there should be 2 to 5 weights for each direction");
   std::vector<Weights> weights;
   for (size_t first = 0; first < flat.size(); first += count) {
     const auto at = [&](int64_t number) { return flat[first + number].contiguous(); };
-    Weights w{at(0), at(1)};
+    Weights w{.w_ih = at(0), .w_hh = at(1)};
     if (count >= 4) {
       w.b_ih = at(2);
       w.b_hh = at(3);
@@ -63,87 +67,87 @@ std::vector<Tensor> flatten(const std::vector<Weights>& weights) {
   return flat;
 }
 
-using OptionalTensor = std::optional<Tensor>;
-
-Tensor contiguous(const OptionalTensor& tensor) {
-  return tensor ? tensor->contiguous() : Tensor();
-}
-
-Result lstm_layer(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_layer(
     const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0, const OptionalTensor& c_0,
     at::TensorList weights, int64_t directions, bool batch_first, int64_t kept_steps,
     bool /*backward_overwrites*/) {
   const Batch batch(data, lengths, batch_first);
-  const auto grouped = group(weights, directions);
+  const LayerInputs inputs{
+      .data = data.contiguous(),
+      .h_0 = contiguous(h_0),
+      .c_0 = contiguous(c_0),
+      .weights = group_by_direction(weights, directions)};
   const int64_t batch_size = lengths.numel();
   TORCH_CHECK(
-      !h_0 || h_0->sizes() == at::IntArrayRef({directions, batch_size, grouped[0].w_hh.size(1)}),
+      !h_0 || h_0->sizes() == at::IntArrayRef({directions, batch_size, inputs.size_h()}),
       "lengths and weights do not fit h_0");
   TORCH_CHECK(
-      !c_0 || c_0->sizes() == at::IntArrayRef({directions, batch_size, grouped[0].hidden_size()}),
+      !c_0 || c_0->sizes() == at::IntArrayRef({directions, batch_size, inputs.hidden_size()}),
       "lengths and weights do not fit c_0");
   TORCH_CHECK(
       kept_steps == 0 || kept_steps == batch.steps(), "kept_steps should be 0 or all steps, ",
       batch.steps());
-  return forward(
-      batch, data.contiguous(), contiguous(h_0), contiguous(c_0), grouped, kept_steps > 0);
+  const LayerOutputs outputs = forward(batch, inputs, kept_steps > 0);
+  const auto& [output, gates, cells] = outputs.saved;
+  return {output, outputs.h_n, outputs.c_n, gates, cells};
 }
 
-using FlatGradients = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>;
-
-FlatGradients lstm_layer_backward_(
+template <bool kOverwrites>
+std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>> lstm_layer_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
-    const OptionalTensor& c_0, at::TensorList weights, const Tensor& output, Tensor gates,
-    const Tensor& cells, int64_t directions, bool batch_first, bool needs_data) {
+    const OptionalTensor& c_0, at::TensorList weights, int64_t directions, bool batch_first,
+    const Tensor& output, const Tensor& gates, const Tensor& cells, bool needs_data) {
   const Batch batch(data, lengths, batch_first);
   TORCH_CHECK(gates.size(1) == batch.steps(), "the forward kept nothing for a backward");
-  auto [d_data, d_h_0, d_c_0, gradients] = backward(
-      batch, contiguous(d_output), contiguous(d_h_n), contiguous(d_c_n), data.contiguous(),
-      contiguous(h_0), contiguous(c_0), group(weights, directions), output.contiguous(), gates,
-      cells, needs_data);
+  const InputGradients gradients = backward(
+      batch,
+      LayerInputs{
+          .data = data.contiguous(),
+          .h_0 = contiguous(h_0),
+          .c_0 = contiguous(c_0),
+          .weights = group_by_direction(weights, directions)},
+      Saved{
+          .output = output.contiguous(),
+          .gates = kOverwrites ? gates : gates.clone(),
+          .cells = cells},
+      OutputGradients{
+          .output = contiguous(d_output), .h_n = contiguous(d_h_n), .c_n = contiguous(d_c_n)},
+      needs_data);
   const auto or_empty = [&](const Tensor& gradient) {
     return gradient.defined() ? gradient : empty({0}, data.options());
   };
-  return {or_empty(d_data), or_empty(d_h_0), or_empty(d_c_0), flatten(gradients)};
-}
-
-FlatGradients lstm_layer_backward(
-    const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-    const Tensor& data, const Tensor& lengths, const OptionalTensor& h_0,
-    const OptionalTensor& c_0, at::TensorList weights, const Tensor& output, const Tensor& gates,
-    const Tensor& cells, int64_t directions, bool batch_first, bool needs_data) {
-  return lstm_layer_backward_(
-      d_output, d_h_n, d_c_n, data, lengths, h_0, c_0, weights, output, gates.clone(), cells,
-      directions, batch_first, needs_data);
+  return {
+      or_empty(gradients.data), or_empty(gradients.h_0), or_empty(gradients.c_0),
+      flatten(gradients.weights)};
 }
 
 }  // namespace
 }  // namespace attnlstm
 
 TORCH_LIBRARY(attnlstm, library) {
+  const std::string gradients = "Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n";
+  const std::string inputs =
+      "Tensor data, Tensor lengths, Tensor? h_0, Tensor? c_0, Tensor[] weights, int directions, "
+      "bool batch_first";
+  const auto define = [&](const std::string& schema) { library.def(schema.c_str()); };
+
   library.def("multiplies_bfloat16() -> bool", attnlstm::multiplies_bfloat16);
   library.def("release_memory() -> ()", []() { attnlstm::KeptMemory::instance().release(); });
-  library.def(
-      "lstm_layer(Tensor data, Tensor lengths, Tensor? h_0, Tensor? c_0, Tensor[] weights, "
-      "int directions, bool batch_first, SymInt kept_steps, bool backward_overwrites) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  for (const auto& [name, gates] : {std::pair("", "Tensor"), {"_", "Tensor(a!)"}}) {
-    const std::string schema = c10::str(
-        "lstm_layer_backward", name,
-        "(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor data, Tensor lengths, "
-        "Tensor? h_0, Tensor? c_0, Tensor[] weights, Tensor output, ", gates, " gates, Tensor cells, "
-        "int directions, bool batch_first, bool needs_data) -> (Tensor, Tensor, Tensor, Tensor[])");
-    library.def(schema.c_str());
-  }
-  library.def(
-      "lstm_layer_plain_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor data, "
-      "Tensor lengths, Tensor? h_0, Tensor? c_0, Tensor[] weights, int directions, "
-      "bool batch_first) -> Tensor?[]");
+  define(
+      "lstm_layer(" + inputs + ", SymInt kept_steps, bool backward_overwrites) "
+      "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)");
+  define(
+      "lstm_layer_backward(" + gradients + ", " + inputs + ", Tensor output, Tensor gates, "
+      "Tensor cells, bool needs_data) -> (Tensor, Tensor, Tensor, Tensor[])");
+  define(
+      "lstm_layer_backward_(" + gradients + ", " + inputs + ", Tensor output, Tensor(a!) gates, "
+      "Tensor cells, bool needs_data) -> (Tensor, Tensor, Tensor, Tensor[])");
+  define("lstm_layer_plain_backward(" + gradients + ", " + inputs + ") -> Tensor?[]");
 }
 
 TORCH_LIBRARY_IMPL(attnlstm, CPU, library) {
   library.impl("lstm_layer", attnlstm::lstm_layer);
-  library.impl("lstm_layer_backward", attnlstm::lstm_layer_backward);
-  library.impl("lstm_layer_backward_", attnlstm::lstm_layer_backward_);
+  library.impl("lstm_layer_backward", attnlstm::lstm_layer_backward<false>);
+  library.impl("lstm_layer_backward_", attnlstm::lstm_layer_backward<true>);
 }

@@ -1,4 +1,14 @@
-// Products of rows and a matrix that is packed so that it is read from front to back.
+// Products of rows with a packed matrix.
+//
+//     sums[m][n] = initial[m][n] + sum over k of left[m][k] * matrix[k][n]
+//
+// The matrix is packed into panels, each as wide as four vectors, so that a product reads memory from front
+// to back. A panel is multiplied by blocks of up to kRows rows, whose sums stay in registers:
+//
+//     multiply          one block of rows and one panel
+//     multiply_panel    all rows and one panel
+//     multiply_gates    all rows and all panels of a matrix of gates
+//     multiply_rows     all rows and all panels, into plain rows
 
 #pragma once
 
@@ -16,8 +26,8 @@ namespace attnlstm {
 
 using at::Tensor;
 
-// A product goes through the depth by single elements, and where tiles.h multiplies bfloat16 by tiles
-// of 16 pairs.
+// Products of float and double go through the depth by single elements. Those of bfloat16 (tiles.h) read
+// pairs of elements (kPack), and 16 pairs at a time (kDepthStep).
 template <typename T>
 constexpr int64_t kPack = 1;
 template <>
@@ -27,12 +37,13 @@ constexpr int64_t kDepthStep = 1;
 template <>
 constexpr int64_t kDepthStep<BFloat16> = 32;
 
+// Rounds a depth up to whole steps.
 template <typename T>
 inline int64_t whole_steps(int64_t depth) {
   return (depth + kDepthStep<T> - 1) / kDepthStep<T> * kDepthStep<T>;
 }
 
-// A panel, 4 vectors wide, of the columns that begin at these places: element (k, column) is element k
+// Packs a panel from the columns that begin at these places: element (k, column) of the panel is element k
 // of the column.
 template <typename T>
 void pack_columns(const T* const* columns, int64_t depth, T* to) {
@@ -65,8 +76,8 @@ void pack_columns(const T* const* columns, int64_t depth, T* to) {
   }
 }
 
-// A panel of the columns from `begin` on, 4 vectors or up to `end`, of the rows that begin at these
-// places; nullptr is a row of zeros.
+// Packs a panel from the rows that begin at these places. The panel takes their columns from `begin` up to
+// `end`, at most 4 vectors; a nullptr stands for a row of zeros.
 template <typename T>
 void pack_rows(const T* const* rows, int64_t depth, int64_t begin, int64_t end, T* to) {
   for (int64_t k = 0; k < depth; ++k, to += kWidth<T>) {
@@ -81,17 +92,17 @@ int64_t count_panels(int64_t columns) {
   return (columns + kWidth<T> - 1) / kWidth<T>;
 }
 
-// A matrix [depth, columns] in panels of four vectors' width, [panel, depth, 4 vectors], or of pairs
+// A matrix [depth, columns] in panels [panel, depth, 4 vectors], or of pairs
 // [panel, depth / 2, 4 vectors, 2], padded with zeros.
 template <typename T>
 struct Panels {
   int64_t depth, columns;
   int64_t panel_size = whole_steps<T>(depth) * kWidth<T>;
   Tensor storage;
-  int64_t first = 0;  // where in its panel this begins
+  int64_t first = 0;  // where this matrix begins in each panel
 
-  // Matrices, one below the other: of each its depth and where its columns begin; nullptr is a column of
-  // zeros.
+  // Packs matrices one below the other. Each is given by its depth and by where its columns begin; a
+  // nullptr stands for a column of zeros.
   static Panels of_columns(
       const at::TensorOptions& options,
       std::vector<std::pair<int64_t, std::vector<const T*>>> parts) {
@@ -114,7 +125,7 @@ struct Panels {
     return panels;
   }
 
-  // Only these rows of it.
+  // Returns the matrix of only some of the rows; it shares the memory.
   Panels part(int64_t begin, int64_t part_depth) const {
     Panels result = *this;
     result.depth = part_depth;
@@ -122,7 +133,8 @@ struct Panels {
     return result;
   }
 
-  // The matrix whose rows, of `columns` elements, begin at these places; nullptr: a row of zeros.
+  // Packs the matrix whose rows of `columns` elements begin at these places; a nullptr stands for a row of
+  // zeros.
   static Panels of_rows(
       const at::TensorOptions& options, const std::vector<const T*>& rows, int64_t columns) {
     Panels panels(options, rows.size(), columns);
@@ -137,6 +149,7 @@ struct Panels {
     return storage.const_data_ptr<T>() + number * panel_size + first;
   }
   int64_t bytes() const { return count() * whole_steps<T>(depth) * kWidth<T> * int64_t(sizeof(T)); }
+  // The number of vectors of a panel that are not only padding.
   int64_t vectors(int64_t panel) const {
     const int64_t rest = columns - panel * kWidth<T>;
     return rest >= kWidth<T> ? kGates : (rest + kLanes<T> - 1) / kLanes<T>;
@@ -157,8 +170,9 @@ struct Panels {
   }
 };
 
-// The left side of a product, element (m, k): k of row m, which is contiguous, or in segments of
-// `segment` elements at a distance of `stride`.
+// A left side of a product. Element (m, k) is element k of row m. Rows are contiguous, or consist of
+// segments of `segment` elements that begin `stride` elements apart. A Block is M of its rows, up to the
+// `end` of the segment that holds k.
 template <typename T>
 struct Rows {
   const T* const* first;
@@ -169,7 +183,7 @@ struct Rows {
   template <int M>
   struct Block {
     const T* row[M];
-    int64_t end;  // of the segment
+    int64_t end;
     T operator()(int m, int64_t k) const { return row[m][k]; }
   };
 
@@ -185,7 +199,7 @@ struct Rows {
   }
 };
 
-// Rows of which the first `split` elements are in one place and the others in another.
+// A left side whose rows have their first `split` elements in one place and the others in another.
 template <typename T>
 struct JoinedRows {
   const T* const* first;
@@ -205,7 +219,7 @@ struct JoinedRows {
   }
 };
 
-// Rows turned: element (m, k) is element m of row k.
+// A transposed left side: element (m, k) is element m of row k.
 template <typename T>
 struct Columns {
   const T* const* first;
@@ -225,9 +239,9 @@ struct Columns {
   }
 };
 
-// sums[m][n] is initial(m, n) and the sum of left(number + m, k) panel[k][n] over k from `begin` to `end`.
-// Where it `prefetches`, the panel is asked for in time to come from the second-level cache, or from
-// beyond.
+// Multiplies M rows of the left side, from row `number` on, by N vectors of a panel, for k from `begin` to
+// `end`, and adds initial(m, n). With `prefetches`, it requests the panel early enough for it to arrive
+// from the second-level cache or from memory.
 template <int M, int N, typename T, typename Left, typename Initial>
 inline void multiply(
     const Left& left, int64_t number, const T* panel, int64_t begin, int64_t end, bool prefetches,
@@ -257,19 +271,19 @@ inline void multiply(
   });
 }
 
-// The initial values of a product that is added to nothing.
+// The initial value of a product that is not added to anything.
 struct Zeros {};
 
-// So much of a panel stays in the first-level cache while all rows are multiplied with it.
+// The depth of a panel that stays in the first-level cache while all rows are multiplied by it.
 template <typename T>
 constexpr int64_t kDepth = 32 * 1024 / (kWidth<T> * int64_t(sizeof(T)));
 
-// The product of all rows and one panel, added to the N vectors at initial(row) for each row.
-// `finish(row, sums, count)` takes the sums of the `count` rows from `row` on, still in the cache.
+// Multiplies all rows by one panel, and adds the N vectors at initial(row) to each row. Calls
+// finish(row, sums, count) with the sums of `count` rows from `row` on, while they are in the cache.
 template <int N, typename T, typename Left, typename Initial, typename Finish>
 void multiply_panel(
     const Left& left, const T* panel, int64_t depth, Initial initial, Finish finish) {
-  thread_local std::vector<Vector<T>> unfinished;  // sums between two parts of the depth
+  thread_local std::vector<Vector<T>> unfinished;  // the sums between two parts of the depth
   if (depth > kDepth<T>) {
     unfinished.resize(std::max<size_t>(unfinished.size(), left.count * N));
   }
@@ -290,7 +304,7 @@ void multiply_panel(
       const auto initially = [&](auto m, auto n) __attribute__((always_inline)) {
         return adds ? load(from[m] + n * kLanes<T>) : Vector<T>{};
       };
-      // The first rows; the others find the panel in the first-level cache.
+      // Only the first rows prefetch; the others find the panel in the first-level cache.
       multiply<M, N>(left, row, panel, begin, end, row == 0, initially, sums);
       if (end == depth) {
         finish(row, sums, M);
@@ -298,7 +312,7 @@ void multiply_panel(
         std::copy_n(sums[0], M * N, &unfinished[row * N]);
       }
     };
-    // Spread evenly, because seven rows are faster as four and three than as six and one.
+    // Blocks are of about equal size: seven rows are faster as four and three than as six and one.
     int64_t row = 0;
     for (int64_t blocks = (left.count + kRows - 1) / kRows; blocks > 0; --blocks) {
       const int64_t size = (left.count - row + blocks - 1) / blocks;
@@ -316,8 +330,8 @@ void multiply_panel(
   } while (begin < depth);
 }
 
-// What a thread needs before it multiplies, and how it wants the sides of a product: for float and
-// double nothing and as they are. tiles.h has its own for bfloat16.
+// How a thread prepares for products, and how the sides of a product are arranged beforehand. Float and
+// double need no preparation; tiles.h defines it for bfloat16.
 template <typename T>
 struct ProductUnit {
   ProductUnit() {}
@@ -333,7 +347,7 @@ const T* arrange_panel(const T* panel, int64_t /*depth*/) {
   return panel;
 }
 
-// What a panel's product is added to, of initial(row, panel).
+// Turns initial(row, panel) into initial(row) for one panel.
 template <typename Initial>
 auto initial_of_panel(Initial initial, int64_t panel) {
   return [=](int64_t row) { return initial(row, panel); };
@@ -341,9 +355,9 @@ auto initial_of_panel(Initial initial, int64_t panel) {
 
 inline Zeros initial_of_panel(Zeros zeros, int64_t /*panel*/) { return zeros; }
 
-// initial(row, panel) and rows [count, depth] times the team's panels of a matrix whose every panel holds
-// the four gates of one vector of hidden units, so that `finish(row, panel, gates)` has all that the
-// cell's formulas need.
+// Multiplies rows [count, depth] by the team's panels of a matrix of gates, and adds initial(row, panel).
+// Each panel holds the four gates of one vector of hidden units, so that finish(row, panel, gates) has all
+// that the cell's formulas need.
 template <typename Rows, typename T, typename Initial, typename Finish>
 void multiply_gates(
     const Rows& rows, const Panels<T>& matrix, const Team& team, Initial initial, Finish finish) {
@@ -359,8 +373,8 @@ void multiply_gates(
   }
 }
 
-// rows [count, depth] times the team's panels of the matrix, into the rows `out` of matrix.columns
-// elements.
+// Multiplies rows [count, depth] by the team's panels of a matrix, and writes the rows `out` of
+// matrix.columns elements.
 template <typename T, typename Out>
 void multiply_rows(
     const Rows<T>& rows, const Panels<T>& matrix, const Team& team, Out* const* out) {

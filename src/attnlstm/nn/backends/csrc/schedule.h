@@ -1,4 +1,12 @@
 // Which thread does what, and when.
+//
+// Work comes as tasks, each a chain of parts that have to run one after the other. There are two ways to
+// run tasks on several threads:
+//
+//     advance_all         each task is advanced by one thread at a time; threads never wait for each other
+//     advance_together    all threads advance one task, each its share of it, and meet at barriers
+//
+// Neither changes a result: what is computed for a sequence does not depend on the number of threads.
 
 #pragma once
 
@@ -15,16 +23,16 @@
 
 namespace attnlstm {
 
-// How many threads may work; a region that is parallel already gets no more of them.
+// The number of threads that may work. Inside a parallel region there is only the current one.
 inline int64_t count_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
-// So many parts at least make a task where it is long enough: fine enough to share them out.
+// A task that is long enough has at least this many parts, so that threads can balance their load.
 constexpr int64_t kParts = 4;
 
-// Advances tasks until nothing remains of any. A task is made of parts that follow each other:
-// `remaining()` says how much there is to do, and `advance()` does the next part. A thread takes up
-// the task of which the most remains, so that with more tasks than threads all of them have work to
-// the end, also where one core is slower than another, as the cores of shared machines are.
+// Advances tasks until they are all finished. `remaining()` returns how much of a task there is to do, and
+// `advance()` does its next part. A free thread chooses the task with the most work remaining. With more
+// tasks than threads, all threads therefore have work until the end, even if one core is slower than
+// another, as is common on shared machines.
 template <typename Task>
 void advance_all(std::vector<Task>& tasks) {
   std::mutex mutex;
@@ -57,12 +65,12 @@ void advance_all(std::vector<Task>& tasks) {
   });
 }
 
-// Threads that go through the time steps together, each with its share of the hidden units.
+// Where the members of a team wait for each other.
 class Barrier {
  public:
   explicit Barrier(int64_t members) : members_(members) {}
 
-  // Returns when all members have come; `count` of them do with this call.
+  // Returns when all members have arrived. This call stands for `count` of them.
   void wait(int64_t count) {
     const int64_t passed = passed_.load(std::memory_order_acquire);
     if (waiting_.fetch_add(count, std::memory_order_acq_rel) + count == members_) {
@@ -70,7 +78,7 @@ class Barrier {
       passed_.store(passed + 1, std::memory_order_release);
       return;
     }
-    // The others come within microseconds, unless another program has their cores.
+    // The others arrive within microseconds, unless another program occupies their cores.
     for (int64_t tries = 0; passed_.load(std::memory_order_acquire) == passed; ++tries) {
       if (is_broken_.load(std::memory_order_acquire)) {
         std::rethrow_exception(error_);
@@ -81,7 +89,7 @@ class Barrier {
     }
   }
 
-  // For a member that will not come: the others end with its error, too.
+  // Called by a member that failed and will not arrive. The others then fail with the same error.
   void give_up(std::exception_ptr error) {
     const std::lock_guard lock(mutex_);
     if (!error_) {
@@ -98,12 +106,13 @@ class Barrier {
   std::exception_ptr error_;
 };
 
-// Those members of a team, from `first` to before `last`, that one thread is.
+// The members of a team, from `first` up to but not including `last`, that one thread stands for. By
+// default a team of one, which has all the work.
 struct Team {
   int64_t first = 0, last = 1, members = 1;
   Barrier* barrier = nullptr;
 
-  // Its share of `count` things.
+  // The range of its share of `count` items.
   int64_t begin(int64_t count) const { return count * first / members; }
   int64_t end(int64_t count) const { return count * last / members; }
   void wait() const {
@@ -113,7 +122,7 @@ struct Team {
   }
 };
 
-// Runs the task make(team) in this many threads, all of them at the same time.
+// Runs the task make(team) in this many threads at the same time.
 template <typename Make>
 void advance_together(int64_t members, Make make) {
   Barrier barrier(members);
@@ -130,14 +139,14 @@ void advance_together(int64_t members, Make make) {
   });
 }
 
-// A share of a batch: sequences of one direction. Sequences do not see each other, so that slices never
-// wait for one another.
+// Some of a batch's sequences, read in one direction. Sequences are independent of each other, so slices
+// never wait for each other.
 struct Slice {
   int64_t direction;
-  std::vector<int64_t> ranks;  // rising
+  std::vector<int64_t> ranks;  // ascending
 
   int64_t count() const { return ranks.size(); }
-  // How many of them run at a time step with this many sequences.
+  // The number of its sequences that run at a time step at which this many sequences of the batch do.
   int64_t count(int64_t running) const {
     return std::lower_bound(ranks.begin(), ranks.end(), running) - ranks.begin();
   }
@@ -150,19 +159,20 @@ struct Slice {
   }
 };
 
-// Tasks beyond one for each thread are for batches whose gates take more than this: a thread finds
-// what it wrote of less in its own cache.
+// Batches whose gates take no more than this get one task per thread. A thread then finds what it wrote
+// in its own cache, which is worth more than balance.
 constexpr int64_t kBalancedBytes = 2 * 1024 * 1024;
 
-// With fewer sequences at a time step than this a slice reads the weights too often for what it
+// A slice with fewer sequences at a time step than this reads the weights too often for the amount that it
 // computes.
 constexpr int64_t kSliceSequences = 8;
 
-// Slices may have this many times the steps of the average one.
+// The largest slice may have this many times the steps of the average slice.
 constexpr double kImbalance = 1.05;
 
-// Deals out the ranks, of falling length, to slices. Neighbours go to the same one as far as the balance
-// allows: they lie next to each other in memory, which two cores had better not write to in turn.
+// Distributes the ranks over `count` slices with about equally many steps. Neighbouring ranks stay in the
+// same slice as far as balance allows, because they are neighbours in memory too, where two cores should
+// not write alternately.
 inline std::vector<Slice> deal(
     int64_t direction, const std::vector<int64_t>& lengths, int64_t count) {
   const int64_t batch_size = lengths.size();
@@ -183,9 +193,8 @@ inline std::vector<Slice> deal(
   }
 }
 
-// The slices of a batch: one for each thread, and where that costs little one more to balance with.
-// What is computed of a sequence does not depend on the slice that it is in, so that any number of
-// threads gives the same results.
+// Returns the slices of a batch: one for each thread, and if that costs little, one more per direction for
+// balance.
 inline std::vector<Slice> slices_of(
     int64_t directions, const std::vector<int64_t>& lengths, int64_t gate_bytes) {
   const int64_t threads = count_threads(), batch_size = lengths.size();

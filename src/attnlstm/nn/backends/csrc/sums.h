@@ -1,4 +1,8 @@
 // Sums over all time steps, such as dW_hh = sum of dz_t h_{t-1}: the gradients of the weights.
+//
+// A sum is a matrix product whose depth is the number of steps. It runs in parts of some steps each, and
+// the sums stay in the second-level cache from one part to the next. The panels of dz are distributed over
+// the threads; the order of the additions is always the same.
 
 #pragma once
 
@@ -13,35 +17,35 @@
 
 namespace attnlstm {
 
-// So many bytes of the left sides, and of the sums, stay in the second-level cache.
+// The left sides of a part and the sums of a task may each take this many bytes, so that they stay in the
+// second-level cache.
 constexpr int64_t kSumsBytes = 512 * 1024;
 
-// So many steps at a time: as many as the first-level cache has room for in a panel, and more where
-// to multiply is much faster than to read and write sums.
+// The number of steps that are multiplied at a time: as many as fit into the first-level cache, or more
+// where multiplication is much faster than reading and writing sums.
 template <typename T>
 constexpr int64_t kStepsAtOnce = kDepth<T>;
 template <>
 constexpr int64_t kStepsAtOnce<BFloat16> = 512;
 
-// One side of a sum over all steps, and the rows of a weight's gradient that it is for: rows[0] is that
-// of the first panel's first column, nullptr is padding.
+// The left side of a sum over all steps, and the gradient that the sum is for.
 template <typename T>
 struct Left {
-  const T* const* first;  // of each step
-  int64_t size;
-  T* const* rows;
+  const T* const* first;  // where the row of each step begins
+  int64_t size;           // of a row
+  T* const* rows;         // the row of the gradient for each column of the panels; nullptr is padding
 };
 
-// The sums over all steps of left[step]^T panel[step] for `count` panels [step, 4 vectors] one after
-// the other; a task for advance_all. Always in the same order, whatever the number of threads.
+// Computes the sums over all steps of left[step]^T panel[step] for `count` consecutive panels
+// [step, 4 vectors]. A task for advance_all.
 template <typename T>
 struct SumOverSteps {
   std::vector<Left<T>> lefts;
   const T* panels;
   int64_t count, steps;
-  at::TensorOptions options;  // of the sums
+  at::TensorOptions options;  // for the sums
 
-  int64_t done = 0;  // steps
+  int64_t done = 0;  // the number of steps that are summed
   Tensor sums;       // [panel, left, 4 vectors]
   bool is_finished = false;
 
@@ -95,8 +99,9 @@ struct SumOverSteps {
   }
 
  private:
+  // Transposes the sums into the gradients.
   void finish() {
-    constexpr int64_t block = 64;  // rows of sums, which stay in the first-level cache
+    constexpr int64_t block = 64;  // the rows of sums that stay in the first-level cache
     int64_t first_left = 0;
     for (const auto& left : lefts) {
       for (int64_t panel = 0; panel < count; ++panel) {
@@ -117,17 +122,17 @@ struct SumOverSteps {
   }
 };
 
-// So many of a direction's `panels` are one task: few enough that their sums stay in the cache and
-// that there are two tasks or more for each thread. bfloat16's left sides are copied for each task; to
-// do so once is worth more.
+// Returns how many of a direction's panels make one task: few enough that their sums stay in the cache and
+// that there are at least two tasks for each thread. In bfloat16 the left sides are copied for every task,
+// and copying them less often is worth more.
 template <typename T>
 int64_t panels_of_task(
     int64_t directions, int64_t panels, int64_t left_size, int64_t steps) {
   const int64_t bytes = directions * panels * steps * kWidth<T> * int64_t(sizeof(T));
   const int64_t tasks = count_threads() * (kPack<T> > 1 || bytes <= kBalancedBytes ? 1 : 2);
-  const int64_t shared_out = std::max<int64_t>(1, directions * panels / tasks);
+  const int64_t per_task = std::max<int64_t>(1, directions * panels / tasks);
   const int64_t fitting = kSumsBytes / (left_size * kWidth<T> * int64_t(sizeof(T)));
-  return kPack<T> > 1 ? shared_out : std::clamp<int64_t>(fitting, 1, shared_out);
+  return kPack<T> > 1 ? per_task : std::clamp<int64_t>(fitting, 1, per_task);
 }
 
 }  // namespace attnlstm

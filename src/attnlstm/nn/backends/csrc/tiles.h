@@ -1,8 +1,8 @@
-// Products of bfloat16 by the processor's matrix unit (AMX): it multiplies a tile of 16 rows with one
-// of 16 columns, 32 elements deep, and adds to a tile of 16 * 16 floats.
+// Products of bfloat16 by the processor's matrix unit (AMX). It multiplies a tile of 16 rows by a tile of
+// 16 columns, both 32 elements deep, and adds the product to a tile of 16 * 16 floats.
 //
-// Such a product is so fast that what surrounds it takes longer, and a tile with fewer rows gains
-// nothing. Left sides are therefore copied into whole tiles, padded with zeros.
+// This is so fast that the preparation takes longer, and tiles with fewer rows save nothing. Left sides are
+// therefore copied into whole tiles, padded with zeros.
 
 #pragma once
 
@@ -19,7 +19,8 @@ namespace attnlstm {
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileDepth = kDepthStep<BFloat16>;
 
-// The threads' right to use the unit, with every tile of 16 rows of 64 bytes, for as long as it lives.
+// Configures the unit for the current thread, with tiles of 16 rows of 64 bytes, for as long as the object
+// lives.
 template <>
 struct ProductUnit<BFloat16> {
   ProductUnit() {
@@ -34,7 +35,8 @@ struct ProductUnit<BFloat16> {
   ProductUnit(const ProductUnit&) = delete;
 };
 
-// Of 16 columns, in pairs, what two rows have there, as one word: the even row's below the odd one's.
+// Interleaves 16 columns of two rows into pairs: each 32-bit word has the even row's element in its low
+// half and the odd row's in its high half. A nullptr stands for a row of zeros.
 inline __m512i pair_rows(const BFloat16* even, const BFloat16* odd, __mmask16 columns) {
   const auto words = [columns](const BFloat16* row) {
     return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(columns, row));
@@ -59,7 +61,7 @@ inline void pack_rows(
   }
 }
 
-// A left side [count, depth] in tiles [row / 16, depth / 32].
+// A left side [count, depth] that is copied into tiles [row / 16, depth / 32].
 struct TileRows {
   struct alignas(64) Tile {
     BFloat16 rows[kTileRows][kTileDepth];
@@ -112,7 +114,7 @@ inline TileRows arrange(const Columns<BFloat16>& columns, int64_t depth) {
   return left;
 }
 
-// The rows [depth, 4 vectors] of a panel in pairs [depth / 2, 4 vectors, 2].
+// Copies the rows [depth, 4 vectors] of a panel into pairs [depth / 2, 4 vectors, 2].
 inline const BFloat16* arrange_panel(const BFloat16* panel, int64_t depth) {
   struct alignas(64) Pairs {
     __m512i columns[kGates];
@@ -133,11 +135,12 @@ inline const BFloat16* arrange_panel(const BFloat16* panel, int64_t depth) {
 template <int N, typename Initial, typename Finish>
 void multiply_panel(
     const TileRows& left, const BFloat16* panel, int64_t, Initial initial, Finish finish) {
-  constexpr int64_t bytes = kGates * 16 * 4;  // of a row of a panel's pairs
+  constexpr int64_t bytes = kGates * 16 * 4;  // of a row of pairs in a panel
   for (int64_t row = 0; row < left.count; row += kTileRows) {
     const TileRows::Tile* tile = &left.tiles[row / kTileRows * left.depth_tiles];
     const BFloat16* right = panel;
-    std::atomic_signal_fence(std::memory_order_seq_cst);  // all is written before tiles are read
+    // The compiler does not know that tiles read and write memory: it must not move stores past this line.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

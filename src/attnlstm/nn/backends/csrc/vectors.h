@@ -1,5 +1,8 @@
-// Vectors, as GCC and Clang have them in the language (arithmetic on all lanes at once), and the
-// activations of the gates on them.
+// Vectors, and the activations of the gates on them.
+//
+// A vector holds kLanes elements and fills one register. Its type is the vector extension of GCC and
+// Clang, on which +, - and * act on all lanes at once, so that formulas look the same as for scalars.
+// bfloat16 is only a storage format: it is loaded as float32, and rounded when it is stored.
 
 #pragma once
 
@@ -19,7 +22,7 @@ namespace attnlstm {
 
 using at::BFloat16;
 
-// What is computed with: T itself, and float of bfloat16, which is a way to store it.
+// The type that T is computed in: float for bfloat16, else T itself.
 template <typename T>
 using Real = at::opmath_type<T>;
 
@@ -27,10 +30,10 @@ constexpr int64_t kGates = 4;
 
 #if defined(__AVX512F__)
 constexpr int64_t kVectorBytes = 64;
-constexpr int kRows = 6;  // of a product at a time: 6 * 4 sums and 5 operands fill 32 registers
+constexpr int kRows = 6;  // the rows of a block of a product: 6 * 4 sums and 5 operands, 32 registers
 #elif defined(__AVX__)
 constexpr int64_t kVectorBytes = 32;
-constexpr int kRows = 2;  // 16 registers
+constexpr int kRows = 2;  // there are 16 registers
 #else
 constexpr int64_t kVectorBytes = 16;
 constexpr int kRows = 2;
@@ -47,7 +50,7 @@ template <typename T>
 constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(Real<T>));
 
 template <typename T>
-constexpr int64_t kWidth = kGates * kLanes<T>;  // of a panel
+constexpr int64_t kWidth = kGates * kLanes<T>;  // the columns of a panel; see products.h
 
 template <typename T>
 inline Vector<T> load(const T* from) {
@@ -73,7 +76,7 @@ inline void store(const Vector<float>& values, BFloat16* to) {
 }
 #endif
 
-// As many elements as there are, at most a vector; the others are 0.
+// Loads `rest` elements, at most a whole vector; the other lanes are 0.
 template <typename T>
 inline Vector<T> load(const T* from, int64_t rest) {
   if (rest >= kLanes<T>) {
@@ -84,6 +87,7 @@ inline Vector<T> load(const T* from, int64_t rest) {
   return load(elements);
 }
 
+// Stores the first `rest` lanes, at most a whole vector.
 template <typename T>
 inline void store(const Vector<T>& values, T* to, int64_t rest) {
   if (rest >= kLanes<T>) {
@@ -95,7 +99,7 @@ inline void store(const Vector<T>& values, T* to, int64_t rest) {
   }
 }
 
-// The first `rest` lanes of a vector; the others are 0.
+// Returns a vector with all lanes after the first `rest` set to 0.
 template <typename T>
 inline Vector<T> first_lanes(const Vector<T>& values, int64_t rest) {
   Real<T> elements[kLanes<T>];
@@ -104,8 +108,8 @@ inline Vector<T> first_lanes(const Vector<T>& values, int64_t rest) {
 }
 
 #ifdef __AVX512BW__
-// Rows of 16 words turned into columns, in place: for each bit of the row number, the row and the
-// one that differs in that bit swap the words whose place differs from the row in it.
+// Transposes 16 rows of 16 words in place. For each bit of the row number, every pair of rows that differ
+// in this bit alone exchanges the words off the diagonal: those whose place has the other row's bit.
 inline void transpose(__m512i (&rows)[16]) {
   const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   for (int bit = 1; bit < 16; bit *= 2) {
@@ -125,8 +129,9 @@ inline void transpose(__m512i (&rows)[16]) {
 }
 #endif
 
-// Calls work(0), work(1), ... with numbers that the compiler knows. Only so does it keep an array
-// of vectors in registers: one that a loop indexes, even an unrolled loop, it keeps in memory.
+// Calls work(0), work(1), ... with compile-time constants. The compiler keeps an array of vectors in
+// registers only if it is indexed by constants; one that a loop indexes is kept in memory, even if the
+// loop is unrolled.
 template <typename Work, int... I>
 [[gnu::always_inline]] inline void unroll(std::integer_sequence<int, I...>, Work& work) {
   (work(std::integral_constant<int, I>()), ...);
@@ -137,8 +142,8 @@ template <int Count, typename Work>
   unroll(std::make_integer_sequence<int, Count>(), work);
 }
 
-// The same vector. GCC would rather read one anew wherever it is used: fewer instructions, but with a
-// few uses they then wait for the reads.
+// Returns the vector, and makes the compiler hold it in a register. GCC would otherwise read it from memory
+// at each use. This takes fewer instructions, but they wait for the reads.
 template <typename V>
 [[gnu::always_inline]] inline V in_register(V vector) {
 #ifdef __x86_64__
@@ -151,18 +156,18 @@ template <typename V>
 // Activations
 // ---------------------------------------------------------------------------------------------
 
-// tanh(s x) = x p(x^2) / q(x^2), the rational approximation of Eigen and XLA, within 4e-7 of it.
-// Numerator and denominator come apart so that several tanh can share one slow division. A scale s
-// of 1/2, as in sigmoid(x) = 1/2 + 1/2 tanh(x / 2), goes into the coefficients, without rounding.
+// tanh(s x) = x p(x^2) / q(x^2), the rational approximation of Eigen and XLA, whose error is below 4e-7.
+// Numerator and denominator are kept apart, so that several tanh can share one slow division. The scale
+// s = 1/2 of sigmoid(x) = 1/2 + 1/2 tanh(x / 2) is a factor of the coefficients, which does not round them.
 struct Fraction {
   Vector<float> numerator, denominator;
 };
 
-// x between -bound and bound; a NaN stays one.
+// Limits x to [-bound, bound]; NaN stays NaN.
 inline Vector<float> clamp(Vector<float> x, float bound) {
   const Vector<float> high = Vector<float>{} + bound;
 #ifdef __AVX512F__
-  // The second operand is the result where one is a NaN.
+  // If either operand is NaN, the instruction returns the second one.
   const __m512 below = _mm512_min_ps(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(x));
   return reinterpret_cast<Vector<float>>(_mm512_max_ps(reinterpret_cast<__m512>(-high), below));
 #else
@@ -171,7 +176,7 @@ inline Vector<float> clamp(Vector<float> x, float bound) {
 #endif
 }
 
-// What rounding leaves of a sigmoid below 0; a NaN stays one.
+// Replaces negative numbers, which rounding may leave of a sigmoid, by 0; NaN stays NaN.
 inline Vector<float> at_least_zero(Vector<float> x) {
 #ifdef __AVX512F__
   return reinterpret_cast<Vector<float>>(
@@ -181,10 +186,10 @@ inline Vector<float> at_least_zero(Vector<float> x) {
 #endif
 }
 
-// 1 / x, within a unit in the last place.
+// Returns 1 / x, accurate to one unit in the last place.
 inline Vector<float> inverse(Vector<float> x) {
 #ifdef __AVX512F__
-  // A step of Newton's on 14 bits takes a quarter of the time of a division.
+  // One step of Newton's method from a 14-bit estimate takes a quarter of the time of a division.
   const auto guess = reinterpret_cast<Vector<float>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
   return guess * (2.f - x * guess);
 #else
@@ -222,13 +227,14 @@ inline Vector<double> tanh(Vector<double> x) {
   return x;
 }
 
-// The gates in place: sigmoid of i, f and o as (1 + tanh(z / 2)) / 2, tanh of g.
+// Applies the activations of the gates in place: sigmoid(z) = (1 + tanh(z / 2)) / 2 to i, f and o, tanh
+// to g.
 inline void activate(Vector<float> (&z)[kGates]) {
   const Fraction i = tanh_fraction<2>(z[0]);
   const Fraction f = tanh_fraction<2>(z[1]);
   const Fraction g = tanh_fraction<1>(z[2]);
   const Fraction o = tanh_fraction<2>(z[3]);
-  // One division for all four: 1 / a = b / (a b).
+  // One division serves all four, because 1 / a = b / (a b).
   const Vector<float> i_f = i.denominator * f.denominator;
   const Vector<float> g_o = g.denominator * o.denominator;
   const Vector<float> inverse_of_all = inverse(i_f * g_o);
