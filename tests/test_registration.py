@@ -1,4 +1,4 @@
-"""Parts from outside the package are found once they are registered."""
+"""Parts defined outside the package are found once they are registered."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def test_a_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for ending in (".pairs", *TABLES):  # which monkeypatch puts back
+    for ending in (".pairs", *TABLES):  # restored by monkeypatch
         monkeypatch.setitem(TABLES, ending, TABLES.get(ending))
 
     @register_table(".pairs")
@@ -52,7 +52,7 @@ def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         return PairsTable(path)
 
     class PairsTable(Table):
-        """A label, a tab and a text in each line."""
+        """Each line holds a label, a tab and a text."""
 
         def column_names(self) -> list[str]:
             return ["label", "text"]
@@ -120,8 +120,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_source_and_a_pooling_in_a_program_of_the_users(tmp_path: Path) -> None:
-    """They need registration and a yaml file each, and are options like any other."""
+def test_a_source_and_a_pooling_in_a_user_program(tmp_path: Path) -> None:
+    """Each needs only a registration and a YAML file to become an option like any other."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "program.py", "--config-dir=conf", "data=poems", *arguments]
@@ -159,7 +159,7 @@ def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     @register_series(".ramp")
     class RampFile(RowSource):
-        """A ramp for each number in the file, of that many steps."""
+        """A ramp for each number in the file, with that many steps."""
 
         def __init__(self, path: Path, *, key: str, name: str, needs_labels: bool) -> None:
             self.path, self.name = path, name
@@ -180,7 +180,7 @@ def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     ]
 
 
-def test_a_file_in_the_package_is_imported_nowhere_else(
+def test_a_new_file_in_the_package_needs_no_import(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "new_kind.py").write_text(
@@ -188,7 +188,7 @@ def test_a_file_in_the_package_is_imported_nowhere_else(
         "register_series('.new')(lambda path, **options: [])\n"
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    monkeypatch.setitem(SERIES_READERS, ".new", print)  # which monkeypatch removes again
+    monkeypatch.setitem(SERIES_READERS, ".new", print)  # removed again by monkeypatch
     del SERIES_READERS[".new"]
     opening.import_readers.cache_clear()
     assert is_series_file(tmp_path / "a.new")
