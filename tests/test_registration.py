@@ -1,5 +1,6 @@
 """Parts defined outside the package are found once they are registered."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,83 +73,34 @@ def test_a_kind_of_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     ]
 
 
-PROGRAM = """
-from typing import Literal
-
-from attnlstm.cli.train import main
-from attnlstm.config.data import TextConfig
-from attnlstm.config.schema import register_source
-from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.sources.source import Source
-from attnlstm.nn.pooling import Pooling, register_pooling
-
-
-@register_source
-class PoemsSource(Source, TextConfig):
-    source: Literal["poems"] = "poems"
-    lines: int = 2
-    '''lines of a poem'''
-
-    def open(self, only=None):
-        return {"train": Poems(self.lines)}
-
-
-class Poems(RowSource):
-    name = "poems"
-
-    def __init__(self, lines):
-        self.lines = lines
-
-    def __iter__(self):
-        for number in range(60):
-            flower = ("rose", "lily")[number % 2]
-            yield Row(self.name, number, f"a {flower} {number} " * self.lines, flower)
-
-    def fingerprint(self):
-        return f"poems of {self.lines}"
-
-
-@register_pooling("first")
-class FirstStep(Pooling):
-    def pool(self, outputs, h_n, lengths, is_real):
-        return outputs[:, 0], None
-
-
-if __name__ == "__main__":
-    main()
-"""
-
-
 @pytest.mark.slow
-def test_a_source_and_a_pooling_in_a_user_program(tmp_path: Path) -> None:
-    """Each needs only a registration and a YAML file to become an option like any other."""
+def test_the_walkthroughs_in_contributing(tmp_path: Path) -> None:
+    """A source and a pooling each need only a registration and a YAML file to become options."""
+    pages = Path(__file__).parents[1] / "CONTRIBUTING.md"
+    for name, content in re.findall(
+        r'^```\w+ title="(.+?)"\n(.+?)^```$', pages.read_text(), re.M | re.S
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "program.py", "--config-dir=conf", "data=poems", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    (tmp_path / "program.py").write_text(PROGRAM)
-    for name, content in (
-        ("data/poems", "defaults: [text]\ndata: {source: poems, name: poems, lines: 3}"),
-        ("model/pooling/first", "pooling: [first]"),
-    ):
-        path = tmp_path / "conf" / f"{name}.yaml"
-        path.parent.mkdir(parents=True)
-        package = "_global_" if name.startswith("data") else "model"
-        path.write_text(f"# @package {package}\n{content}\n")
     shown = run("--help").stdout
-    assert "data.lines=3" in shown
+    assert "data.num_lines=3" in shown
     assert "lines of a poem" in shown
-    mistyped = run("data.line=4")
+    mistyped = run("data.num_line=4")
     assert mistyped.returncode == 2
-    assert mistyped.stderr == "error: unknown key data.line: did you mean data.lines?\n"
-    settings = ["trainer.max_epochs=2", "refit=false", "validation=holdout", "logger=local"]
+    assert mistyped.stderr == "error: unknown key data.num_line: did you mean data.num_lines?\n"
+    settings = ["trainer.max_epochs=2", "refit=false", "validation=holdout"]
     trained = run("model/pooling=first", *settings)
     assert trained.returncode == 0, trained.stderr
     (checkpoint,) = tmp_path.glob("runs/poems/*/checkpoints/best.ckpt")
-    content = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
-    assert content["data"]["lines"] == 3
-    assert content["model"]["pooling"] == ["first"]
+    config = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
+    assert config["data"]["num_lines"] == 3
+    assert config["model"]["pooling"] == ["first"]
 
 
 def test_a_kind_of_series_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

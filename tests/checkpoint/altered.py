@@ -1,4 +1,4 @@
-"""Checkpoints with something in them changed."""
+"""Altered checkpoints."""
 
 import io
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def saved(value: object) -> bytes:
 
 
 def changed(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The checkpoint with something in it changed."""
+    """Return the checkpoint after a change to its content."""
     loaded = torch.load(checkpoint, weights_only=True)
     change(loaded)
     return saved(loaded)

@@ -1,4 +1,4 @@
-"""Temperatures and prediction sets, against scipy and formulas written out."""
+"""Temperatures and prediction sets, compared with scipy and plain formulas."""
 
 import math
 from pathlib import Path
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def sample(rows: int, classes: int, temperature: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Logits, and targets that are drawn with this temperature."""
+    """Return logits and targets drawn at this temperature."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(rows, classes, generator=generator)
     probabilities = (logits / temperature).softmax(dim=1)
@@ -40,14 +40,14 @@ def sample(rows: int, classes: int, temperature: float, seed: int) -> tuple[Tens
 
 
 def objective(log_temperature: float, logits: Tensor, targets: Tensor) -> float:
-    """Minus the log likelihood of the rows, and of one more: any of them, of any class."""
+    """Return the negative log likelihood of the rows and of a random row with a random class."""
     log_p = log_softmax(logits.double().numpy() / math.exp(log_temperature), axis=1)
     return -log_p[np.arange(len(log_p)), targets.numpy()].sum() - log_p.mean()
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 3), (5, 2), (40, 9), (3000, 4)])
 @pytest.mark.parametrize("true", [0.4, 1.0, 3.0])
-def test_the_temperature_is_the_likeliest(rows: int, classes: int, true: float) -> None:
+def test_the_temperature_maximizes_the_likelihood(rows: int, classes: int, true: float) -> None:
     logits, targets = sample(rows, classes, true, seed=rows)
     found = minimize_scalar(
         objective,
@@ -63,14 +63,14 @@ def test_the_temperature_is_the_likeliest(rows: int, classes: int, true: float) 
 
 
 def draw_experts(rows: int, good: int) -> tuple[Tensor, Tensor]:
-    """The logits of two experts, of which only the one numbered `good` knows the classes."""
+    """Return the logits of two experts, one of them (`good`) informative, and the targets."""
     logits, targets = sample(rows, 3, temperature=1.0, seed=rows)
     experts = torch.stack([logits, logits.flip(0)] if good == 0 else [logits.flip(0), logits], 1)
     return experts.unsqueeze(1), targets
 
 
 @pytest.mark.parametrize("good", [0, 1])
-def test_the_expert_that_knows_more_gets_the_weight(good: int) -> None:
+def test_the_informative_expert_gets_the_weight(good: int) -> None:
     experts, targets = draw_experts(2000, good)
     weight = fit_expert_weight(experts, targets)
     assert weight == (0.05, 0.95)[good]
@@ -78,8 +78,8 @@ def test_the_expert_that_knows_more_gets_the_weight(good: int) -> None:
     assert abs(few_rows - 0.5) < abs(weight - 0.5)
 
 
-def test_the_weight_is_the_likeliest() -> None:
-    """Two experts that see the same classes through noise of their own, of different strength."""
+def test_the_weight_maximizes_the_posterior() -> None:
+    """The two experts have independent noise of different strength."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.randint(4, (500,), generator=generator)
     true = 2 * one_hot(targets, 4)
@@ -98,7 +98,7 @@ def test_the_weight_is_the_likeliest() -> None:
     assert 0.1 < found.x < 0.4
 
 
-def test_experts_that_say_the_same_count_the_same() -> None:
+def test_identical_experts_have_equal_weights() -> None:
     logits, targets = sample(50, 3, temperature=1.0, seed=0)
     experts = torch.stack([logits, logits], dim=1).unsqueeze(1)
     assert fit_expert_weight(experts, targets) == 0.5
@@ -111,13 +111,13 @@ def test_members_pool_their_experts_before_their_probabilities_are_averaged() ->
     torch.testing.assert_close(pool_members(experts, 0.7).softmax(dim=1), expected)
 
 
-def test_no_rows_make_a_temperature_run_away() -> None:
+def test_the_temperature_is_always_bounded() -> None:
     eye = 3 * torch.eye(4)
     everything_right = fit_temperature(eye.repeat(10, 1), torch.arange(4).repeat(10))
     probabilities = (eye[0] / everything_right).softmax(dim=0)
-    # the share of right rows among the 40 and one that is right by chance
+    # the accuracy on the 40 rows and one that is right by chance
     assert probabilities[0].item() == pytest.approx((40 + 1 / 4) / 41, abs=1e-6)
-    assert fit_temperature(eye, torch.tensor([1, 2, 3, 0])) == pytest.approx(20)  # nothing right
+    assert fit_temperature(eye, torch.tensor([1, 2, 3, 0])) == pytest.approx(20)  # all wrong
     assert fit_temperature(1e4 * eye, torch.tensor([0, 1, 2, 3])) == pytest.approx(20)
     assert fit_temperature(1e-4 * eye, torch.tensor([0, 1, 2, 3])) == pytest.approx(0.05)
     assert fit_temperature(torch.zeros(5, 3), torch.tensor([0, 1, 2, 0, 1])) == 1
@@ -127,12 +127,12 @@ def test_no_rows_make_a_temperature_run_away() -> None:
 
 
 @pytest.mark.parametrize("logits", [torch.empty(0, 3), torch.tensor([[0.0, math.nan, 1.0]])])
-def test_a_temperature_needs_numbers(logits: Tensor) -> None:
+def test_a_temperature_needs_finite_logits(logits: Tensor) -> None:
     with pytest.raises(ValueError, match="at least one row, and finite logits"):
         fit_temperature(logits, torch.zeros(len(logits), dtype=torch.int64))
 
 
-def test_calibrated_probabilities_say_how_often_they_are_right() -> None:
+def test_calibrated_probabilities_match_the_accuracy() -> None:
     logits, targets = sample(20_000, 3, temperature=2.0, seed=1)
     fitted, rest = slice(0, 5_000), slice(5_000, None)
     temperature = fit_temperature(logits[fitted], targets[fitted])
@@ -144,13 +144,13 @@ def test_calibrated_probabilities_say_how_often_they_are_right() -> None:
             bin_ = (confidence >= low) & (confidence < low + 0.1)
             gaps.append((confidence[bin_].mean() - is_right[bin_].float().mean()).item())
         if most is None:
-            assert min(gaps) > 0.05  # too sure of everything
+            assert min(gaps) > 0.05  # overconfident everywhere
         else:
             assert max(map(abs, gaps)) < 0.04
             assert abs(np.mean(gaps)) < most
 
 
-def test_scores_and_sets_are_those_of_their_formulas() -> None:
+def test_scores_and_sets_equal_their_formulas() -> None:
     logits, targets = sample(50, 4, temperature=1.5, seed=2)
     p = np.exp(log_softmax(logits.double().numpy() / 1.5, axis=1))
     scores = conformal_scores(logits, targets, 1.5)
@@ -160,17 +160,17 @@ def test_scores_and_sets_are_those_of_their_formulas() -> None:
         threshold = conformal_threshold(thin(scores), coverage)
         assert threshold == np.sort(scores.numpy())[rank - 1]
         sets = in_prediction_set(calibrated_probabilities(logits, 1.5), threshold).numpy()
-        certain = np.abs(1 - p - threshold) > 1e-6  # not what rounding decides
+        certain = np.abs(1 - p - threshold) > 1e-6  # not decided by rounding
         wanted = (1 - p <= threshold) | (p == p.max(axis=1, keepdims=True))
         assert (sets == wanted)[certain].all()
-        # of the rows themselves, those whose score is at most the threshold are covered
+        # the rows whose own score is at most the threshold are covered
         assert sets[np.arange(50), targets.numpy()].sum() >= rank
 
 
 @pytest.mark.parametrize(
     ("coverage", "needed"), [(0.9, 9), (0.95, 19), (0.99, 99), (0.5, 1), (0.7, 3), (0.123, 1)]
 )
-def test_too_few_scores_give_sets_of_everything(coverage: float, needed: int) -> None:
+def test_too_few_scores_give_sets_of_all_classes(coverage: float, needed: int) -> None:
     assert scores_needed(coverage) == needed
     probabilities = torch.tensor([[0.7, 0.3, 0.0]], dtype=torch.float64)
     too_few = conformal_threshold(torch.zeros(needed - 1), coverage)
@@ -186,7 +186,7 @@ def test_no_set_is_empty() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 101, 199, 1234])
-def test_thinned_scores_promise_no_more(rows: int) -> None:
+def test_thinned_scores_keep_the_guarantee(rows: int) -> None:
     scores = torch.rand(rows, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
     ordered, kept = scores.sort().values, thin(scores, most=100)
     assert len(kept) == 100
@@ -197,8 +197,8 @@ def test_thinned_scores_promise_no_more(rows: int) -> None:
         assert exact <= threshold <= exact + 0.1
 
 
-def test_sets_cover_what_is_asked_for() -> None:
-    """Over many draws of validation rows, from a model that is far too sure of itself."""
+def test_sets_have_the_requested_coverage() -> None:
+    """Measured over many draws of validation rows from a highly overconfident model."""
     generator, covered, sizes = torch.Generator().manual_seed(3), [], []
     for draw in range(100):
         logits, targets = sample(130, 5, temperature=4.0, seed=100 + draw)
@@ -214,7 +214,7 @@ def test_sets_cover_what_is_asked_for() -> None:
     assert np.mean(sizes) < 4
 
 
-def test_it_is_written_to_the_checkpoint_and_nothing_else_is(
+def test_a_calibration_changes_nothing_else_in_the_checkpoint(
     small_checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "best.ckpt"
@@ -242,7 +242,7 @@ def test_it_is_written_to_the_checkpoint_and_nothing_else_is(
         (torch.full((2, 9), math.inf), "a validation row's logits are not finite"),
     ],
 )
-def test_without_logits_there_is_no_calibration_and_it_is_said(
+def test_a_missing_calibration_is_explained(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, logits: Tensor, reason: str
 ) -> None:
     targets = torch.zeros(len(logits), dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Checkpoint files from elsewhere: each refused in one line that says why, and never executed."""
+"""Foreign or damaged checkpoint files are refused in one line with the reason, never executed."""
 
 import io
 import os
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Bomb:
-    """What runs code as soon as it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
         self.call = function, arguments
@@ -38,7 +38,7 @@ class Bomb:
 
 
 def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: bytes) -> bytes:
-    """The parts of an archive packed anew, some of them with another content."""
+    """Repack an archive, with new content for some of its parts."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
         for part in old.infolist():
@@ -76,7 +76,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda loaded: loaded.update({FORMAT_KEY: FORMAT_VERSION + 1}),
         f"has the format {FORMAT_VERSION + 1} of a newer version of attnlstm",
     ),
-    "no version": (lambda loaded: loaded.update({FORMAT_KEY: "1"}), "is no version"),
+    "no version": (lambda loaded: loaded.update({FORMAT_KEY: "1"}), "is not a version"),
     "no weights": (lambda loaded: loaded.pop("state_dict"), "it has no 'state_dict'"),
     "weights missing": (
         lambda loaded: loaded["state_dict"].pop("classifier.head.bias"),
@@ -88,19 +88,22 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "weights of another model": (
         lambda loaded: loaded["state_dict"].update({"layer.weight": torch.zeros(1)}),
-        "something else than the weights of a classifier",
+        "an entry that is not a weight of a classifier",
     ),
     "other shape": (
         set_weight(lambda weight: weight[:, :3].clone()),
-        r"the weight head.weight is \[9, 3\], and by its own configuration \[9, 16\]",
+        r"weight head.weight has the shape \[9, 3\], but by its own configuration \[9, 16\]",
     ),
-    "no floats": (set_weight(lambda weight: weight.long()), "no plain tensor of torch.float32"),
-    "no tensor": (set_weight(lambda weight: weight.tolist()), "something else than the weights"),
+    "no floats": (set_weight(lambda weight: weight.long()), "not a plain tensor of torch.float32"),
+    "no tensor": (set_weight(lambda weight: weight.tolist()), "an entry that is not a weight"),
     "huge, from one number": (
         set_weight(lambda weight: torch.zeros(1).expand(9, 16)),
-        "no plain tensor of torch.float32",
+        "not a plain tensor of torch.float32",
     ),
-    "huge layers": (set_argument(*MODEL, "lstm", "hidden_size", value=10**6), "is .* and by its"),
+    "huge layers": (
+        set_argument(*MODEL, "lstm", "hidden_size", value=10**6),
+        "has the shape .* but by its",
+    ),
     "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "overflowed"),
     "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=10**9), "fewer weights than"),
     "many members": (set_argument(*MODEL, "ensemble_size", value=10**9), "fewer weights than its"),
@@ -109,22 +112,28 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "unknown key model.lstm.hiden_size: did you mean model.lstm.hidden_size",
     ),
     "no config": (lambda loaded: loaded["hyper_parameters"].pop("config"), "it has no 'config'"),
-    "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not names"),
-    "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not names"),
-    "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one number"),
+    "no labels": (set_argument("label_names", value="abcdefghi"), "label_names are not a list"),
+    "labels twice": (set_argument("label_names", value=["a"] * 9), "label_names are not a list"),
+    "fewer labels": (set_argument("label_names", value=["a"]), "class_counts are not one integer"),
     "temperature of 0": (
         set_calibration(temperature=0.0),
-        "its temperature is no number from",
+        "its temperature is not a number from",
     ),
-    "temperature of nothing": (set_calibration(temperature=None), "its temperature is no number"),
-    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is no"),
-    "expert_weight above 1": (set_calibration(expert_weight=1.5), "its expert_weight is no number"),
-    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is no"),
-    "scores in a list": (set_calibration(scores=[0.5]), "its scores are no plain tensor"),
-    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are no plain"),
+    "temperature of nothing": (
+        set_calibration(temperature=None),
+        "its temperature is not a number",
+    ),
+    "endless temperature": (set_calibration(temperature=float("nan")), "its temperature is not a"),
+    "expert_weight above 1": (
+        set_calibration(expert_weight=1.5),
+        "its expert_weight is not a number",
+    ),
+    "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is not a"),
+    "scores in a list": (set_calibration(scores=[0.5]), "its scores are not a plain tensor"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are not a plain"),
     "many scores": (
         set_calibration(scores=torch.zeros(1).double().expand(10**9)),
-        "its scores are no plain tensor of torch.float64",
+        "its scores are not a plain tensor of torch.float64",
     ),
     "scores of disorder": (
         set_calibration(scores=torch.tensor([0.5, 0.2, 0.7]).double()),
@@ -146,7 +155,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
-    """Files that are no checkpoints of this program, and what is said of them."""
+    """Return contents that are not checkpoints of this program, and what the refusal says."""
     content = checkpoint.read_bytes()
     middle = bytearray(content)
     middle[len(content) // 2] ^= 4
@@ -160,14 +169,14 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
     mkdir, code = Bomb(os.mkdir, str(exploded)), "could run code"
     return {
         "empty": (b"", "is empty"),
-        "text": (b"not a checkpoint", "is of another program"),
-        "truncated": (content[:5000], "is no whole checkpoint"),
-        "without its last byte": (content[:-1], "is no whole checkpoint"),
-        "with more behind": (content + b"\0", "is no whole checkpoint"),
+        "text": (b"not a checkpoint", "comes from another program"),
+        "truncated": (content[:5000], "is not a complete checkpoint"),
+        "without its last byte": (content[:-1], "is not a complete checkpoint"),
+        "with more behind": (content + b"\0", "is not a complete checkpoint"),
         "flipped": (bytes(middle), "is damaged: .* not what was written"),
-        "flipped without a seal": (bytes(weights), "is damaged: .*/data/0' does not have the che"),
-        "bare pickle": (pickle.dumps(mkdir), f"is a bare pickle .* {code}"),
-        "old torch format": (pickle.dumps(mkdir, 2), f"is a bare pickle .* {code}"),
+        "flipped without a seal": (bytes(weights), "is damaged: .*/data/0' does not match"),
+        "bare pickle": (pickle.dumps(mkdir), f"is a bare pickle.* {code}"),
+        "old torch format": (pickle.dumps(mkdir, 2), f"is a bare pickle.* {code}"),
         "code": (saved({"state_dict": mkdir}), f"names '(posix|nt) mkdir', .* {code}"),
         "a torch function": (saved({"a": Bomb(torch.zeros, 3)}), f"names .* {code}"),
         "memory": (saved({"a": Bomb(bytearray, 10**12)}), f"names .*bytearray', .* {code}"),
@@ -185,7 +194,7 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
             repacked(unsealed, zipfile.ZIP_DEFLATED, data_pkl=bytes(10**7)),
             "bytes would unpack to 1\\d,\\d{3},\\d{3}",
         ),
-        "zip": (other_zip.getvalue(), "is a zip archive, but no checkpoint"),
+        "zip": (other_zip.getvalue(), "is a zip archive but not a checkpoint"),
         "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
         "tensor": (saved(torch.zeros(3)), "only tensors"),
         **{name: (changed(checkpoint, change), said) for name, (change, said) in CHANGES.items()},
@@ -202,9 +211,7 @@ def refusal_of(path: Path) -> str:
     return message
 
 
-def test_what_is_no_checkpoint_is_refused_with_the_reason(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_other_files_are_refused_with_the_reason(small_checkpoint: Path, tmp_path: Path) -> None:
     path, exploded = tmp_path / "given.ckpt", tmp_path / "exploded"
     for what, (content, said) in contents(small_checkpoint, exploded).items():
         path.write_bytes(content)
@@ -213,15 +220,15 @@ def test_what_is_no_checkpoint_is_refused_with_the_reason(
         assert not exploded.exists(), what
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_without_a_file(tmp_path: Path) -> None:
     assert "does not exist" in refusal_of(tmp_path / "missing.ckpt")
     assert "is a folder" in refusal_of(tmp_path)
-    os.mkfifo(tmp_path / "pipe.ckpt")  # which would be waited for forever
+    os.mkfifo(tmp_path / "pipe.ckpt")  # reading it would block forever
     assert "is not a regular file" in refusal_of(tmp_path / "pipe.ckpt")
     assert "cannot be read" in refusal_of(tmp_path / ("long" * 100))
 
 
-def test_any_flipped_bit_and_any_missing_byte_is_noticed(
+def test_any_flipped_bit_and_any_missing_byte_is_detected(
     small_checkpoint: Path, tmp_path: Path
 ) -> None:
     content, path = small_checkpoint.read_bytes(), tmp_path / "damaged.ckpt"
@@ -237,7 +244,7 @@ def test_any_flipped_bit_and_any_missing_byte_is_noticed(
         refusal_of(path)
 
 
-def test_without_a_seal_damage_is_noticed_or_does_none(
+def test_without_a_seal_damage_is_detected_or_harmless(
     small_checkpoint: Path, tmp_path: Path
 ) -> None:
     content = saved(torch.load(small_checkpoint, weights_only=True))
@@ -257,17 +264,17 @@ def test_without_a_seal_damage_is_noticed_or_does_none(
             assert torch.equal(weights[name], weight)
 
 
-def test_both_commands_refuse_and_write_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_both_verbs_refuse_and_write_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.ckpt"
     path.write_bytes(small_checkpoint.read_bytes()[:-5])
     (tmp_path / "new.ts").write_text("@classLabel false\n@data\n1\n")
     arguments = [f"ckpt={path}", "trainer.accelerator=cpu"]
     config = compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a complete checkpoint"):
         evaluate(config, tmp_path / "out")
     arguments += [f"input={tmp_path / 'new.ts'}", f"output={tmp_path / 'out.csv'}"]
     prediction = compose_config(ROOT / "conf", "predict", PredictConfig, arguments)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a complete checkpoint"):
         predict(prediction, tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.ckpt", "new.ts"]
 

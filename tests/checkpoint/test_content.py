@@ -1,4 +1,4 @@
-"""Older checkpoints become present ones."""
+"""Migration of older checkpoints."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +20,17 @@ OF_OTHER_SOURCES = {
     "max_length": None,
     "truncation": "head",
 }
-"""What the section `data` of format 4 had beyond the keys of the archive."""
+"""The keys of the section `data` in format 4 besides those of the archive."""
 
 
 def as_version_4(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like while all sources had the same keys."""
+    """Turn a checkpoint into one from when all sources had the same keys."""
     loaded[FORMAT_KEY] = 4
     loaded["hyper_parameters"]["config"]["data"] |= OF_OTHER_SOURCES
 
 
 def as_version_3(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like while the LSTM and the second classifier counted the same."""
+    """Turn a checkpoint into one from before the second classifier had a weight."""
     as_version_4(loaded)
     loaded[FORMAT_KEY] = 3
     del loaded["calibration"]["expert_weight"]
@@ -38,14 +38,14 @@ def as_version_3(loaded: dict[str, Any]) -> None:
 
 
 def as_version_2(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like before there were calibrations."""
+    """Turn a checkpoint into one from before there were calibrations."""
     as_version_3(loaded)
     loaded[FORMAT_KEY] = 2
     del loaded["calibration"]
 
 
 def as_version_1(loaded: dict[str, Any]) -> None:
-    """What checkpoints looked like before there were stems and several poolings."""
+    """Turn a checkpoint into one from before there were stems and several poolings."""
     as_version_2(loaded)
     loaded[FORMAT_KEY] = 1
     config = loaded["hyper_parameters"]["config"]
@@ -59,7 +59,7 @@ def as_version_1(loaded: dict[str, Any]) -> None:
 
 
 def as_version_0(loaded: dict[str, Any]) -> None:
-    """What the first checkpoints of this program looked like."""
+    """Turn a checkpoint into one of the first format."""
     as_version_1(loaded)
     del loaded[FORMAT_KEY]
     arguments = loaded["hyper_parameters"]
@@ -82,7 +82,7 @@ def test_older_files_are_migrated(small_checkpoint: Path, tmp_path: Path) -> Non
     assert restore_module(old).label_names == new.label_names
 
 
-def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_experts_of_older_files_have_equal_weights(small_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     path.write_bytes(changed(small_checkpoint, as_version_3))
     old, new = load_checkpoint(path), load_checkpoint(small_checkpoint)
@@ -91,7 +91,7 @@ def test_experts_of_older_files_count_the_same(small_checkpoint: Path, tmp_path:
 
 
 @pytest.mark.parametrize("as_before", [as_version_1, as_version_2])
-def test_checkpoints_of_before_calibrations_say_what_they_said(
+def test_checkpoints_without_calibration_answer_as_before(
     small_checkpoint: Path, tmp_path: Path, as_before: Callable
 ) -> None:
     path = tmp_path / "old.ckpt"
@@ -101,7 +101,7 @@ def test_checkpoints_of_before_calibrations_say_what_they_said(
     assert (old.calibration, old.temperature, restore_module(old).temperature) == (None, 1, 1)
     inputs, lengths = torch.randn(3, 7, 12), torch.tensor([7, 2, 5])
     with torch.inference_mode():
-        # the classifier's own logits, with which the probabilities were computed then
+        # at that time, probabilities were computed from the classifier's own logits
         expected = new.classifier.eval()(inputs, lengths).logits
         found = restore_module(old).eval()(inputs, lengths).logits
         calibrated = restore_module(new).eval()(inputs, lengths).logits
@@ -118,7 +118,7 @@ def test_checkpoints_of_before_calibrations_say_what_they_said(
         ({"name": "mean", "scaled": None}, ["mean"], False),
     ],
 )
-def test_the_one_pooling_of_older_files_becomes_a_list(
+def test_the_single_pooling_of_older_files_becomes_a_list(
     small_checkpoint: Path,
     tmp_path: Path,
     pooling: dict[str, Any],
@@ -136,9 +136,7 @@ def test_the_one_pooling_of_older_files_becomes_a_list(
     assert (model.stem.name, model.skip_pooling, model.ngrams) == ("none", [], None)
 
 
-def test_an_old_file_that_is_calibrated_gets_the_present_version(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_calibrating_an_older_file_migrates_it(small_checkpoint: Path, tmp_path: Path) -> None:
     path, calibration = tmp_path / "old.ckpt", load_checkpoint(small_checkpoint).calibration
     assert calibration is not None
     path.write_bytes(changed(small_checkpoint, as_version_0))
@@ -147,8 +145,8 @@ def test_an_old_file_that_is_calibrated_gets_the_present_version(
     assert load_checkpoint(path).temperature == calibration.temperature
 
 
-def test_what_is_written_has_the_present_version(small_checkpoint: Path) -> None:
+def test_new_files_have_the_current_version(small_checkpoint: Path) -> None:
     best = read_checkpoint(small_checkpoint)
     last = read_checkpoint(small_checkpoint.with_name("last.ckpt"))
     assert best.loaded[FORMAT_KEY] == last.loaded[FORMAT_KEY] == FORMAT_VERSION
-    assert "optimizer_states" in last.loaded  # what a training needs to go on
+    assert "optimizer_states" in last.loaded  # needed to resume training

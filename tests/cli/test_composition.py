@@ -110,8 +110,8 @@ def test_mistakes_in_a_file_are_told_too(
         ("logger.wandb.offline=true", "logger.wandb.offline=true: the section is null"),
         (
             "data.train=a.csv",
-            r"data.train=a.csv means nothing to data=archive: choose data=text_files or "
-            "data=series_files, or leave data.train out",
+            r"data.train=a.csv means nothing to data=archive: choose data=series_files or "
+            "data=text_files, or leave data.train out",
         ),
         ("data.max_length=5", "data.max_length=5 means nothing to data=archive"),
         ("data=hub_text", "data.path must be given: add data.path=..."),

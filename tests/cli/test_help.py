@@ -59,8 +59,8 @@ def all_keys(show: Show, verb: str) -> set[str]:
 
 def test_keys_come_with_their_values_and_explanations(show: Show) -> None:
     shown = show("train", "--help", "optimizer.lr=0.5")
-    assert keys(shown)["model.lstm.num_layers=1"] == "LSTMs one above the other"
-    assert keys(shown)["model.pooling=[hn_query,max]"].startswith("how a sequence becomes one")
+    assert keys(shown)["model.lstm.num_layers=1"] == "number of stacked layers"
+    assert keys(shown)["model.pooling=[hn_query,max]"].startswith("how outputs become one vector")
     assert keys(shown)["data.source=archive"].startswith("where the rows come from (one of archive")
     assert keys(shown)["scheduler.max_lr=${optimizer.lr}"] == "an argument of OneCycleLR"
     assert "optimizer.lr=0.5" in keys(shown)

@@ -1,4 +1,4 @@
-"""Evaluating a checkpoint that is all there is."""
+"""Evaluation of a checkpoint without its run folder."""
 
 import csv
 import json
@@ -31,10 +31,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
-def test_the_test_metrics_are_those_that_training_reported(
+def test_test_metrics_equal_those_of_training(
     small_run: Path, tmp_path: Path, backend: str
 ) -> None:
-    alone = tmp_path / "moved.ckpt"  # needs nothing of its run folder
+    alone = tmp_path / "moved.ckpt"  # without its run folder
     shutil.copy(small_run / "checkpoints" / "best.ckpt", alone)
     evaluation = run_evaluate(tmp_path / "out", alone, f"model.lstm.backend={backend}")
     reported = json.loads((small_run / "metrics.json").read_text())
@@ -42,10 +42,10 @@ def test_the_test_metrics_are_those_that_training_reported(
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == evaluation.metrics
 
 
-def test_the_validation_metrics_are_those_that_training_reported(
+def test_validation_metrics_equal_those_of_training(
     small_run: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Which come before the calibration; the loss of a training has label smoothing in it."""
+    """Training reports them before calibration, and its loss includes label smoothing."""
     uncalibrated = torch.load(small_checkpoint, weights_only=True)
     uncalibrated["calibration"] = None
     torch.save(uncalibrated, tmp_path / "uncalibrated.ckpt")
@@ -67,7 +67,7 @@ def test_the_validation_metrics_are_those_that_training_reported(
     assert calibrated.metrics["val/loss"] != evaluation.metrics["val/loss"]
 
 
-def test_what_is_written(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_written_files(small_checkpoint: Path, tmp_path: Path) -> None:
     evaluation = run_evaluate(tmp_path, small_checkpoint, "data.batch_size=7")
     predictions = read_csv(tmp_path / "predictions.csv")
     assert [int(row["row"]) for row in predictions] == list(range(370))
@@ -103,7 +103,7 @@ def test_other_data_must_have_the_channels_and_labels(
         run_evaluate(tmp_path, univariate, "data.name=ArrowHead")
 
 
-def test_a_backend_that_cannot_is_refused_for_its_own_reason(
+def test_an_unsuitable_backend_is_refused_with_its_reason(
     run_train: Callable, tmp_path: Path
 ) -> None:
     checkpoint = run_train(tmp_path / "run", "model.lstm.layer_norm=true").checkpoint
@@ -113,7 +113,7 @@ def test_a_backend_that_cannot_is_refused_for_its_own_reason(
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-def test_class_weights_and_precisions_go_together(
+def test_class_weights_work_in_every_precision(
     run_train: Callable, tmp_path: Path, precision: str
 ) -> None:
     result = run_train(
@@ -126,7 +126,7 @@ def test_class_weights_and_precisions_go_together(
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)
 
 
-def test_a_part_that_was_trained_on_is_told(
+def test_evaluating_training_rows_warns(
     small_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_evaluate(tmp_path, small_checkpoint, "data.split=validation")
@@ -145,7 +145,7 @@ def text_run(
 
 
 @pytest.mark.parametrize("batch_size", [1, 20])
-def test_texts_have_the_metrics_that_training_reported(
+def test_metrics_of_texts_equal_those_of_training(
     text_run: Path, tmp_path: Path, batch_size: int
 ) -> None:
     checkpoint = text_run / "checkpoints" / "best.ckpt"
@@ -158,7 +158,7 @@ def test_texts_have_the_metrics_that_training_reported(
     ] * 10
 
 
-def test_texts_of_other_files(text_run: Path, text_files: list[str], tmp_path: Path) -> None:
+def test_texts_from_other_files(text_run: Path, text_files: list[str], tmp_path: Path) -> None:
     checkpoint = text_run / "checkpoints" / "best.ckpt"
     (test,) = (Path(text.partition("=")[2]) for text in text_files if "data.test=" in text)
     lines = [line.split(",")[::-1] for line in test.read_text().splitlines()]
@@ -177,14 +177,12 @@ def test_texts_of_other_files(text_run: Path, text_files: list[str], tmp_path: P
     assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
 
 
-def test_options_that_mean_nothing_to_the_source_are_refused(
-    small_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_keys_of_other_sources_are_refused(small_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.test=a\.csv means nothing to data=archive"):
         run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
 
 
-def test_another_folder_of_the_hub_s_layout(
+def test_another_folder_in_the_layout_of_the_hub(
     run_train: Callable, text_files: list[str], tmp_path: Path
 ) -> None:
     for text in text_files[1:3]:

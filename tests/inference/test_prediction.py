@@ -1,4 +1,4 @@
-"""predict.py: the same answers in every format, and a line for every row."""
+"""Prediction: the same results in every format, one record per row."""
 
 import csv
 import html
@@ -38,7 +38,7 @@ FILLERS = ["the", "a", "was", "of", "said", "and", "on", "after", "new", "in"]
 
 
 def make_texts(count: int, seed: int) -> list[tuple[str, str]]:
-    """Texts in which a few words give the topic away, and the topics in turn."""
+    """Return texts with a few words of one topic each, and the topics."""
     generator = random.Random(seed)
     rows = []
     for number in range(count):
@@ -58,7 +58,7 @@ def write_csv(path: Path, header: list[str], rows: list) -> Path:
 
 @pytest.fixture(scope="session")
 def text_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best checkpoint of a model of texts that knows its three topics."""
+    """The best checkpoint of a model that has learned three topics of texts."""
     folder = tmp_path_factory.mktemp("texts")
     train = write_csv(folder / "train.csv", ["text", "label"], make_texts(150, seed=0))
     test = write_csv(folder / "test.csv", ["text", "label"], make_texts(30, seed=1))
@@ -81,7 +81,7 @@ def text_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactor
 
 
 def make_series(count: int, seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """Noisy lines that rise or fall, of 5 to 12 steps, in two channels."""
+    """Return noisy rising or falling lines of 5 to 12 steps in two channels, and their labels."""
     generator = np.random.default_rng(seed)
     series, labels = [], []
     for number in range(count):
@@ -104,7 +104,7 @@ def write_long_table(path: Path, series: list[np.ndarray], labels: list[str]) ->
 
 @pytest.fixture(scope="session")
 def series_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best checkpoint of a model of the series of a long table."""
+    """The best checkpoint of a model trained on series from a long table."""
     folder = tmp_path_factory.mktemp("series")
     train = write_long_table(folder / "train.csv", *make_series(60, seed=0))
     result = run_train(
@@ -134,7 +134,7 @@ def read_csv(path):
 
 @pytest.fixture
 def texts(tmp_path):
-    """Texts with labels, of which two cannot be read."""
+    """A file of labelled texts, two of them unreadable."""
     rows = make_texts(40, seed=2)
     rows.insert(3, ("", "film"))
     path = write_csv(tmp_path / "new.csv", ["text", "label"], rows)
@@ -143,7 +143,7 @@ def texts(tmp_path):
     return path
 
 
-def test_a_line_for_every_row(text_checkpoint, texts, tmp_path):
+def test_every_row_has_a_record(text_checkpoint, texts, tmp_path):
     output = tmp_path / "out.csv"
     metrics = run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
     rows = read_csv(output)
@@ -187,7 +187,7 @@ def test_the_formats_agree(text_checkpoint, texts, tmp_path):
             assert sum(b["attention"]) == pytest.approx(1, abs=1e-4)
 
 
-def test_every_backend_says_the_same(text_checkpoint, texts, tmp_path):
+def test_backends_agree(text_checkpoint, texts, tmp_path):
     results = {}
     for backend in BACKENDS:
         output = tmp_path / f"{backend}.csv"
@@ -208,8 +208,8 @@ def test_every_backend_says_the_same(text_checkpoint, texts, tmp_path):
                     assert float(row[name]) == pytest.approx(float(expected[name]), abs=1e-5)
 
 
-def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
-    """Against the module called on one text at a time."""
+def test_probabilities_equal_the_models(text_checkpoint, tmp_path):
+    """The reference is the module, called with one text at a time."""
     rows = make_texts(5, seed=3)
     path = write_csv(tmp_path / "new.csv", ["text"], [[text] for text, _ in rows])
     run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.csv")
@@ -222,7 +222,7 @@ def test_the_probabilities_are_the_models(text_checkpoint, tmp_path):
             assert float(row[f"probability of {label}"]) == pytest.approx(probability, abs=2e-6)
 
 
-def test_a_text_on_the_command_line_is_taken_to_the_letter(
+def test_a_text_on_the_command_line_is_taken_literally(
     text_checkpoint, tmp_path, monkeypatch, capsys
 ):
     text = "the \"team\" said: 'goal' [a, b] {c} ${d} \\ = é (1) striker"
@@ -255,7 +255,22 @@ def test_from_standard_input_to_standard_output(text_checkpoint, tmp_path):
     assert [row["error"] for row in rows] == ["", "no text", "", "not UTF-8"]
 
 
-def test_plain_lines(text_checkpoint, tmp_path):
+def test_texts_longer_than_the_lstm_reads_are_counted(run_train, texts, tmp_path, caplog):
+    overrides = [f"data.train={texts}", "data.on_bad_row=drop", "trainer.max_epochs=1"]
+    result = run_train(tmp_path / "trained", "data=text_files", *overrides, "model.max_steps=4")
+    path = tmp_path / "new.txt"
+    path.write_text("the actor and the director\nprofit\n\nfour words are read\n")
+    caplog.set_level("INFO")
+    for given in (f"input={path}", "text=the actor and the director"):
+        caplog.clear()
+        run(tmp_path, f"ckpt={result.checkpoint}", given)
+        assert "the LSTM reads the first 4 tokens of 1 longer text" in caplog.text
+    caplog.clear()
+    run(tmp_path, f"ckpt={result.checkpoint}", "text=four words are read")
+    assert "the LSTM reads" not in caplog.text
+
+
+def test_lines_of_a_text_file(text_checkpoint, tmp_path):
     path = tmp_path / "new.txt"
     path.write_text("the actor and the director\nprofit, after the merger\n")
     run(tmp_path, f"ckpt={text_checkpoint}", f"input={path}", f"output={tmp_path}/out.jsonl")
@@ -264,12 +279,12 @@ def test_plain_lines(text_checkpoint, tmp_path):
     assert [line["true_label"] for line in lines] == [None, None]
 
 
-def test_without_an_output_it_goes_to_the_run_folder(text_checkpoint, texts, tmp_path):
+def test_the_default_output_is_in_the_run_folder(text_checkpoint, texts, tmp_path):
     run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}")
     assert len(read_csv(tmp_path / "run" / "predictions.csv")) == 42
 
 
-def test_series_of_a_long_table(series_checkpoint, tmp_path):
+def test_series_from_a_long_table(series_checkpoint, tmp_path):
     """Channels are found by name, whatever the order of the columns."""
     series, labels = make_series(20, seed=5)
     path = write_long_table(tmp_path / "new.csv", series, labels)
@@ -299,7 +314,7 @@ def test_series_of_a_long_table(series_checkpoint, tmp_path):
         }
 
 
-def test_series_of_an_npz_file(series_checkpoint, tmp_path):
+def test_series_from_an_npz_file(series_checkpoint, tmp_path):
     series, labels = make_series(6, seed=6)
     longest = max(map(len, series))
     padded = np.zeros((6, longest, 2))
@@ -345,7 +360,7 @@ def test_the_report_shows_the_worst_first(text_checkpoint, tmp_path):
         (["input={texts}", "data.time_column=t"], "means nothing to a model of texts"),
     ],
 )
-def test_what_a_user_can_mend(text_checkpoint, texts, tmp_path, overrides, fault):
+def test_user_errors(text_checkpoint, texts, tmp_path, overrides, fault):
     before = texts.read_bytes()
     filled = [text.format(texts=texts, folder=tmp_path) for text in overrides]
     with pytest.raises(UserError) as caught:
@@ -355,13 +370,13 @@ def test_what_a_user_can_mend(text_checkpoint, texts, tmp_path, overrides, fault
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "run") == ["new.csv"]
 
 
-def test_a_model_of_series_reads_no_text(series_checkpoint, tmp_path):
+def test_a_model_of_series_refuses_text(series_checkpoint, tmp_path):
     for override in ("text=word", "input=-"):
         with pytest.raises(UserError, match="reads series"):
             run(tmp_path, f"ckpt={series_checkpoint}", override)
 
 
-def test_an_interrupted_run_leaves_no_half_output(text_checkpoint, texts, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_partial_output(text_checkpoint, texts, tmp_path, monkeypatch):
     output = tmp_path / "out.csv"
     output.write_text("precious")
 
@@ -375,7 +390,7 @@ def test_an_interrupted_run_leaves_no_half_output(text_checkpoint, texts, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
 
 
-def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, tmp_path):
+def test_attention_needs_a_pooling_with_attention(run_train, texts, tmp_path):
     result = run_train(
         tmp_path / "trained",
         "data=text_files",
@@ -391,7 +406,7 @@ def test_a_pooling_without_attention_has_no_weights_to_write(run_train, texts, t
 
 @pytest.fixture(scope="session")
 def unsure_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a model with 300 validation rows, of texts whose topic is a matter of chance."""
+    """The best checkpoint of a model of texts with noisy labels, with 300 validation rows."""
     folder = tmp_path_factory.mktemp("unsure")
     train = write_csv(folder / "train.csv", ["text", "label"], make_unsure_texts(600, seed=0))
     test = write_csv(folder / "test.csv", ["text", "label"], make_unsure_texts(50, seed=1))
@@ -412,7 +427,7 @@ def unsure_checkpoint(run_train: Callable, tmp_path_factory: pytest.TempPathFact
 
 
 def make_unsure_texts(count: int, seed: int) -> list[tuple[str, str]]:
-    """Texts of three words of one topic, four in ten of them with the label of a random one."""
+    """Return texts of three words of one topic; four in ten have the label of a random topic."""
     generator = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -423,12 +438,12 @@ def make_unsure_texts(count: int, seed: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("coverage", [0.6, 0.9])
-def test_prediction_sets_cover_what_is_asked_for(unsure_checkpoint, tmp_path, caplog, coverage):
+def test_prediction_sets_have_the_requested_coverage(unsure_checkpoint, tmp_path, caplog, coverage):
     caplog.set_level("INFO")
     path = write_csv(tmp_path / "new.csv", ["text", "label"], make_unsure_texts(1000, seed=2))
     overrides = [f"ckpt={unsure_checkpoint}", f"input={path}", f"prediction_sets={coverage}"]
     metrics = run(tmp_path, *overrides, f"output={tmp_path}/out.csv")
-    # over the draws of 300 validation rows and of these 1000
+    # the deviation over draws of 300 validation rows and these 1000 rows
     sigma = np.sqrt(coverage * (1 - coverage) * (1 / 300 + 1 / 1000))
     assert metrics["coverage"] >= coverage - 4 * sigma
     rows = read_csv(tmp_path / "out.csv")
@@ -444,7 +459,7 @@ def test_prediction_sets_cover_what_is_asked_for(unsure_checkpoint, tmp_path, ca
         assert size < 1.5
         assert 0.7 < metrics["accuracy"] < 0.8  # 0.73 of the rows have their topic's label
     else:
-        assert 1.2 < size < 3  # neither the likeliest label alone nor all of them
+        assert 1.2 < size < 3  # neither only the most probable label nor all labels
     assert f"prediction sets have {size:.2f} labels on average" in caplog.text
     assert f"have the label of {covered:.4f} of these; {coverage} was asked for" in caplog.text
 
@@ -463,7 +478,7 @@ def test_prediction_sets_are_the_same_in_every_format(unsure_checkpoint, texts, 
         assert (from_text is None) == bool(a["error"])
 
 
-def test_a_text_is_shown_with_its_prediction_set(unsure_checkpoint, tmp_path, capsys, caplog):
+def test_the_prediction_set_of_a_text_is_printed(unsure_checkpoint, tmp_path, capsys, caplog):
     overrides = [f"ckpt={unsure_checkpoint}", "text=goal"]
     run(tmp_path, *overrides, "prediction_sets=0.3")
     assert "prediction set (0.3): sport\n" in capsys.readouterr().out
@@ -483,7 +498,7 @@ def test_prediction_sets_need_scores(unsure_checkpoint, tmp_path):
         run(tmp_path, f"ckpt={last}", "text=goal", "prediction_sets=1")
 
 
-def test_all_commands_show_the_same_probabilities(unsure_checkpoint, tmp_path):
+def test_evaluation_and_prediction_report_the_same_probabilities(unsure_checkpoint, tmp_path):
     evaluation = evaluate(EvaluateConfig(ckpt=str(unsure_checkpoint)), tmp_path / "evaluated")
     test = load_checkpoint(unsure_checkpoint).config.data.test
     (test,) = [test] if isinstance(test, str) else test

@@ -359,7 +359,7 @@ def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> N
     run_train(tmp_path, "trainer.max_epochs=1")
     path = tmp_path / "checkpoints" / "last.ckpt"
     os.truncate(path, 5000)
-    with pytest.raises(UserError, match=r"last.ckpt is no whole checkpoint"):
+    with pytest.raises(UserError, match=r"last.ckpt is not a complete checkpoint"):
         run_train(tmp_path, f"resume={tmp_path}")
     assert path.stat().st_size == 5000
     torch.save({"state_dict": {}}, path)

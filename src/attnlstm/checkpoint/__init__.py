@@ -1,1 +1,1 @@
-"""One file that holds everything a model needs: its bytes, its content, and how it is loaded."""
+"""Checkpoints: one file with everything a model needs."""

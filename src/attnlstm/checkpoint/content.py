@@ -1,14 +1,13 @@
-"""What a checkpoint holds, its format version, and how older formats become the present one.
+"""The content of a checkpoint, its format version, and the migration of older formats.
 
-Besides what Lightning needs to go on training, a checkpoint holds `state_dict` (the weights),
-`hyper_parameters` (the arguments of `ClassificationModule`: plain containers), under
-`CALIBRATION_KEY` the fields of a `Calibration` or None, and under `FORMAT_KEY` the version of its
-format.
+Besides what Lightning needs to resume training, a checkpoint has `state_dict` (the weights),
+`hyper_parameters` (the arguments of `ClassificationModule`, as plain containers), the fields of a
+`Calibration` or None under `CALIBRATION_KEY`, and the version of its format under `FORMAT_KEY`.
 
-Reading one is the same for evaluate.py, predict.py and a training that is taken up again:
-`read_checkpoint`. To change the format, append a function to `MIGRATIONS` that turns the last
-version into the new one; a file of a newer version is refused. A new key of the configuration needs
-no migration as long as its default in `attnlstm.config.schema` is what was done before.
+Evaluation, prediction and resumed training all read it with `read_checkpoint`. To change the
+format, append a function to `MIGRATIONS` that turns the last version into the new one. A new key of
+the configuration needs no migration if its default in `attnlstm.config.schema` is the previous
+behaviour.
 """
 
 import math
@@ -29,7 +28,7 @@ from attnlstm.checkpoint.calibration import (
     Calibration,
 )
 from attnlstm.checkpoint.classifier import build_configured
-from attnlstm.checkpoint.file import read_file
+from attnlstm.checkpoint.file import GIVE_OTHER, read_file
 from attnlstm.config.checks import validate
 from attnlstm.config.data import drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
@@ -39,11 +38,11 @@ from attnlstm.errors import UserError
 FORMAT_KEY = "attnlstm_format"
 
 PREFIX = "classifier."
-"""Of the names of all weights: see `ClassificationModule`."""
+"""What the names of all weights of a `ClassificationModule` begin with."""
 
 
 def _add_version(checkpoint: dict[str, Any]) -> None:
-    """0 to 1: the files of before there was a version, and before trainings on several parts."""
+    """0 to 1: before there was a version, and before training on several parts."""
     arguments = checkpoint["hyper_parameters"]
     arguments.pop("input_size", None)  # follows from the encoder
     arguments.setdefault("trained_on", ["train"])
@@ -52,7 +51,7 @@ def _add_version(checkpoint: dict[str, Any]) -> None:
 
 
 def _list_poolings(checkpoint: dict[str, Any]) -> None:
-    """1 to 2: the files of before there could be several poolings side by side."""
+    """1 to 2: before there could be several poolings."""
     model = checkpoint["hyper_parameters"]["config"]["model"]
     pooling = model["pooling"]
     model["pooling"] = [pooling["name"]]
@@ -60,18 +59,18 @@ def _list_poolings(checkpoint: dict[str, Any]) -> None:
 
 
 def _add_calibration(checkpoint: dict[str, Any]) -> None:
-    """2 to 3: the files of before logits were divided by a temperature."""
+    """2 to 3: before logits were divided by a temperature."""
     checkpoint[CALIBRATION_KEY] = None
 
 
 def _add_expert_weight(checkpoint: dict[str, Any]) -> None:
-    """3 to 4: the files of before the LSTM and the second classifier could count differently."""
+    """3 to 4: before the LSTM and the second classifier could have different weights."""
     if checkpoint[CALIBRATION_KEY] is not None:
         checkpoint[CALIBRATION_KEY]["expert_weight"] = EQUAL_WEIGHT
 
 
-def _part_sources(checkpoint: dict[str, Any]) -> None:
-    """4 to 5: the files of before each source had keys of its own."""
+def _drop_other_sources(checkpoint: dict[str, Any]) -> None:
+    """4 to 5: before each source had its own keys."""
     drop_keys_of_other_sources(checkpoint["hyper_parameters"]["config"]["data"])
 
 
@@ -80,20 +79,20 @@ MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _list_poolings,
     _add_calibration,
     _add_expert_weight,
-    _part_sources,
+    _drop_other_sources,
 )
-"""The function at place n changes a checkpoint of version n into one of version n + 1."""
+"""The function at index n turns a checkpoint of version n into one of version n + 1."""
 
 FORMAT_VERSION = len(MIGRATIONS)
 
 
 class CheckpointContent(NamedTuple):
-    """What is common to all uses of a checkpoint; everything fits together.
+    """The checked content of a checkpoint.
 
-    arguments: those of `ClassificationModule`, the configuration in them complete.
-    weights: of the classifier, by their names in it.
-    calibration: None where no validation rows have been used for one.
-    loaded: the whole file as it is, with what Lightning needs to go on.
+    arguments: the arguments of `ClassificationModule`, with the complete configuration.
+    weights: the weights by their names in the classifier.
+    calibration: None if the model is not calibrated.
+    loaded: the whole migrated file, with what Lightning needs to resume training.
     """
 
     config: TrainConfig
@@ -106,15 +105,15 @@ class CheckpointContent(NamedTuple):
 
 
 def read_checkpoint(path: str | Path, key: str = "ckpt") -> CheckpointContent:
-    """Read, migrate and check a checkpoint; nothing in it is executed.
+    """Read, migrate and check a checkpoint without executing anything in it.
 
     Args:
         path: a file that `train.py` has written.
-        key: what messages call the choice of this file, such as "ckpt" or "resume".
+        key: the configuration key that chose the file, for messages.
 
     Raises:
-        UserError: there is no such file; it is damaged, of another program or of a newer version of
-            this one, or its weights do not fit its own configuration.
+        UserError: there is no such file; it is damaged, comes from another program or from a newer
+            version of this one; or its weights do not match its own configuration.
     """
     path = Path(path)
     loaded = read_file(path, key)
@@ -124,21 +123,20 @@ def read_checkpoint(path: str | Path, key: str = "ckpt") -> CheckpointContent:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{key}={path} is not a checkpoint that this program can use: {reason}; give a file "
-            "that train.py has written"
+            f"{key}={path} is not a checkpoint that this program can use: {reason}; {GIVE_OTHER}"
         ) from error
 
 
 def _migrate(loaded: dict[str, Any]) -> None:
     for name in ("state_dict", "hyper_parameters"):
         if not isinstance(loaded[name], dict):
-            raise ValueError(f"its {name} is no dictionary")
+            raise ValueError(f"its {name} is not a dictionary")
     version = loaded.get(FORMAT_KEY, 0)
     if type(version) is not int or version < 0:
-        raise ValueError(f"its {FORMAT_KEY} is no version")
+        raise ValueError(f"its {FORMAT_KEY} is not a version")
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"it has the format {version} of a newer version of attnlstm, and this one knows the "
+            f"it has the format {version} of a newer version of attnlstm, and this one reads "
             f"formats up to {FORMAT_VERSION}: update attnlstm"
         )
     for migrate in MIGRATIONS[version:]:
@@ -149,18 +147,18 @@ def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
     arguments = dict(loaded["hyper_parameters"])
     names, counts = arguments["label_names"], arguments["class_counts"]
     if not _is_list_of(str, names) or not names or len(set(names)) < len(names):
-        raise ValueError("its label_names are not names that differ")
+        raise ValueError("its label_names are not a list of distinct names")
     if not _is_list_of(int, counts) or len(counts) != len(names):
-        raise ValueError("its class_counts are not one number for each class")
+        raise ValueError("its class_counts are not one integer for each class")
     if not _is_list_of(str, arguments["trained_on"]):
-        raise ValueError("its trained_on is no list of names")
+        raise ValueError("its trained_on is not a list of names")
     config = validate(arguments["config"], TrainConfig)
     arguments["config"] = config.model_dump()
     encoder = encoder_from_dict(arguments["encoder"])
     weights = {}
     for name, weight in loaded["state_dict"].items():
         if not isinstance(weight, Tensor) or not str(name).startswith(PREFIX):
-            raise ValueError("its state_dict holds something else than the weights of a classifier")
+            raise ValueError("its state_dict has an entry that is not a weight of a classifier")
         weights[name.removeprefix(PREFIX)] = weight
     _check_weights(weights, arguments["config"]["model"], encoder, len(names), file_size)
     calibration = _check_calibration(loaded[CALIBRATION_KEY])
@@ -177,14 +175,13 @@ def _check_calibration(fields: Any) -> Calibration | None:
     calibration = Calibration(**fields)
     temperature, expert_weight, scores = calibration
     if type(temperature) is not float or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
-        raise ValueError(
-            f"its temperature is no number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
-        )
+        limits = f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
+        raise ValueError(f"its temperature is not a number from {limits}")
     if type(expert_weight) is not float or not 0 <= expert_weight <= 1:
-        raise ValueError("its expert_weight is no number from 0 to 1")
+        raise ValueError("its expert_weight is not a number from 0 to 1")
     is_plain = isinstance(scores, Tensor) and scores.dtype == torch.float64 and scores.dim() == 1
     if not is_plain or not 0 < len(scores) <= MAX_SCORES:
-        raise ValueError("its scores are no plain tensor of torch.float64")
+        raise ValueError("its scores are not a plain tensor of torch.float64")
     if not 0 <= float(scores[0]) <= float(scores[-1]) <= 1 or not (scores.diff() >= 0).all():
         raise ValueError("its scores are not ascending numbers from 0 to 1")
     return calibration
@@ -197,7 +194,7 @@ def _check_weights(
     num_classes: int,
     file_size: int,
 ) -> None:
-    """Compare with the classifier of the configuration before any memory is taken for that."""
+    """Compare the weights with the configured classifier, without allocating memory for it."""
     if max(model["ensemble_size"], model["lstm"]["num_layers"]) > len(weights):
         raise ValueError("it has fewer weights than its configuration has layers")
     with torch.device("meta"):
@@ -207,18 +204,18 @@ def _check_weights(
         raise ValueError(f"it {has} the weight {name}")
     for name, tensor in expected.items():
         weight = weights[name]
-        if name.endswith("frozen_vectors"):  # how many there are, the data has decided
+        if name.endswith("frozen_vectors"):  # their number depends on the data
             tensor = tensor.new_empty(len(weight) if weight.dim() else 0, *tensor.shape[1:])
             rows = weights[name.removesuffix("vectors") + "rows"]
             if rows.numel() and not -1 <= int(rows.min()) <= int(rows.max()) < len(tensor):
                 raise ValueError(f"{name} lacks vectors")
         if weight.shape != tensor.shape:
             raise ValueError(
-                f"the weight {name} is {list(weight.shape)}, and by its own configuration "
-                f"{list(tensor.shape)}"
+                f"the weight {name} has the shape {list(weight.shape)}, but by its own "
+                f"configuration {list(tensor.shape)}"
             )
         same_kind = weight.is_floating_point() == tensor.is_floating_point()
         if not same_kind or not weight.is_contiguous():
-            raise ValueError(f"the weight {name} is no plain tensor of {tensor.dtype}")
+            raise ValueError(f"the weight {name} is not a plain tensor of {tensor.dtype}")
     if math.fsum(weight.nbytes for weight in weights.values()) > file_size:
-        raise ValueError("its weights share their numbers")
+        raise ValueError("its weights share memory")

@@ -26,104 +26,104 @@ Truncation = Literal["head", "tail"]
 
 
 class TokenizerConfig(Section):
-    """How texts become tokens."""
+    """The tokenizer."""
 
     kind: Literal["word", "bpe", "unigram", "character"] = "word"
-    """what a text is cut into"""
+    """kind of tokens"""
     vocab_size: Annotated[int, Field(ge=2), Number] = 30000
-    """the most frequent tokens that are kept"""
+    """maximum number of tokens, most frequent first"""
     min_frequency: Count = 1
-    """tokens that are rarer in the training texts are unknown"""
+    """tokens that occur less often in the training texts are unknown"""
     lowercase: bool = True
-    """whether capitals count as small letters"""
+    """whether to lowercase texts"""
     file: Name | None = None
-    """a tokenizer.json instead of one that is trained here"""
+    """an existing tokenizer.json to use instead of training one"""
 
 
 class DataConfig(Section):
-    """What all sources have: a name for the run, and how rows are split and become batches."""
+    """The options of all sources: a name, the splits and the batches."""
 
     name: str = ""
-    """the set, and the folder of its runs"""
+    """name of the data set, and of the folder of its runs"""
     val_fraction: Fraction = 0.2
-    """share of the training rows for validation, where they have no file of their own"""
+    """share of the training rows used for validation, if there is no validation file"""
     test_fraction: Fraction = 0.2
-    """share of the training rows for the test, where it has no file of its own"""
+    """share of the training rows used for the test, if there is no test file"""
     on_bad_row: OnBadRow = "stop"
-    """what to do about rows that cannot be used"""
+    """what to do with rows that cannot be read"""
     crop: ShareAboveZero | None = None
-    """training reads random pieces of at least this share of a row; null: whole rows"""
+    """train on random crops of at least this share of a row; null: on whole rows"""
     batch_size: Count | None = 16
-    """rows in training, four times as many in evaluation; null: from the number of rows"""
+    """rows per training batch, a quarter of an evaluation batch; null: chosen from the rows"""
     batch_tokens: Count | None = None
-    """steps of a batch, padding included, instead of batch_size"""
+    """steps per batch, including padding, instead of batch_size"""
     sampler: Literal["shuffled", "balanced"] = "shuffled"
-    """how an epoch's rows are drawn: each once, or every class equally often"""
+    """how rows are drawn: each once per epoch, or all classes equally often"""
     num_workers: Natural = 0
-    """processes that load batches; 0: none besides the training itself"""
+    """processes that load batches; 0: the main process does"""
 
 
 class TextConfig(DataConfig):
-    """What sources of texts have in common."""
+    """The options of all sources of texts."""
 
     tokenizer: TokenizerConfig = TokenizerConfig()
-    """how texts become tokens"""
+    """the tokenizer"""
     max_length: Count | None = None
-    """tokens that are kept of a text; null: all"""
+    """maximum tokens of a text; null: no limit"""
     truncation: Truncation = "head"
-    """the end of a text that is kept"""
+    """which end of a long text to keep"""
 
 
 class SeriesConfig(DataConfig):
-    """What sources of time series have in common."""
+    """The options of all sources of time series."""
 
     normalize: bool = True
-    """normalise each channel by the mean and deviation of the training rows"""
+    """whether to standardize each channel by the training rows"""
     noise: Amount = 0.0
-    """standard deviation of the Gaussian noise that is added in training"""
+    """standard deviation of Gaussian noise added in training"""
 
 
 class FileParts(Section):
-    """Files of rows."""
+    """The files of the parts."""
 
     train: Files = None
-    """training rows: a file, a glob or a list of them"""
+    """training files: a path, a glob or a list of them"""
     validation: Files = None
-    """validation rows; null: a part of train"""
+    """validation files; null: split off train"""
     test: Files = None
-    """test rows; null: a part of train"""
+    """test files; null: split off train"""
 
 
 class LabelColumn(Section):
-    """The column that tables of texts and of series both have."""
+    """The column that tables of texts and of series share."""
 
     label_column: Name | None = None
-    """column of the labels; null: the one with a usual name"""
+    """label column; null: the one with a usual name"""
 
 
 class TextColumns(LabelColumn):
     """The columns of tables of texts."""
 
     text_column: Name | None = None
-    """column of the texts; null: the one with a usual name"""
+    """text column; null: the one with a usual name"""
 
 
 class SeriesColumns(LabelColumn):
     """The columns of long tables of series."""
 
     id_column: Name | None = None
-    """column that says which series a line belongs to; null: the one with a usual name"""
+    """column that identifies the series of a line; null: the one with a usual name"""
     time_column: Name | None = None
-    """column that says the order of the steps; null: as they come"""
+    """column of the time of a step; null: the one with a usual name, else file order"""
     channel_columns: list[str] | None = None
-    """columns of the values; null: all others"""
+    """value columns, one per channel; null: all other columns"""
 
 
 class Delimiter(Section):
-    """How lines of CSV files are parted."""
+    """The delimiter of CSV files."""
 
     delimiter: str | None = None
-    """what parts the columns of CSV and TSV files; null: found out"""
+    """column delimiter of CSV and TSV files; null: a comma or a tab"""
 
 
 SOURCES: dict[str, type[DataConfig]] = {}

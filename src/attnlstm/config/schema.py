@@ -1,9 +1,9 @@
-"""The typed schema of conf/: what can be set, of which type, and within which limits.
+"""The typed schema of conf/: every setting, its type and its limits.
 
-The defaults here are neutral ones (PyTorch's, Lightning's, or "off"); the values of a run stand in
-conf/. Hydra composes those files and the command line, `attnlstm.config.checks` validates the
-result by these models, and the configuration in a checkpoint likewise. Importing this module
-imports neither torch nor lightning.
+Defaults are neutral here (PyTorch's, Lightning's, or "off"); the values of a run are in conf/.
+Hydra composes those files with the command line, and `attnlstm.config.checks` validates the result
+with these models, as it does the configuration in a checkpoint. Importing this module imports
+neither torch nor lightning.
 """
 
 from typing import Annotated, Any, Literal, TypeVar
@@ -59,29 +59,29 @@ class LSTMConfig(Section):
     hidden_size: Count = 128
     """features of the hidden state, in each direction"""
     num_layers: Count = 1
-    """LSTMs one above the other"""
+    """number of stacked layers"""
     bias: bool = True
-    """whether the gates have biases"""
+    """whether gates have biases"""
     dropout: Share = 0.0
-    """between layers, drawn at each step"""
+    """dropout between layers, drawn at each step"""
     bidirectional: bool = True
-    """whether a second LSTM reads from the end"""
+    """whether a second LSTM reads each sequence backward"""
     proj_size: Natural = 0
-    """features that the hidden state is projected to; 0: no projection"""
+    """size to which the hidden state is projected; 0: no projection"""
     backend: Backend = "auto"
-    """what runs the recurrence; auto: the fastest that can"""
+    """what runs the recurrence; auto: the fastest one available"""
     layer_norm: bool = False
-    """whether gates and cell state are normalised"""
+    """whether gates and cell state are layer-normalized"""
     activation: Activation = "tanh"
-    """of the candidate and the output"""
+    """activation of the candidate and the output"""
     recurrent_activation: Activation = "sigmoid"
-    """of the gates"""
+    """activation of the gates"""
     recurrent_dropout: Share = 0.0
-    """of the hidden-to-hidden weights"""
+    """DropConnect on the hidden-to-hidden weights"""
     variational_dropout: Share = 0.0
-    """between layers, drawn once for each sequence"""
+    """dropout between layers, drawn once per sequence"""
     forget_bias: Annotated[float, Number] | None = None
-    """first value of the forget gate's bias; null: as torch.nn.LSTM"""
+    """initial bias of the forget gate; null: as torch.nn.LSTM"""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
@@ -96,80 +96,80 @@ class LSTMConfig(Section):
 
 
 class StemConfig(Section):
-    """The stem of series and its options; None is an option that it does not have."""
+    """The stem for series and its options; None where a stem does not have the option."""
 
     name: str = "none"
-    """convolutions that read a series before the LSTM does, as registered in attnlstm.nn.stem"""
+    """convolutions before the LSTM; see conf/model/stem"""
     stride: Annotated[int, Field(ge=1, le=65536), Number] | None = None
-    """original steps for each step that is left, a power of 2; null: so that about 64 are left"""
+    """time steps per step that the LSTM reads, a power of 2; null: leaves about 64 steps"""
     num_filters: Annotated[int, Field(ge=1, le=4096), Number] | None = None
-    """features of a step that is left"""
+    """features of each step that the LSTM reads"""
     bottleneck: Annotated[int, Field(ge=1, le=4096), Number] | None = None
-    """features that the wide convolutions of inception read"""
+    """input features of the wide convolutions of inception"""
     kernel_sizes: list[Annotated[int, Number]] | None = None
-    """odd widths of the convolutions of inception; null: from the number of steps"""
+    """odd kernel sizes of inception; null: chosen from the number of steps"""
 
 
 class EmbeddingConfig(Section):
-    """The vectors of the tokens of texts."""
+    """The token embedding of texts."""
 
     size: Count = 128
-    """numbers of a vector"""
+    """size of a token's vector"""
     vectors: Name | None = None
-    """glove-6b-50d beside the trained vectors, or a file from which these start"""
+    """glove-6b-50d: added to the trained vectors; or a file of initial vectors"""
     freeze: bool = False
-    """keep the vectors of that file as they are"""
+    """whether the vectors from the file stay fixed"""
     word_dropout: ShareBelowOne = 0.0
-    """tokens made unknown"""
+    """share of tokens replaced by the unknown token"""
     embedding_dropout: ShareBelowOne = 0.0
-    """word types left out, for a batch"""
+    """share of word types whose vectors are zeroed in a batch"""
     variational_dropout: ShareBelowOne = 0.0
-    """features of the vectors, the same at each step of a text"""
+    """dropout of vector features, drawn once per text"""
 
 
 class NgramsConfig(Section):
-    """The classifier of n-grams of texts."""
+    """The n-gram classifier for texts."""
 
     num_buckets: Annotated[int, Field(ge=1, le=1048576), Number] = 65536
-    """rows of weights that pairs of words share"""
+    """size of the hash table of word pairs"""
     sublinear_tf: bool = False
-    """whether a word that occurs c times counts 1 + log(c)"""
+    """whether a word that occurs c times counts as 1 + log(c)"""
 
 
 class RandomConvolutionsConfig(Section):
-    """The classifier of fixed convolutions of series; None is left to the data."""
+    """The classifier on fixed random convolutions of series; None is chosen from the data."""
 
     dilations: list[Annotated[int, Number]] | None = None
-    """steps between the weights of a filter; null: the powers of 2 that fit"""
+    """dilations of the filters; null: all powers of 2 that fit"""
     num_thresholds: Annotated[int, Field(ge=1, le=64), Number] | None = None
-    """thresholds of each filter; null: so that there are about 4,000 features"""
+    """thresholds per filter; null: gives about 4,000 features"""
 
 
 class ModelConfig(Section):
-    """What each member consists of, from the embedding of texts or stem of series to the head."""
+    """The classifier, from the embedding (texts) or the stem (series) to the head."""
 
     embedding: EmbeddingConfig = EmbeddingConfig()
-    """the vectors of the tokens of texts"""
+    """the token embedding of texts"""
     lstm: LSTMConfig = LSTMConfig()
     """the LSTM"""
     stem: StemConfig = StemConfig()
-    """what reads a series before the LSTM does"""
+    """convolutions before the LSTM, for series"""
     pooling: list[str] | str = Field(default=["hn_query"])
-    """how a sequence becomes one vector: one or more of those registered in attnlstm.nn.pooling"""
+    """how outputs become one vector: one or several side by side; see conf/model/pooling"""
     scaled_attention: bool = False
-    """whether hn_query divides its scores by sqrt(features)"""
+    """whether hn_query divides its scores by sqrt(feature size)"""
     skip_pooling: list[SkipPoolingName] | SkipPoolingName = Field(default=[])
-    """how the LSTM's inputs become one vector, past the LSTM"""
+    """poolings of the LSTM's inputs, which bypass the LSTM"""
     ngrams: NgramsConfig | None = None
-    """a classifier of words and pairs of words beside the LSTM, of texts only; null: none"""
+    """a second classifier on words and word pairs, for texts; null: none"""
     random_convolutions: RandomConvolutionsConfig | None = None
-    """a classifier of fixed filters beside the LSTM, of series only; null: none"""
+    """a second classifier on fixed convolutions, for series; null: none"""
     max_steps: Count | None = None
-    """steps that the LSTM reads; null: all"""
+    """number of steps that the LSTM reads; null: all"""
     dropout: Share = 0.0
-    """of the pooled vector, before the head"""
+    """dropout of the pooled vector, before the head"""
     ensemble_size: Count = 1
-    """models trained side by side, whose mean is the answer"""
+    """number of models that are trained together and averaged"""
 
     @model_validator(mode="after")
     def _check_poolings(self) -> Any:
@@ -183,62 +183,61 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """Options of the cross entropy; with a gamma it is the focal loss."""
+    """Cross entropy and its options."""
 
     label_smoothing: Share = 0.0
-    """of the training targets"""
+    """label smoothing of the training loss"""
     focal_gamma: Amount = 0.0
-    """above 0: focal loss, the easier a row, the less it counts"""
+    """above 0: focal loss, which gives easy rows less weight"""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: the rarer a class, the more each of its rows counts"""
+    """balanced: weights inversely proportional to class frequencies"""
 
 
 class BudgetConfig(Section):
-    """How long a run trains where `trainer` does not say; None: as long as the data asks for."""
+    """How long a run trains unless `trainer` says so; None is chosen from the data."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000), Number] | None = None
-    """optimizer steps; null: from the number of rows"""
+    """optimizer steps; null: chosen from the number of rows"""
     minutes: Positive | None = None
-    """at most about this long"""
+    """maximum training time in minutes"""
 
 
 class TrainConfig(Section, defer_build=True):
     """conf/train.yaml.
 
     `optimizer` and `scheduler` hold the `name` of a class of torch.optim and its keyword arguments,
-    which `attnlstm.training.optimization` checks; "keys" are those that an unknown key may mean,
-    and what they do.
+    which `attnlstm.training.optimization` checks; "keys" are the ones that `--help` explains.
     """
 
     seed: Annotated[int, Field(ge=0, le=4294967295), Number] = 0
-    """of everything that is drawn: splits, weights, batches, dropout"""
+    """seed of all random numbers: splits, weights, batches, dropout"""
     budget: BudgetConfig = BudgetConfig()
-    """how long to train where trainer.max_epochs and trainer.max_steps do not say"""
+    """training time, unless trainer.max_epochs or trainer.max_steps is set"""
     validation: Validation = "holdout"
-    """folds: each training row is held out by one of several models; holdout: a part of the rows"""
+    """folds: one model per fold, validated on rows held out from it; holdout: one fixed split"""
     num_folds: Annotated[int, Field(ge=2, le=20), Number] = 5
-    """of validation=folds, as many models, which answer together"""
+    """number of folds with validation=folds; the models are averaged"""
     refit: bool | Literal["auto"] = False
-    """of validation=holdout: train anew on all rows, for the steps that were best"""
+    """with validation=holdout: train again on all rows, for the best number of steps"""
     baseline: Literal["auto", "none"] = "none"
-    """auto: compare with TF-IDF and logistic regression, or MiniRocket and ridge regression"""
+    """auto: compare with TF-IDF + logistic regression, or MiniRocket + ridge regression"""
     data: Annotated[DataConfig, AnySource()] = Field(
         default_factory=lambda: SOURCES[DEFAULT_SOURCE]()
     )
-    """which rows, and how they become batches"""
+    """the rows, and how they are batched"""
     model: ModelConfig = ModelConfig()
     """the classifier"""
     loss: LossConfig = LossConfig()
-    """what training minimises"""
+    """the training loss"""
     optimizer: dict[str, Any] = Field(
         default={"name": "AdamW"},
         json_schema_extra={
             "keys": {
                 "name": "a class of torch.optim; the other keys are its arguments",
                 "lr": "the learning rate; with scheduler=one_cycle, the highest",
-                "weight_decay": "how strongly weights are pulled to 0",
-                "momentum": "share of the last step that is kept in the next",
-                "betas": "the same of the running means of gradients and of their squares",
+                "weight_decay": "weight decay",
+                "momentum": "momentum",
+                "betas": "decay rates of the running means of gradients and their squares",
             }
         },
     )
@@ -248,7 +247,7 @@ class TrainConfig(Section, defer_build=True):
         json_schema_extra={
             "keys": {
                 "name": "a class of torch.optim.lr_scheduler; the other keys are its arguments",
-                "interval": "when the learning rate changes: after each epoch, or optimizer step",
+                "interval": "epoch or step: when the learning rate changes",
                 "monitor": "the metric that ReduceLROnPlateau watches",
             }
         },
@@ -257,15 +256,15 @@ class TrainConfig(Section, defer_build=True):
     trainer: TrainerConfig = TrainerConfig()
     """arguments of lightning.Trainer"""
     callbacks: CallbacksConfig = CallbacksConfig()
-    """checkpoints, early stopping and figures"""
+    """checkpointing, early stopping and figures"""
     logger: LoggerConfig = LoggerConfig()
-    """what is logged to besides the run folder"""
+    """loggers in addition to the files of the run folder"""
     num_threads: Count | None = None
-    """of an operation on the CPU; more pay for large hidden sizes only; null: all cores"""
+    """CPU threads; more than one only pays for large hidden sizes; null: all cores"""
     runs_dir: Name = "runs"
-    """folder of the folders of runs"""
+    """folder for the run folders"""
     resume: Name | None = None
-    """folder of a run that was stopped, or last: the newest; it goes on there"""
+    """folder of an interrupted run to continue; last: the newest run"""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
@@ -289,20 +288,20 @@ class TrainConfig(Section, defer_build=True):
 
 
 class EvaluateDataConfig(Section, defer_build=True):
-    """Which rows to evaluate on; None is as in the checkpoint. Options of the sources are added."""
+    """The rows to evaluate on; None is as in training. The options of the sources are added."""
 
     split: Split = "test"
-    """the part of the data"""
+    """the part of the data to evaluate on"""
     on_bad_row: OnBadRow | None = None
     """what to do about rows that cannot be used"""
     batch_size: Count | None = None
-    """rows that are evaluated together"""
+    """rows per batch"""
     num_workers: Natural | None = None
     """processes that load batches"""
 
 
 class EvaluateLSTMConfig(Section):
-    """What may differ from training; None is as in the checkpoint."""
+    """What may differ from training; None is as in training."""
 
     backend: Backend | None = None
     """what runs the recurrence; null: as in training"""
@@ -316,67 +315,67 @@ class EvaluateModelConfig(Section):
 
 
 class EvaluateTrainerConfig(Section):
-    """The arguments of lightning.Trainer that matter here; None is as in the checkpoint."""
+    """The arguments of lightning.Trainer that matter here; None is as in training."""
 
     accelerator: Accelerator = "auto"
     """the kind of device"""
     precision: Precision | None = None
-    """number format, such as bf16-mixed; null: as in training"""
+    """numeric precision, such as bf16-mixed; null: as in training"""
 
 
 class EvaluateConfig(Section, defer_build=True):
     """conf/evaluate.yaml."""
 
     ckpt: Name
-    """a checkpoint of train.py"""
+    """a checkpoint written by train"""
     data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
         default_factory=EvaluateDataConfig
     )
-    """which rows; null is as in training"""
+    """the rows; null: as in training"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
-    """the device and its numbers"""
+    """device and precision"""
     runs_dir: Name = "runs"
-    """folder of the folders of runs"""
+    """folder for the run folders"""
 
 
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
-    """How to read the input; None is as in the checkpoint."""
+    """How to read the input; None is as in training."""
 
     batch_size: Count = 64
-    """rows that are predicted together"""
+    """rows per batch"""
 
 
 class PredictConfig(Section):
     """conf/predict.yaml."""
 
     ckpt: Name
-    """a checkpoint of train.py"""
+    """a checkpoint written by train"""
     text: str | None = None
-    """one text on the command line"""
+    """a single text to classify"""
     input: Files = None
-    """a file, a glob or a list of them; "-": lines of text from standard input"""
+    """a file, a glob or a list of them; "-": one text per line of standard input"""
     output: Name | None = None
     """.csv, .jsonl or .parquet; "-": CSV on standard output; null: in the run folder"""
     report: Name | None = None
-    """an HTML page with the most interesting rows and what was attended to"""
+    """an HTML page of the most interesting rows and their attention"""
     report_examples: Count = 300
-    """rows on that page"""
+    """number of rows in the report"""
     attention: bool = False
-    """also write the weight of each token or time step"""
+    """whether to write the attention of each token or time step"""
     prediction_sets: Fraction | None = None
-    """0.9: also write sets of labels that have the true one in 9 of 10 rows"""
+    """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
     data: PredictDataConfig = PredictDataConfig()
-    """how to read the input; null is as in training"""
+    """how to read the input; null: as in training"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
-    """the device and its numbers"""
+    """device and precision"""
     num_threads: Count | None = None
-    """cores that work on batches; null: all"""
+    """CPU threads; null: all cores"""
     runs_dir: Name = "runs"
-    """folder of the folders of runs"""
+    """folder for the run folders"""
 
 
 Source = TypeVar("Source", bound=DataConfig)

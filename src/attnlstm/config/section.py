@@ -1,4 +1,4 @@
-"""What the models of the configuration are built from: the base class, and types of fields."""
+"""The base class of the configuration's models, and the types of their fields."""
 
 from typing import Annotated, Any
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A section of the configuration. The docstring of a field says what it does.
+    """A section of the configuration; `--help` shows the docstring of each field.
 
-    Strings that hold numbers count as numbers, since environment variables are strings.
+    Numeric strings count as numbers, because environment variables are strings.
     """
 
     model_config = ConfigDict(
@@ -21,13 +21,13 @@ class Section(BaseModel):
 
 
 def _refuse_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # to Python, true is 1
+    if isinstance(value, bool):  # to pydantic, true is 1
         raise ValueError("not a number")
     return value
 
 
 Number = BeforeValidator(_refuse_bool)
-"""Of ints and floats, behind their limits."""
+"""Refuses booleans; goes last in the annotation of an int or a float."""
 
 Count = Annotated[int, Field(ge=1), Number]
 Natural = Annotated[int, Field(ge=0), Number]
@@ -40,7 +40,7 @@ ShareAboveZero = Annotated[float, Field(gt=0, le=1), Number]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
 
 Name = Annotated[str, Field(json_schema_extra={"verbatim": True})]
-"""A file or a column, which may hold characters that mean something to Hydra."""
+"""A file or a column, whose name may contain characters that are special to Hydra."""
 
 Files = Name | list[Name] | None
 """One file, a glob, or several."""

@@ -1,1 +1,1 @@
-"""A checkpoint back into a model, and what it says of data."""
+"""Evaluation of a checkpoint on labelled rows, and prediction of new rows."""

@@ -1,7 +1,8 @@
-"""A checkpoint's metrics, confusion matrix and predictions on one split of a data set."""
+"""Evaluate a checkpoint on one split of a data set."""
 
 import csv
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,17 +17,17 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import validate
-from attnlstm.config.data import DataConfig, TextConfig, own_options
-from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
+from attnlstm.config.data import TextConfig, own_options
+from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.encoding import encode_part, encoder_folder
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import Source
-from attnlstm.data.splits import split_sources
+from attnlstm.data.splits import Part, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
@@ -40,75 +41,69 @@ from attnlstm.training.trainer import limit_threads, silence_known_warnings
 logger = logging.getLogger(__name__)
 
 METRIC_PREFIX = {"train": "train/", "validation": "val/", "test": "test/"}
-"""What training calls the metrics of each split."""
+"""The prefix of each split's metrics in training."""
+
+PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
 
 
 class Evaluation(NamedTuple):
-    """metrics: named as training names them; probabilities `[row, class]`, targets `[row]`."""
+    """The result of an evaluation.
 
+    title: the data set, the split and the number of rows.
+    metrics: named as in training.
+    probabilities: `[row, class]`.
+    targets: `[row]`, class indices.
+    """
+
+    title: str
+    split: str
+    label_names: list[str]
     metrics: dict[str, float]
     probabilities: Tensor
     targets: Tensor
 
 
 def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
-    """Evaluate `config.ckpt`, which alone says what model, encoder and labels are.
-
-    Prints a table per class and writes into `run_dir`: metrics.json, per_class.csv,
-    confusion_matrix.png and predictions.csv.
+    """Evaluate `config.ckpt`, print the metrics and write them into `run_dir`.
 
     Raises:
-        UserError: no such checkpoint or data, or labels or channels that do not match.
+        UserError: see `compute_evaluation`.
+    """
+    run_dir = Path(run_dir)
+    evaluation = compute_evaluation(config, run_dir)
+    per_class = describe_classes(evaluation)
+    print_metrics(evaluation.title, evaluation.metrics)
+    print_table("per class", PER_CLASS_COLUMNS, per_class)
+    write_evaluation(evaluation, per_class, run_dir)
+    return evaluation
+
+
+def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
+    """Run the model on the rows of the chosen split; `run_dir` is Lightning's root folder.
+
+    The checkpoint alone determines the model, the encoder and the labels.
+
+    Raises:
+        UserError: the checkpoint or the data does not exist, or labels or channels do not match.
     """
     silence_known_warnings()
-    run_dir = Path(run_dir)
-    backend = config.model.lstm.backend
-    trained = load_checkpoint(Path(config.ckpt), backend)
+    trained = load_checkpoint(Path(config.ckpt), config.model.lstm.backend)
     limit_threads(trained.config.num_threads)
-    split = config.data.split
-    data_config = override_data(trained.config.data, config.data)
-    is_same = own_values(data_config) == own_values(trained.config.data)
-    if isinstance(trained.encoder, SeriesEncoder):
-        data_config = data_config.with_channels(trained.encoder.channel_names)
-    sources = data_config.open(split)
-    is_given = "validation" in sources
-    # The seed of training, so that "validation" is what training validated on.
-    rows = split_sources(
-        sources,
-        data_config,
-        trained.config.seed,
-        trained.label_names,
-        validation="holdout" if is_given else trained.config.validation,
-        num_folds=trained.config.num_folds,
-    )
-    if split not in rows.parts:
-        raise UserError(
-            "data.split=validation: this model was validated on its training rows by turns "
-            "(validation=folds): choose test, or give data.validation=FILE"
-        )
-    part = rows.parts[split]
-    for line in describe_rows(rows._replace(parts={split: part}), data_config):
-        logger.info("%s", line)
-    if is_same and split in trained.trained_on:
-        logger.warning(
-            "this checkpoint was trained on the %s split: its metrics do not say how well it does "
-            "on other rows",
-            split,
-        )
+    source = override_data(trained, config)
+    split, part = config.data.split, open_split(source, trained, config.data.split)
     encoded, counts = encode_part(trained.encoder, encoder_folder(trained.encoder), part, split)
-    logger.info("%s", counts.describe(split, data_config))
+    logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
     data = SequenceDataModule(
         {"test": encoded},
-        batch_size=config.data.batch_size or data_config.batch_size or 16,
-        num_workers=data_config.num_workers if num_workers is None else num_workers,
+        batch_size=config.data.batch_size or source.batch_size or 16,
+        num_workers=source.num_workers if num_workers is None else num_workers,
     )
     collector = PredictionCollector(len(part), len(trained.label_names))
-    precision = config.trainer.precision or trained.config.trainer.precision
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=precision,
+        precision=config.trainer.precision or trained.config.trainer.precision,
         default_root_dir=run_dir,
         logger=False,
         callbacks=[collector, ProgressBar()] if has_terminal() else [collector],
@@ -120,28 +115,47 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()
     }
+    kind = "texts" if isinstance(source, TextConfig) else "series"
+    title = f"{source.name}, {split} split ({len(part)} {kind})"
     targets = data.splits["test"].targets
-    kind = "texts" if isinstance(data_config, TextConfig) else "series"
-    title = f"{data_config.name}, {split} split ({len(part)} {kind})"
-    print_metrics(title, metrics)
-    per_class = describe_classes(collector.probabilities, targets, trained.label_names)
-    print_table("per class", list(PER_CLASS_COLUMNS), per_class)
+    return Evaluation(title, split, trained.label_names, metrics, collector.probabilities, targets)
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_metrics(run_dir / "metrics.json", metrics)
-    _write_csv(run_dir / "per_class.csv", list(PER_CLASS_COLUMNS), per_class)
-    _write_predictions(
-        run_dir / "predictions.csv", collector.probabilities, targets, trained.label_names
+
+def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
+    """Open the rows of a split and log their description.
+
+    Raises:
+        UserError: see `compute_evaluation`.
+    """
+    own = set(own_options(type(source)))  # what decides which rows a source gives
+    is_same = source.model_dump(include=own) == trained.config.data.model_dump(include=own)
+    if isinstance(trained.encoder, SeriesEncoder):
+        source = source.with_channels(trained.encoder.channel_names)
+    sources = source.open(split)
+    # With the seed of training, "validation" is the split that training validated on.
+    rows = split_sources(
+        sources,
+        source,
+        trained.config.seed,
+        trained.label_names,
+        validation="holdout" if "validation" in sources else trained.config.validation,
+        num_folds=trained.config.num_folds,
     )
-    confusion = MulticlassConfusionMatrix(len(trained.label_names))
-    confusion.update(collector.probabilities, targets)
-    figure = draw_confusion_matrix(confusion, trained.label_names, split)
-    with replacing(run_dir / "confusion_matrix.png") as partial:
-        figure.savefig(partial, dpi=120, format="png")
-    logger.info(
-        "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
-    )
-    return Evaluation(metrics, collector.probabilities, targets)
+    if split not in rows.parts:
+        raise UserError(
+            "data.split=validation: this model was validated on its training rows in turn "
+            "(validation=folds): choose test, or give data.validation=FILE"
+        )
+    rows = rows._replace(parts={split: rows.parts[split]})
+    for line in describe_rows(rows, source):
+        logger.info("%s", line)
+    if is_same and split in trained.trained_on:
+        logger.warning(
+            "this checkpoint was trained on the %s split: its metrics do not say how well it does "
+            "on other rows",
+            split,
+        )
+    return rows.parts[split]
 
 
 class PredictionCollector(Callback):
@@ -161,57 +175,61 @@ class PredictionCollector(Callback):
         self.probabilities[batch.rows.cpu()] = outputs["logits"].float().softmax(dim=1).cpu()
 
 
-def own_values(config: DataConfig) -> dict[str, Any]:
-    """What decides which rows a source gives."""
-    return config.model_dump(include=set(own_options(type(config))))
-
-
-def override_data(trained: DataConfig, wanted: EvaluateDataConfig) -> Source:
-    """What was trained on, with the keys that were given for the evaluation.
+def override_data(trained: TrainedModel, config: EvaluateConfig) -> Source:
+    """Return the data section of the training run, with the keys given for the evaluation.
 
     Raises:
-        UserError: a key means nothing to the source that was trained on.
+        UserError: the source of the training data has no such key.
     """
-    given = wanted.model_dump(exclude_none=True, exclude={"split", "batch_size", "num_workers"})
-    source = validate({"data": trained.model_dump() | given}, TrainConfig).data
+    given = config.data.model_dump(
+        exclude_none=True, exclude={"split", "batch_size", "num_workers"}
+    )
+    source = validate({"data": trained.config.data.model_dump() | given}, TrainConfig).data
     assert isinstance(source, Source)
     return source
 
 
-PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
-
-
-def describe_classes(
-    probabilities: Tensor, targets: Tensor, label_names: list[str]
-) -> list[list[str]]:
-    """A row for each class: `PER_CLASS_COLUMNS`."""
-    classes = len(label_names)
+def describe_classes(evaluation: Evaluation) -> list[list[str]]:
+    """Return `PER_CLASS_COLUMNS` for each class."""
+    names, targets = evaluation.label_names, evaluation.targets
     scores = [
-        metric(classes, average="none")(probabilities, targets).tolist()
+        metric(len(names), average="none")(evaluation.probabilities, targets).tolist()
         for metric in (MulticlassPrecision, MulticlassRecall, MulticlassF1Score)
     ]
-    counts = targets.bincount(minlength=classes).tolist()
+    counts = targets.bincount(minlength=len(names)).tolist()
     return [
         [label, str(count), *(f"{value:.4f}" for value in values)]
-        for label, count, *values in zip(label_names, counts, *scores, strict=True)
+        for label, count, *values in zip(names, counts, *scores, strict=True)
     ]
 
 
-def _write_predictions(
-    path: Path, probabilities: Tensor, targets: Tensor, label_names: list[str]
-) -> None:
-    predictions = probabilities.argmax(dim=1).tolist()
-    columns = ["row", "true_label", "label", *map(name_probability, label_names)]
-    rows = [
-        [str(row), label_names[target], label_names[prediction], *(f"{p:.6f}" for p in values)]
-        for row, (target, prediction, values) in enumerate(
-            zip(targets.tolist(), predictions, probabilities.tolist(), strict=True)
-        )
-    ]
-    _write_csv(path, columns, rows)
+def write_evaluation(evaluation: Evaluation, per_class: list[list[str]], run_dir: Path) -> None:
+    """Write metrics.json, per_class.csv, predictions.csv and confusion_matrix.png."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_metrics(run_dir / "metrics.json", evaluation.metrics)
+    _write_csv(run_dir / "per_class.csv", PER_CLASS_COLUMNS, per_class)
+    names, probabilities = evaluation.label_names, evaluation.probabilities
+    targets, predictions = evaluation.targets.tolist(), probabilities.argmax(dim=1).tolist()
+    rows = zip(targets, predictions, probabilities.tolist(), strict=True)
+    _write_csv(
+        run_dir / "predictions.csv",
+        ["row", "true_label", "label", *map(name_probability, names)],
+        (
+            [row, names[target], names[prediction], *(f"{p:.6f}" for p in values)]
+            for row, (target, prediction, values) in enumerate(rows)
+        ),
+    )
+    confusion = MulticlassConfusionMatrix(len(names))
+    confusion.update(probabilities, evaluation.targets)
+    figure = draw_confusion_matrix(confusion, names, evaluation.split)
+    with replacing(run_dir / "confusion_matrix.png") as partial:
+        figure.savefig(partial, dpi=120, format="png")
+    logger.info(
+        "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
+    )
 
 
-def _write_csv(path: Path, columns: list[str], rows: list[list[str]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -1,12 +1,12 @@
-"""Predictions for a text, a file of any size or a stream, from a checkpoint alone."""
+"""Predict a text, files of any size or a stream with a checkpoint."""
 
 import logging
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from attnlstm.checkpoint.calibration import (
     conformal_threshold,
     scores_needed,
 )
+from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
@@ -35,9 +36,8 @@ from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
-from attnlstm.inference.device import choose_device
 from attnlstm.inference.predictor import Prediction, Predictor
-from attnlstm.inference.report.report import Example, Report
+from attnlstm.inference.report.report import Report
 from attnlstm.inference.writers import name_probability, open_writer
 
 logger = logging.getLogger(__name__)
@@ -46,85 +46,91 @@ logger = logging.getLogger(__name__)
 def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     """Predict `config.text` or the rows of `config.input`.
 
-    Returns the accuracy on the rows that have a label and, with `config.prediction_sets`, the
-    coverage: the share of these rows whose set has the label.
+    The prediction for a text is printed. Those for files are written to `config.output` or, if
+    neither that nor a report is given, to predictions.csv in `run_dir`. `config.report` is the path
+    of a report.
 
-    A text's prediction is shown; a file's are written to `config.output` or, without that, to
-    predictions.csv in `run_dir`. A report is written to `config.report`.
+    Returns:
+        The accuracy on the rows with a label and, with `config.prediction_sets`, the coverage: the
+        share of these rows whose set contains the label.
 
     Raises:
-        UserError: no such checkpoint or input, an output that cannot be written, or prediction sets
-            that the checkpoint has no scores for.
+        UserError: the checkpoint or the input does not exist, the output cannot be written, or the
+            checkpoint has no scores for prediction sets.
     """
     if (config.text is None) == (config.input is None):
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
-    backend = config.model.lstm.backend
-    trained = load_checkpoint(Path(config.ckpt), backend)
-    torch.set_num_threads(1)  # for an operation: it is the batches that share the cores
+    trained = load_checkpoint(Path(config.ckpt), config.model.lstm.backend)
+    predictor = build_predictor(config, trained)
+    source = open_input(config, trained)
+    name = source.name if isinstance(source, RowSource) else "text"
+    rows = source if config.text is not None else show_progress(source, "predicting")
+    output, report = config.output, None
+    if output is None and config.text is None and config.report is None:
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        output = str(Path(run_dir) / "predictions.csv")
+    if config.report is not None:
+        if not Path(config.report).parent.is_dir():
+            raise UserError(f"report={config.report} cannot be written: there is no such folder")
+        spans = trained.encoder.spans if isinstance(trained.encoder, TextEncoder) else None
+        report = Report(trained.label_names, spans, max_examples=config.report_examples)
+    summary = Summary(config.prediction_sets)
+    columns = list_columns(config, trained)
+    with nullcontext() if output is None else open_writer(output, columns) as write:
+        for predictions in predictor.predict_chunks(batches_of(rows)):
+            check_attention(config, trained, predictions)
+            if write is not None:
+                numbered = enumerate(predictions, summary.num_rows)
+                write([to_columns(config, trained, *item) for item in numbered])
+            for prediction in predictions:
+                summary.add(prediction)
+                if report is not None:
+                    report.add(prediction)
+        if not summary.num_rows:
+            raise UserError(f"{name} has no rows: nothing to predict")
+    if report is not None:
+        report.write(str(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
+    if config.text is not None:
+        show(predictions[0], trained, config.prediction_sets)
+    else:
+        summary.log()
+        if predictor.counts.truncated:
+            logger.info("%s", predictor.counts.describe("read", trained.config.data))
+    if predictor.num_longer:
+        logger.info("%s", describe_reading(trained.config, predictor.num_longer))
+    for what, path in (("predictions", output), ("report", config.report)):
+        if path not in (None, "-"):
+            logger.info("%s: %s", what, path)
+    return summary.metrics()
+
+
+def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
+    """Build the predictor for the configured device and precision.
+
+    Raises:
+        UserError: see `find_threshold`.
+    """
+    torch.set_num_threads(1)  # per operation: batches, not operations, run in parallel
     precision = config.trainer.precision or trained.config.trainer.precision
-    device = choose_device(config.trainer.accelerator, precision)
+    accelerator, fabric = config.trainer.accelerator, None
+    has_accelerator = torch.accelerator.is_available() or find_spec("torch_xla") is not None
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_accelerator)
+    if not is_cpu or precision not in (None, 32, "32-true"):
+        from lightning.fabric import Fabric  # not at the top: importing it takes three seconds
+
+        from attnlstm.training.trainer import silence_known_warnings
+
+        silence_known_warnings()
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     num_workers = config.num_threads or os.cpu_count() or 1
     if precision == "64-true":
         num_workers = 1  # Fabric changes the default dtype of all threads while one computes
     threshold = find_threshold(config, trained)
-    predictor = Predictor(trained, device, config.data.batch_size, num_workers, threshold)
-    if config.text is not None:
-        if not isinstance(trained.encoder, TextEncoder):
-            raise UserError(
-                "text=... is for a model of texts, and this one reads series: give input"
-            )
-        source: Iterable[Row] = [Row("text", 0, config.text)]
-    else:
-        source = open_input(config, trained)
-    output = config.output
-    if output is None and config.text is None and config.report is None:
-        Path(run_dir).mkdir(parents=True, exist_ok=True)
-        output = str(Path(run_dir) / "predictions.csv")
-    if config.report is not None and not Path(config.report).parent.is_dir():
-        raise UserError(f"report={config.report} cannot be written: there is no such folder")
-    report = Report(trained.label_names, max_examples=config.report_examples)
-    counters = _Counters(config.prediction_sets)
-    with ExitStack() as files:
-        writer = None
-        if output is not None:
-            columns = list_columns(config, trained)
-            writer = files.enter_context(open_writer(output, columns))
-        start = 0
-        rows = show_progress(source, "predicting") if config.text is None else source
-        for predictions in predictor.predict_chunks(batches_of(rows)):
-            if config.attention and any(p.label and p.attention is None for p in predictions):
-                pooling = trained.config.model.pooling
-                names = pooling if isinstance(pooling, str) else ", ".join(pooling)
-                raise UserError(f"attention=true: this model's pooling, {names}, has none")
-            if writer is not None:
-                numbered = enumerate(predictions, start)
-                writer.write([to_columns(config, trained, *item) for item in numbered])
-            start += len(predictions)
-            for prediction in predictions:
-                counters.add(prediction)
-                if config.report is not None:
-                    add_to_report(report, prediction, predictor)
-        if start == 0:
-            raise UserError(
-                f"{getattr(source, 'name', 'the input')} has no rows: nothing to predict"
-            )
-    if config.report is not None:
-        name = getattr(source, "name", "text")
-        report.write(Path(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
-    if config.text is not None:
-        show(predictions[0], trained, config.prediction_sets)
-    else:
-        counters.log()
-        if predictor.counts.truncated:
-            logger.info("%s", predictor.counts.describe("read", trained.config.data))
-    for name, path in (("predictions", output), ("report", config.report)):
-        if path not in (None, "-"):
-            logger.info("%s: %s", name, path)
-    return counters.metrics()
+    return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
 
 def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None:
-    """Which classes the prediction sets have, see `conformal_threshold`; None without sets.
+    """Return the `conformal_threshold` of the prediction sets; None if no sets are requested.
 
     Raises:
         UserError: the checkpoint has no scores of validation rows.
@@ -149,25 +155,28 @@ def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None
     return conformal_threshold(scores, coverage)
 
 
-def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
-    """The rows to predict: of the kind that the model was trained on, labels or none.
+def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list[Row]:
+    """Return `config.text` as a row, or open `config.input`, whose rows may have labels.
 
     Raises:
-        UserError: no such file, or one of another kind.
+        UserError: there is no such file, or the model reads another kind of row.
     """
     is_text = isinstance(trained.encoder, TextEncoder)
+    if config.text is not None:
+        if not is_text:
+            raise UserError("text=... is for a model of texts; this one reads series: give input")
+        return [Row("text", 0, config.text)]
     if config.input == "-":
         if not is_text:
-            raise UserError("input=- reads lines of text, and this model reads series: give a file")
+            raise UserError("input=- reads lines of text; this model reads series: give a file")
         return TextLines(sys.stdin.buffer)
     assert config.input is not None
     files = find_files(config.input, "input")
-    if config.output is not None and any(
-        Path(config.output).resolve() == file.resolve() for file in files
-    ):
-        raise UserError(f"output={config.output} is the input: give another file")
-    lines = [file for file in files if file.suffix.lower() == ".txt"]
-    if is_text and lines:
+    if config.output is not None:
+        output = Path(config.output).resolve()
+        if any(output == file.resolve() for file in files):
+            raise UserError(f"output={config.output} is the input: give another file")
+    if is_text and any(file.suffix.lower() == ".txt" for file in files):
         if len(files) > 1:
             raise UserError("input: give one .txt file at a time")
         return TextLines(files[0])
@@ -178,19 +187,34 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource:
 
 
 def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:
-    """How the model's training rows were read, with the keys that were given for the input."""
-    is_text = isinstance(trained.encoder, TextEncoder)
-    kind: type[FileSource] = TextFilesSource if is_text else SeriesFilesSource
+    """Return how to read files: as the training rows, with the keys given for the input.
+
+    Raises:
+        UserError: a key does not apply to the kind of rows the model reads.
+    """
+    kind: type[FileSource] = SeriesFilesSource
+    what = "series"
+    if isinstance(trained.encoder, TextEncoder):
+        kind, what = TextFilesSource, "texts"
     given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
     for name in given.keys() - kind.model_fields.keys():
-        what = "texts" if is_text else "series"
         raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
     known = trained.config.data.model_dump(include=set(kind.model_fields), exclude={"source"})
     return kind(**(known | given))
 
 
+def check_attention(
+    config: PredictConfig, trained: TrainedModel, predictions: list[Prediction]
+) -> None:
+    """Raise a UserError if attention is requested and the model's pooling has none."""
+    if config.attention and any(p.label and p.attention is None for p in predictions):
+        pooling = trained.config.model.pooling
+        names = pooling if isinstance(pooling, str) else ", ".join(pooling)
+        raise UserError(f"attention=true: this model's pooling, {names}, has none")
+
+
 def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.DataType]:
-    """The columns of the output and their types."""
+    """Return the names and types of the output's columns."""
     columns: dict[str, pa.DataType] = {"row": pa.int64(), "file": pa.string()}
     if isinstance(trained.encoder, SeriesEncoder):
         columns["id"] = pa.string()
@@ -208,10 +232,8 @@ def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.D
 def to_columns(
     config: PredictConfig, trained: TrainedModel, number: int, prediction: Prediction
 ) -> dict[str, Any]:
-    """A prediction's values in the columns of the output."""
-    row, encoder = prediction.row, trained.encoder
-    found = prediction.probabilities
-    probabilities = [None] * len(trained.label_names) if found is None else found.tolist()
+    """Return a prediction's values by their columns, of which some may be missing."""
+    row = prediction.row
     values = {
         "row": number,
         "file": row.file,
@@ -220,39 +242,24 @@ def to_columns(
         "label": prediction.label,
         "prediction_set": prediction.prediction_set,
         "error": prediction.error,
-        "tokens": None,
-        "attention": None,
     }
-    for label, probability in zip(trained.label_names, probabilities, strict=True):
-        values[name_probability(label)] = probability
+    if prediction.probabilities is not None:
+        names = map(name_probability, trained.label_names)
+        values |= zip(names, prediction.probabilities.tolist(), strict=True)
     if config.attention and prediction.attention is not None:
         weights = prediction.attention.astype(np.float64)
         values["attention"] = weights.round(PROBABILITY_DECIMALS).tolist()
-        if isinstance(encoder, TextEncoder):
-            values["tokens"] = encoder.tokens(str(row.value))
+        if isinstance(trained.encoder, TextEncoder):
+            values["tokens"] = trained.encoder.tokens(str(row.value))
     return values
 
 
-def add_to_report(report: Report, prediction: Prediction, predictor: Predictor) -> None:
-    """Count a prediction, and hand over what the page draws if it would draw it."""
-    row, encoder, probabilities = prediction.row, predictor.encoder, prediction.probabilities
-    if prediction.label is None or probabilities is None:
-        report.count_bad(1)
-        return
-    example = Example(row.place, prediction.label, probabilities.tolist(), row.label)
-    if report.wants(example.prediction, example.probabilities, example.label):
-        attention = None if prediction.attention is None else prediction.attention.tolist()
-        example = replace(example, attention=attention)
-        if isinstance(encoder, TextEncoder):
-            text = str(row.value)
-            example = replace(example, text=text, spans=encoder.spans(text))
-        elif isinstance(row.value, np.ndarray):
-            example = replace(example, series=row.value)
-    report.add(example)
-
-
 def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) -> None:
-    """The classes of one text from the most probable on, their set, and what was attended to."""
+    """Print the classes of a text, the most probable first, its prediction set and its attention.
+
+    Raises:
+        UserError: the text cannot be predicted.
+    """
     if prediction.probabilities is None:
         raise UserError(f"text: {prediction.error}")
     order = (-prediction.probabilities).argsort(kind="stable")
@@ -260,7 +267,7 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     print_table("prediction", ["class", "probability"], rows)
     console = Console(highlight=False)
     if prediction.prediction_set is not None:
-        labels = ", ".join(printable(label) for label in prediction.prediction_set)
+        labels = ", ".join(map(printable, prediction.prediction_set))
         console.print(Text(f"prediction set ({coverage:g}): {labels}"))
     if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
         return
@@ -273,50 +280,63 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     console.print(Text("attended to: ") + shaded)
 
 
-class _Counters:
-    """What a run over many rows is summed up by."""
+@dataclass
+class Summary:
+    """Counts of predictions as they stream by.
 
-    def __init__(self, coverage: float | None) -> None:
-        self.rows = self.labelled = self.right = self.covered = self.set_sizes = 0
-        self.coverage = coverage  # that was asked for
-        self.bad: dict[str, BadRows] = defaultdict(BadRows)
+    coverage: the requested coverage of prediction sets; None without sets.
+    num_labelled: good rows with a label; the counts after it refer to these.
+    num_covered: rows whose prediction set contains the label.
+    set_sizes: labels in the prediction sets of all good rows together.
+    bad: the rows that could not be predicted, by what is wrong with them.
+    """
+
+    coverage: float | None
+    num_rows: int = 0
+    num_labelled: int = 0
+    num_right: int = 0
+    num_covered: int = 0
+    set_sizes: int = 0
+    bad: dict[str, BadRows] = field(default_factory=lambda: defaultdict(BadRows))
 
     def add(self, prediction: Prediction) -> None:
-        self.rows += 1
+        """Count a prediction."""
+        self.num_rows += 1
         if prediction.error is not None:
             self.bad[prediction.error].add(prediction.row)
             return
         labels = prediction.prediction_set or []
         self.set_sizes += len(labels)
         if prediction.row.label is not None:
-            self.labelled += 1
-            self.right += prediction.row.label == prediction.label
-            self.covered += prediction.row.label in labels
+            self.num_labelled += 1
+            self.num_right += prediction.row.label == prediction.label
+            self.num_covered += prediction.row.label in labels
 
     def metrics(self) -> dict[str, float]:
-        if not self.labelled:
+        """Return the accuracy and the coverage, as far as there are labels and sets."""
+        if not self.num_labelled:
             return {}
-        metrics = {"accuracy": self.right / self.labelled}
+        metrics = {"accuracy": self.num_right / self.num_labelled}
         if self.coverage is not None:
-            metrics["coverage"] = self.covered / self.labelled
+            metrics["coverage"] = self.num_covered / self.num_labelled
         return metrics
 
     def log(self) -> None:
+        """Log the counts and the metrics."""
         for problem, bad_rows in self.bad.items():
             logger.warning("not predicted: %s, %s", problem, bad_rows)
-        predicted = self.rows - sum(bad_rows.count for bad_rows in self.bad.values())
-        logger.info("%d rows predicted", predicted)
-        if self.labelled:
+        num_good = self.num_rows - sum(bad_rows.count for bad_rows in self.bad.values())
+        metrics = self.metrics()
+        logger.info("%d rows predicted", num_good)
+        if metrics:
             logger.info(
-                "accuracy %.4f on the %d that have a label",
-                self.right / self.labelled,
-                self.labelled,
+                "accuracy %.4f on the %d that have a label", metrics["accuracy"], self.num_labelled
             )
-        if self.coverage is not None and predicted:
-            logger.info("prediction sets have %.2f labels on average", self.set_sizes / predicted)
-        if self.coverage is not None and self.labelled:
+        if self.coverage is not None and num_good:
+            logger.info("prediction sets have %.2f labels on average", self.set_sizes / num_good)
+        if "coverage" in metrics:
             logger.info(
                 "prediction sets have the label of %.4f of these; %g was asked for",
-                self.covered / self.labelled,
+                metrics["coverage"],
                 self.coverage,
             )

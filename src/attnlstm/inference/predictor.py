@@ -1,11 +1,13 @@
-"""A trained model applied to rows."""
+"""Apply a trained model to rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from attnlstm.checkpoint.calibration import calibrated_probabilities, in_prediction_set
 from attnlstm.checkpoint.load import TrainedModel
@@ -14,22 +16,24 @@ from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.rows import Row
-from attnlstm.inference.device import Device
 from attnlstm.nn.classifier import at_least_float32
+
+if TYPE_CHECKING:  # importing Lightning takes three seconds
+    from lightning.fabric import Fabric
 
 
 class Prediction(NamedTuple):
-    """What the model says of a row.
+    """The prediction for a row. For a bad row, everything but `row` and `error` is None.
 
     Attributes:
         row: the row.
-        error: why it says nothing: what is wrong with the row; None if nothing is.
-        label: the most probable class; None for a bad row, as are the next three.
+        error: what is wrong with the row; None for a good one.
+        label: the most probable class.
         probabilities: `[class]`, calibrated and rounded.
-        attention: `[time]`, one weight for each step that the model has read; None too where the
-            pooling has no attention.
-        prediction_set: labels from the most probable on, see `attnlstm.checkpoint.calibration`;
-            None too where no sets are asked for.
+        attention: `[time]`, a weight for each step the model has read; None if the pooling has no
+            attention.
+        prediction_set: labels, the most probable first, see `attnlstm.checkpoint.calibration`; None
+            if no sets are requested.
     """
 
     row: Row
@@ -41,101 +45,101 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Predicts in batches of rows of similar length.
+    """Predicts rows in batches of similar length.
 
     Args:
         trained: the model.
-        device: the device and the precision to compute with.
-        batch_size: rows of a batch.
-        num_workers: batches that are computed at the same time. The operations of an LSTM are too
-            small for more than one core each.
-        threshold: of the scores of the classes in the prediction sets; None: without sets.
+        fabric: chooses the device and the precision; None: the CPU in single precision.
+        batch_size: rows per batch.
+        num_workers: number of batches to compute at the same time. The operations of an LSTM are
+            too small to use more than one core each.
+        threshold: selects the classes of prediction sets by their scores; None: no sets.
     """
 
     def __init__(
         self,
         trained: TrainedModel,
-        device: Device,
-        batch_size: int,
+        fabric: "Fabric | None" = None,
+        batch_size: int = 64,
         num_workers: int = 1,
         threshold: float | None = None,
     ) -> None:
-        self.encoder = trained.encoder
-        self.label_names = trained.label_names
         self.batch_size = batch_size
-        self.counts = Counts()  # of what has been encoded so far
-        self._device = device
-        self._temperature = trained.temperature
+        self.counts = Counts()  # of the values encoded so far
+        self.num_longer = 0  # rows with more steps than the LSTM reads
+        self._trained = trained
+        self._fabric = fabric
         self._threshold = threshold
         self._workers = ThreadPoolExecutor(num_workers)
-        self._classifier = device.setup_module(trained.classifier.eval())
-        self._num_channels = (
-            self.encoder.num_channels if isinstance(self.encoder, SeriesEncoder) else 0
-        )
+        self._classifier: nn.Module = trained.classifier.eval()
+        if fabric is not None:
+            self._classifier = fabric.setup_module(self._classifier)
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """A prediction for each row, in their order; a bad row's says what is wrong with it."""
+        """Return a prediction for each row, in order."""
         return self._begin(rows)()
 
     def predict_chunks(self, chunks: Iterable[Sequence[Row]]) -> Iterator[list[Prediction]]:
-        """`predict` for one chunk of rows after the other.
+        """Yield the predictions for each chunk of rows.
 
-        A chunk is read and encoded while the workers still compute the one before it.
+        A chunk is read and encoded while the workers still compute the previous one.
         """
-        finish = None
-        for rows in chunks:
-            begun = self._begin(rows)
-            if finish is not None:
-                yield finish()
-            finish = begun
-        if finish is not None:
+        # pairwise takes the next chunk from _begin before it returns the previous one
+        for finish, _ in pairwise(chain(map(self._begin, chunks), [list])):
             yield finish()
 
     def _begin(self, rows: Sequence[Row]) -> Callable[[], list[Prediction]]:
-        """Encode the rows and hand them to the workers; call the result for what they say."""
-        problems = [find_problem(row, self._num_channels) for row in rows]
-        sound = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
-        steps = encode_values(self.encoder, [row.value for row in sound], self.counts)
-        order = sorted(range(len(sound)), key=lambda number: len(steps[number]))
-        starts = range(0, len(order), self.batch_size)
-        batches = [order[start : start + self.batch_size] for start in starts]
-        inputs = [[steps[number] for number in batch] for batch in batches]
-        answers = self._workers.map(self._predict_batch, inputs)
+        """Encode the rows and submit them to the workers; return a function that awaits them."""
+        encoder, longest = self._trained.encoder, self._trained.config.model.max_steps
+        num_channels = encoder.num_channels if isinstance(encoder, SeriesEncoder) else 0
+        problems = [find_problem(row, num_channels) for row in rows]
+        good = [number for number, problem in enumerate(problems) if problem is None]
+        encoded = encode_values(encoder, [rows[number].value for number in good], self.counts)
+        if longest is not None:
+            self.num_longer += sum(len(steps) > longest for steps in encoded)
+        pairs = sorted(zip(good, encoded, strict=True), key=lambda pair: len(pair[1]))
+        starts = range(0, len(pairs), self.batch_size)
+        answers = self._workers.map(
+            lambda start: self._predict_batch(rows, pairs[start : start + self.batch_size]), starts
+        )
 
         def finish() -> list[Prediction]:
-            predictions: dict[int, Prediction] = {}
-            for batch, results in zip(batches, answers, strict=True):
-                for number, (probabilities, attention) in zip(batch, results, strict=True):
-                    label = self.label_names[int(probabilities.argmax())]
-                    labels = self._prediction_set(probabilities)
-                    predictions[number] = Prediction(
-                        sound[number], None, label, probabilities, attention, labels
-                    )
-            in_order = (predictions[number] for number in range(len(sound)))
-            return [
-                next(in_order) if problem is None else Prediction(row, " ".join(problem).strip())
+            predictions = [
+                Prediction(row, None if problem is None else " ".join(problem).strip())
                 for row, problem in zip(rows, problems, strict=True)
             ]
+            for (number, _), prediction in zip(pairs, chain.from_iterable(answers), strict=True):
+                predictions[number] = prediction
+            return predictions
 
         return finish
+
+    @torch.inference_mode()
+    def _predict_batch(
+        self, rows: Sequence[Row], batch: list[tuple[int, np.ndarray]]
+    ) -> list[Prediction]:
+        """Predict the rows whose numbers and steps are in the batch."""
+        lengths = [len(steps) for _, steps in batch]
+        inputs = pad([steps for _, steps in batch])
+        if self._fabric is not None:
+            inputs = self._fabric.to_device(inputs)
+        logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
+        probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
+        weights: list[np.ndarray | None] = [None] * len(batch)
+        if attention is not None:
+            padded = at_least_float32(attention).cpu().numpy()  # [batch, time]
+            weights = [row[:length] for row, length in zip(padded, lengths, strict=True)]
+        names = self._trained.label_names
+        return [
+            Prediction(
+                rows[number], None, names[int(row.argmax())], row, steps, self._prediction_set(row)
+            )
+            for (number, _), row, steps in zip(batch, probabilities, weights, strict=True)
+        ]
 
     def _prediction_set(self, probabilities: np.ndarray) -> list[str] | None:
         if self._threshold is None:
             return None
-        is_in = in_prediction_set(torch.from_numpy(probabilities).unsqueeze(0), self._threshold)[0]
+        is_in = in_prediction_set(torch.from_numpy(probabilities[None]), self._threshold)[0]
         order = (-probabilities).argsort(kind="stable")
-        return [self.label_names[number] for number in order if is_in[number]]
-
-    @torch.inference_mode()
-    def _predict_batch(self, steps: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """The probabilities [class] and the attention [time] of each row."""
-        lengths = [len(row) for row in steps]
-        inputs = self._device.to_device(pad(steps))
-        logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
-        probabilities = calibrated_probabilities(logits, self._temperature).numpy()
-        if attention is None:
-            return [(row, None) for row in probabilities]
-        weights = at_least_float32(attention).cpu().numpy()  # [batch, time]
-        return [
-            (row, weights[number, : lengths[number]]) for number, row in enumerate(probabilities)
-        ]
+        return [self._trained.label_names[number] for number in order if is_in[number]]

@@ -5,6 +5,7 @@ import math
 
 import lightning
 
+from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.data.splits import LabelledParts
@@ -30,8 +31,10 @@ def plan(
     Of several processes, each takes its share of the batches.
     """
     data, module = build_data(config, rows, encoded), build_module(config, rows, encoded)
-    if (line := describe_reading(config, encoded)) is not None:
-        logger.info("%s", line)
+    longest = config.model.max_steps
+    num_longer = 0 if longest is None else int((encoded.splits["train"].lengths > longest).sum())
+    if num_longer:
+        logger.info("%s", describe_reading(config, num_longer))
     sampler = data.sampler("train", shuffle=True)
     logger.info("%d batches, %.1f %% padding", len(sampler), 100 * sampler.padding_share())
     seconds = time_step(module, data, trainer.strategy.root_device)
@@ -54,23 +57,6 @@ def plan(
             describe_duration(min(limits) * seconds),
         )
     return config
-
-
-def describe_reading(config: TrainConfig, encoded: Encoded) -> str | None:
-    """How many training rows the LSTM reads a part of; None where it reads all in full."""
-    most, lengths = config.model.max_steps, encoded.splits["train"].lengths
-    longer = 0 if most is None else int((lengths > most).sum())
-    if not longer:
-        return None
-    data, end = config.data, "first"
-    is_texts = isinstance(data, TextConfig)
-    if isinstance(data, TextConfig) and data.truncation == "tail":
-        end = "last"
-    units, rows = ("tokens", "texts") if is_texts else ("steps", "series")
-    line = f"the LSTM reads the {end} {most:,} {units} of {longer:,} longer {rows}"
-    is_alone = config.model.ngrams is None and config.model.random_convolutions is None
-    expert = "n-grams" if is_texts else "fixed convolutions"
-    return line if is_alone else f"{line}; the {expert} read all"
 
 
 def measure(config: TrainConfig, rows: LabelledParts, encoded: Encoded) -> Size:

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
+from attnlstm.data.rows import Row
 from attnlstm.errors import UserError
-from attnlstm.inference.report.report import Example, Report
+from attnlstm.inference.predictor import Prediction
+from attnlstm.inference.report.report import Report
+from tests.inference.report.rows import NAMES, example, make_prediction, word_spans
 
-NAMES = ["first", "second", "third"]
 VOID = {"meta", "rect", "polyline"}
 
 
@@ -72,31 +74,25 @@ class Page(HTMLParser):
         self.here.content.append(data)
 
 
-def write(path, examples, *, names=NAMES, bad=0, title="Predictions", subtitle="", **options):
-    report = Report(names, **options)
-    for example in examples:
-        report.add(example)
-    report.count_bad(bad)
+def write(
+    path, rows, *, names=NAMES, spans=word_spans, title="Predictions", subtitle="", **options
+):
+    report = Report(names, spans, **options)
+    for row in rows:
+        report.add(row)
     report.write(path, title=title, subtitle=subtitle)
     return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def read(tmp_path_factory):
-    """`read(examples, **options)`: the page of these, parsed."""
+    """`read(rows, **options)`: the parsed page of these predictions."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    return lambda examples, **options: Page(write(path, examples, **options)).root
+    return lambda rows, **options: Page(write(path, rows, **options)).root
 
 
-def example(number=0, prediction=0, confidence=0.8, label=None, names=NAMES, **content):
-    rest = (1 - confidence) / (len(names) - 1)
-    probabilities = [rest] * len(names)
-    probabilities[prediction] = confidence
-    return Example(f"row {number}", names[prediction], probabilities, label, **content)
-
-
-def word_spans(text):
-    return [match.span() for match in re.finditer(r"\S+", text)]
+def first_word(text):
+    return word_spans(text)[:1]
 
 
 def places(page):
@@ -109,7 +105,7 @@ def places(page):
 def test_tokens_carry_their_weights_and_the_text_stays_whole(read):
     text = "A  good\tfilm,\nnot long"
     weights = [0.05, 0.5, 0.25, 0.2, 0.0]
-    page = read([example(text=text, spans=word_spans(text), attention=weights)])
+    page = read([example(text=text, attention=weights)])
     tokens = list(page.all(class_name="token"))
     assert [token.text for token in tokens] == ["A", "good", "film,", "not"]  # 0 has no shade
     assert [float(token.attributes["data-weight"]) for token in tokens] == weights[:4]
@@ -124,50 +120,51 @@ def test_tokens_carry_their_weights_and_the_text_stays_whole(read):
 
 
 def test_tokens_of_the_same_characters_are_shown_once_with_their_sum(read):
-    page = read([example(text="½ cup", spans=[(0, 1), (0, 1), (2, 5)], attention=[0.3, 0.2, 0.5])])
+    spans = [(0, 1), (0, 1), (2, 5)]
+    page = read([example(text="½ cup", attention=[0.3, 0.2, 0.5])], spans=lambda _: spans)
     tokens = [(t.text, t.attributes["data-weight"]) for t in page.all(class_name="token")]
     assert tokens == [("½", "0.5"), ("cup", "0.5")]
 
 
 @pytest.mark.parametrize("attention", [[1.0], None])
-def test_what_was_not_read_is_set_apart_and_counted(read, attention):
-    page = read([example(text="read " + "x" * 1300, spans=[(0, 4)], attention=attention)])
+def test_the_unread_part_is_dimmed_and_counted(read, attention):
+    page = read([example(text="read " + "x" * 1300, attention=attention)], spans=first_word)
     assert page.one(class_name="read").text == "read"
     assert page.one(class_name="unread").text == " " + "x" * 299
     assert "… 1,001 more characters not read" in page.one(class_name="text").text
 
 
-def test_a_short_rest_that_was_not_read_is_shown_whole(read):
-    page = read([example(text="read not", spans=[(0, 4)], attention=[1.0])])
+def test_a_short_unread_part_is_shown_in_full(read):
+    page = read([example(text="read not", attention=[1.0])], spans=first_word)
     assert page.one(class_name="unread").text == " not"
     assert "(dimmed: not read)" in page.one(class_name="text").text
-    page = read([example(text="read \n", spans=[(0, 4)], attention=[1.0])])
+    page = read([example(text="read \n", attention=[1.0])], spans=first_word)
     assert not list(page.all(class_name="unread"))
 
 
-def test_of_a_very_long_text_the_page_says_what_it_leaves_out(read):
+def test_the_page_counts_what_it_leaves_out_of_a_long_text(read):
     text = "word " * 2000
-    page = read([example(text=text, spans=word_spans(text), attention=[1 / 2000] * 2000)])
+    page = read([example(text=text, attention=[1 / 2000] * 2000)])
     assert page.one(class_name="read").text == text[:5000]
     note = "[… 5,000 more characters read, not shown; they have 50.0 % of the attention]"
     assert note in page.one(class_name="text").text
 
 
 def test_without_attention_nothing_is_shaded_and_the_page_says_so(read):
-    page = read([example(text="some words", spans=[(0, 4), (5, 10)])])
+    page = read([example(text="some words")])
     assert not list(page.all(class_name="token"))
     assert "pooling has no attention" in page.one(class_name="legend").text
     assert page.one(class_name="read").text == "some words"
 
 
-def test_attention_must_fit(tmp_path):
-    report = Report(NAMES)
+def test_attention_must_match_the_tokens_or_steps(tmp_path):
+    report = Report(NAMES, word_spans)
     with pytest.raises(ValueError, match="shorter"):
-        report.add(example(text="a b", spans=[(0, 1), (2, 3)], attention=[1.0]))
+        report.add(example(text="a b", attention=[1.0]))
     with pytest.raises(ValueError, match="2 attention weights for 3 time steps"):
         report.add(example(series=np.zeros((3, 1)), attention=[0.5, 0.5]))
     with pytest.raises(ValueError, match="2 probabilities for 3 classes"):
-        report.add(Example("row 0", "first", [0.5, 0.5]))
+        report.add(make_prediction(0, "first", [0.5, 0.5]))
     report.write(tmp_path / "report.html", title="nothing was counted")
     assert Page((tmp_path / "report.html").read_text()).root.one(id="num-rows").text == "0"
 
@@ -193,7 +190,7 @@ HOSTILE = st.one_of(
 
 
 def as_shown(text):
-    """Each character for one, so that no token slips; those that HTML has not are replaced."""
+    """Replace each character that HTML does not allow by a single one, so spans stay valid."""
     shown = []
     for here, following in zip(text, [*text[1:], ""], strict=False):
         if here == "\r":
@@ -209,29 +206,30 @@ def as_shown(text):
 
 
 def skeleton(element):
-    """Its elements and the names of their attributes, without what is in them."""
+    """Return the tags and attribute names below an element, without their content."""
     return [(part.tag, sorted(part.attributes)) for part in element.all()]
 
 
 @settings(max_examples=40, deadline=None)
-@given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), place=HOSTILE)
-def test_whatever_is_written_is_text_and_nothing_else(read, text, names, place):
+@given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), name=HOSTILE)
+def test_everything_from_the_data_is_escaped(read, text, names, name):
     spans = [(i, i + 1) for i in range(len(text))]
     attention = [1 / len(text)] * len(text) if text else []
 
-    def page_of(text, names, place):
-        row = Example(place, names[0], [0.75, 0.25], names[1], text, spans, None, attention)
-        return read([row], names=names, title=text or "title", subtitle=place or "subtitle")
+    def page_of(text, names, name):
+        row = make_prediction(0, names[0], [0.75, 0.25], names[1], text, attention, name)
+        options = {"title": text or "title", "subtitle": name or "subtitle"}
+        return read([row], names=names, spans=lambda _: spans, **options)
 
-    page = page_of(text, names, place)
+    page = page_of(text, names, name)
     assert page.one(class_name="read").text == as_shown(text)
     assert [token.text for token in page.all(class_name="token")] == list(as_shown(text))
     assert page.one("title").text == page.one("h1").text == as_shown(text or "title")
-    assert page.one(class_name="subtitle").text == as_shown(place or "subtitle")
-    assert page.one("h3").text == as_shown(place)
+    assert page.one(class_name="subtitle").text == as_shown(name or "subtitle")
+    assert page.one("h3").text == as_shown(f"row 0 (id {name})")
     predicted, true = (found.text for found in page.one("article").all("strong"))
     assert (predicted, true) == (as_shown(names[0]), as_shown(names[1]))
-    assert skeleton(page) == skeleton(page_of("x" * len(text), ["aaaa", "b"], "place"))
+    assert skeleton(page) == skeleton(page_of("x" * len(text), ["aaaa", "b"], "name"))
 
 
 def test_long_names_are_cut_with_their_length(read):
@@ -243,8 +241,8 @@ def test_long_names_are_cut_with_their_length(read):
     assert len(page.text) < 40_000
 
 
-def test_the_page_asks_for_nothing_outside_it(read):
-    page = read([example(text="see https://example.org", series=np.zeros((3, 2)))])
+def test_the_page_is_self_contained(read):
+    page = read([example(text="see https://example.org"), example(series=np.zeros((3, 2)))])
     policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
     assert "default-src 'none'" in policy
     for element in page.all():
@@ -312,24 +310,26 @@ def test_many_channels(read, channels, drawn):
 
 
 @pytest.mark.parametrize("series", [[[3.0]], [[3.0], [3.0]], [[-1e38], [1e38]]])
-def test_series_without_a_range_or_with_a_huge_one(read, series):
+def test_series_with_no_range_or_a_huge_one(read, series):
     page = read([example(series=np.array(series, dtype=np.float32), attention=[1.0] * len(series))])
     points = points_of(page.one("polyline"))
     assert len(points) == 2
     assert all(0 <= x <= 1000 and 0 <= y <= 300 for x, y in points)
 
 
-# Order and choice
+# Order and selection
 
 
-def test_errors_come_first_then_the_least_sure(read):
+def test_errors_come_first_then_the_least_confident_rows(read):
     rows = [
         example(0, confidence=0.9, label="first"),
         example(1, confidence=0.6, label="second"),
         example(2, confidence=0.5),
         example(3, confidence=0.95, label="third"),
         example(4, confidence=0.7, label="first"),
-        Example("row 5", "first", [0.6, 0.3, 0.1], "third"),  # as sure, and less of the true class
+        make_prediction(
+            5, "first", [0.6, 0.3, 0.1], "third"
+        ),  # as confident, with less of the true class
         example(6, confidence=0.6, label="a label that the model does not know"),
     ]
     assert places(read(rows)) == [f"row {number}" for number in (3, 6, 5, 1, 2, 4, 0)]
@@ -346,34 +346,38 @@ ROWS = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS, room=st.integers(1, 12))
-def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
+def test_the_most_interesting_rows_are_kept(read, rows, room):
     examples = []
     for number, (label, parts) in enumerate(rows):
         probabilities = [part / sum(parts) for part in parts]
         prediction = NAMES[int(np.argmax(probabilities))]
-        examples.append(Example(f"row {number}", prediction, probabilities, label))
+        examples.append(make_prediction(number, prediction, probabilities, label))
 
-    def interest(row):
-        is_error = row.label not in (None, row.prediction)
-        of_true = dict(zip(NAMES, row.probabilities, strict=True)).get(row.label, 0.0)
-        return (-max(row.probabilities), of_true) if is_error else (max(row.probabilities), 0)
+    def is_error(prediction):
+        return prediction.row.label not in (None, prediction.label)
+
+    def interest(prediction):
+        probabilities = prediction.probabilities.tolist()
+        of_true = dict(zip(NAMES, probabilities, strict=True)).get(prediction.row.label, 0.0)
+        confidence = max(probabilities)
+        return (-confidence, of_true) if is_error(prediction) else (confidence, 0)
 
     def choose(rows, room):
         """Sorted all at once, as the docstring says."""
         rows = sorted(rows, key=interest)
-        pairs = [(row.label, row.prediction) for row in rows]
+        pairs = [(prediction.row.label, prediction.label) for prediction in rows]
         firsts = [row for i, row in enumerate(rows) if pairs[i] not in pairs[:i]]
         rest = [row for i, row in enumerate(rows) if pairs[i] in pairs[:i]]
         return sorted((firsts + rest)[:room], key=interest)
 
-    errors = [row for row in examples if row.label not in (None, row.prediction)]
-    others = [row for row in examples if row.label in (None, row.prediction)]
+    errors = [prediction for prediction in examples if is_error(prediction)]
+    others = [prediction for prediction in examples if not is_error(prediction)]
     room_for_errors = max((room + 1) // 2, room - len(others))
     chosen = choose(errors, room_for_errors)
     chosen += choose(others, room - len(chosen))
     page = read(examples, max_examples=room)
-    # equal ones may be kept in any order
-    assert sorted(places(page)) == sorted(row.place for row in chosen)
+    # any of equally interesting rows may be kept
+    assert sorted(places(page)) == sorted(prediction.row.place for prediction in chosen)
     assert [interest(examples[int(place[4:])]) for place in places(page)] == list(
         map(interest, chosen)
     )
@@ -382,7 +386,7 @@ def test_the_choice_among_more_rows_than_there_is_room_for(read, rows, room):
         assert f"Showing {room} of {len(rows)} rows" in page.one(id="showing").text
 
 
-def test_a_rare_kind_of_error_keeps_its_place_among_many_surer_ones(read):
+def test_a_rare_kind_of_error_is_kept_among_many_more_confident_ones(read):
     rows = [example(number, 0, 0.9, "second") for number in range(50)]
     rare = example(50, 2, 0.4, "first")
     for order in ([*rows, rare], [rare, *rows]):
@@ -391,37 +395,39 @@ def test_a_rare_kind_of_error_keeps_its_place_among_many_surer_ones(read):
         assert len(places(page)) == 4
 
 
-def test_rows_that_are_not_wanted_need_no_content():
+def test_rows_that_are_not_kept_are_not_drawn():
     rng = np.random.default_rng(0)
-    report = Report(NAMES, max_examples=10)
-    wanted = 0
+    drawn = []
+    report = Report(NAMES, lambda text: drawn.append(text) or [], max_examples=10)
     for number in range(2000):
         probabilities = rng.dirichlet(np.ones(3)).tolist()
         prediction = NAMES[int(np.argmax(probabilities))]
-        label = [None, *NAMES][number % 4]
-        wanted += report.wants(prediction, probabilities, label)
-        report.add(Example(f"row {number}", prediction, probabilities, label, text="text"))
-    assert 10 <= wanted < 300
+        report.add(
+            make_prediction(number, prediction, probabilities, [None, *NAMES][number % 4], "text")
+        )
+    assert 10 <= len(drawn) < 300
 
 
 # Counts
+
+BAD = Prediction(Row("new.csv", 0, ""), "no text")
 
 
 def numbers_of(page):
     return {dd.attributes["id"]: dd.text for dd in page.all("dd")}
 
 
-def test_counts_and_scores_are_those_of_all_rows(read):
+def test_counts_and_scores_cover_all_rows(read):
     rng = np.random.default_rng(0)
     probabilities = torch.tensor(rng.dirichlet(np.ones(3), size=1500))
     labels = torch.tensor(rng.integers(0, 2, size=1500))  # the third class has none
     predictions = probabilities.argmax(dim=1)
     rows = [
-        Example(f"row {i}", NAMES[predictions[i]], probabilities[i].tolist(), NAMES[labels[i]])
+        make_prediction(i, NAMES[predictions[i]], probabilities[i].tolist(), NAMES[labels[i]])
         for i in range(1500)
     ]
     unlabelled = [example(1500 + i, prediction=2) for i in range(7)]
-    page = read(rows + unlabelled, bad=4, max_examples=20)
+    page = read([*rows, *unlabelled, *[BAD] * 4], max_examples=20)
     accuracy = multiclass_accuracy(probabilities, labels, 3, average="micro")
     assert numbers_of(page) == {
         "num-rows": "1,507",
@@ -448,7 +454,7 @@ def test_counts_and_scores_are_those_of_all_rows(read):
     assert len(places(page)) == 20
 
 
-def test_without_labels_there_is_nothing_to_be_right_or_wrong_about(read):
+def test_without_labels_nothing_is_right_or_wrong(read):
     page = read([example(0), example(1, prediction=2)])
     assert numbers_of(page) == {"num-rows": "2"}
     assert [select.attributes["id"] for select in page.all("select")] == ["filter-predicted"]
@@ -457,13 +463,13 @@ def test_without_labels_there_is_nothing_to_be_right_or_wrong_about(read):
     assert Counter(th.text for th in page.all("th", scope="row")) == Counter(NAMES)
 
 
-def test_no_rows_at_all(read):
-    page = read([], bad=2)
+def test_no_good_rows(read):
+    page = read([BAD, BAD])
     assert numbers_of(page) == {"num-rows": "0", "num-bad": "2"}
     assert page.one(id="showing").text == "There are no rows."
 
 
-def test_labels_that_the_model_does_not_know_are_errors(read):
+def test_labels_unknown_to_the_model_are_errors(read):
     page = read([example(0, label="new"), example(1, label="first")])
     assert numbers_of(page)["accuracy"] == "0.5000"
     assert "true class new, which the model does not know" in " ".join(page.text.split())
@@ -477,7 +483,7 @@ def test_labels_that_the_model_does_not_know_are_errors(read):
     assert list(page.one(class_name="confusion").all("td"))[-3].text == "350"
 
 
-def test_with_very_many_classes_the_confusions_are_listed(read):
+def test_confusions_of_many_classes_are_listed(read):
     names = [f"class {number}" for number in range(150)]
     rows = [example(0, 3, label="class 4", names=names)] * 3
     rows += [
@@ -495,7 +501,7 @@ def test_with_very_many_classes_the_confusions_are_listed(read):
 # The file
 
 
-def test_the_page_replaces_an_older_one_and_leaves_nothing_beside_it(tmp_path):
+def test_the_page_replaces_an_older_one_atomically(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
     with path.open() as being_read:
@@ -505,7 +511,7 @@ def test_the_page_replaces_an_older_one_and_leaves_nothing_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing/report.html", "file/report.html", "folder", "x" * 300])
-def test_a_place_that_cannot_be_written_is_named(tmp_path, name):
+def test_an_unwritable_path_is_named(tmp_path, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     report = Report(NAMES)

@@ -1,4 +1,4 @@
-"""The report's page as a browser shows it: read back from headless Chromium."""
+"""The report's page as headless Chromium renders it."""
 
 import html
 import json
@@ -9,30 +9,18 @@ import subprocess
 import numpy as np
 import pytest
 
-from attnlstm.inference.report.report import Example, Report
+from attnlstm.inference.report.report import Report
+from tests.inference.report.rows import NAMES, example, word_spans
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["first", "second", "third"]
-
 
 def write(path, examples, names=NAMES, title="Predictions"):
-    report = Report(names)
+    report = Report(names, lambda text: word_spans(text)[:6])
     for row in examples:
         report.add(row)
     report.write(path, title=title)
     return path.read_text(encoding="utf-8")
-
-
-def example(number=0, prediction=0, confidence=0.8, label=None, names=NAMES, **content):
-    rest = (1 - confidence) / (len(names) - 1)
-    probabilities = [rest] * len(names)
-    probabilities[prediction] = confidence
-    return Example(f"row {number}", names[prediction], probabilities, label, **content)
-
-
-def word_spans(text):
-    return [match.span() for match in re.finditer(r"\S+", text)]
 
 
 BROWSER = next(
@@ -92,7 +80,7 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="module", params=["light", "dark"])
 def looks(request, tmp_path_factory):
-    """What a browser makes of three pages, by name, at two widths: `[name, width]`."""
+    """What a browser renders for three pages at two widths, by `(name, width)`."""
     if BROWSER is None:
         pytest.skip("there is no chromium or google-chrome here")
     folder = tmp_path_factory.mktemp("browser")
@@ -100,7 +88,7 @@ def looks(request, tmp_path_factory):
     names = ["<script>alerted = true</script>", "a" * 10_000, "third"]
     pages = {
         "texts": [
-            example(0, 0, 0.9, NAMES[1], text=text, spans=word_spans(text)[:6],
+            example(0, 0, 0.9, NAMES[1], text=text,
                     attention=[0.02, 0.3, 0.06, 0.5, 0.0, 0.12]),
             example(1, 0, 0.8, NAMES[0], text="b"),
             example(2, 1, 0.7, NAMES[1], text="c"),
@@ -138,7 +126,7 @@ def looks(request, tmp_path_factory):
 
 
 def luminance(colour):
-    """Of sRGB from 0 to 255, as WCAG 2 defines it."""
+    """Return the luminance of sRGB values from 0 to 255, as defined by WCAG 2."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
               for c in (part / 255 for part in colour)]  # fmt: skip
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -166,7 +154,7 @@ def test_shading_grows_with_the_weight(looks):
         assert np.allclose(np.divide(strengths, strengths[-1]), shares, atol=0.03)
 
 
-def test_everything_can_be_read_in_the_light_and_in_the_dark(looks):
+def test_texts_are_legible_in_light_and_dark_mode(looks):
     scheme, pages = looks
     look = pages["texts", 1200]
     assert (luminance(look["card"]) > 0.5) == (scheme == "light")
@@ -188,7 +176,7 @@ def test_filters_combine(looks):
     ]
 
 
-def test_series_stand_above_their_attention(looks):
+def test_series_are_aligned_with_their_attention(looks):
     _, pages = looks
     for width in (360, 1200):
         look = pages["series", width]
@@ -200,7 +188,7 @@ def test_series_stand_above_their_attention(looks):
             assert shade["right"] == pytest.approx(left + (number + 1) * step, abs=2)
 
 
-def test_no_page_scrolls_sideways_runs_what_it_shows_or_asks_for_anything(looks):
+def test_no_page_scrolls_sideways_runs_its_data_or_sends_requests(looks):
     _, pages = looks
     for (_, width), look in pages.items():
         assert look["width"] <= width

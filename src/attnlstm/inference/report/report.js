@@ -7,16 +7,16 @@ const cards = Array.from(document.querySelectorAll(".card"));
 const form = document.querySelector(".filters");
 const selects = Array.from(document.querySelectorAll(".filters select"));
 
-// A card is shown if it agrees with every filter that is set.
+// Show the cards that match every filter that is set.
 function filter() {
   let shown = 0;
   for (const card of cards) {
-    const agrees = selects.every((select) => {
+    const matches = selects.every((select) => {
       const key = select.id.replace("filter-", "");
       return select.value === "" || card.dataset[key] === select.value;
     });
-    card.hidden = !agrees;
-    shown += agrees ? 1 : 0;
+    card.hidden = !matches;
+    shown += matches ? 1 : 0;
   }
   document.getElementById("shown").textContent = `${shown} of ${cards.length} shown`;
   document.getElementById("nothing").hidden = shown > 0;
@@ -25,11 +25,11 @@ function filter() {
 if (form) {
   form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(filter)); // after the selects have been reset
-  filter(); // a browser may remember what was chosen before a reload
+  form.addEventListener("reset", () => setTimeout(filter)); // once the selects are reset
+  filter(); // a browser may restore earlier choices after a reload
 }
 
-// A click on a number of the confusion matrix shows the examples behind it.
+// A click on a number of the confusion matrix shows its examples.
 document.querySelector("table.confusion")?.addEventListener("click", (event) => {
   const cell = event.target.closest("td");
   if (!cell || !cell.textContent) return;
