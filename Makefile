@@ -1,7 +1,8 @@
-# make train      set up and run the main job    make train ARGS="seed=1 trainer.max_epochs=3"
-# make test       set up and run every check
-# make test-fast  the checks that take under a minute together
-# make format     let ruff format and fix the code
+# make setup      install everything into .venv
+# make train      set up and run train.py, as in: make train ARGS="seed=1 trainer.max_epochs=3"
+# make test       set up and run all checks
+# make test-fast  the checks without the slow tests, in under a minute
+# make format     format and fix the code with ruff
 # make docs       build the documentation into site/; open site/index.html
 
 PYTHON ?= python3
@@ -33,8 +34,8 @@ docs: .venv/installed-docs
 
 setup: .venv/installed-dev
 
-# Stamps are made last, so that an installation that was interrupted is taken up again. Modules are
-# compiled when they are first imported, as most of them never are.
+# The stamp files are written last, so that an interrupted installation is repeated. Modules are
+# compiled on first import, because most of them are never imported.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .

@@ -1,1 +1,1 @@
-"""Claims about accuracy, memory and speed, measured: `python -m benchmarks.accuracy`."""
+"""Measurements of accuracy, memory, speed and faults, such as `python -m benchmarks.accuracy`."""

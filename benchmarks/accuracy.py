@@ -1,16 +1,17 @@
-"""Test accuracy of `python train.py` over several seeds, beside a baseline on the same rows.
+"""Measure the test accuracy of `python train.py` over several seeds, next to a baseline.
 
     python -m benchmarks.accuracy
     python -m benchmarks.accuracy --data FOLDER --sets GunPoint BME
     python -m benchmarks.accuracy --markdown
 
-Every set is run with the defaults; only the set itself is named. Each of these runs is a look at
-test rows and goes into the history in ACCURACY.md. Settings are chosen with benchmarks.recipes,
-which never reads test rows. The baselines are those of each run, from its baseline.json.
+Every set is run with the defaults; only the set itself is specified. Each of these runs is a look
+at test rows and belongs in the history in ACCURACY.md. Settings are chosen with
+benchmarks.recipes, which never reads test rows. The baselines are read from the baseline.json of
+each run, so they use the same rows.
 
-Each run is a process of its own. Its time and peak memory include imports, reading the data and
-the test. Finished runs are added to the output file at once; a run that the file already has is
-skipped, so a stopped benchmark continues where it was.
+Each run has its own process. Its time and peak memory include imports, reading the data and the
+test. Finished runs are added to the output file at once, and runs that the file already contains
+are skipped, so a stopped benchmark continues where it left off.
 """
 
 import argparse
@@ -40,7 +41,7 @@ PUBLISHED = {
     "JapaneseVowels": "FCN 0.993, ResNet 0.992 (Ismail Fawaz et al., 2019)",
     "reuters_r8": "Text GCN 0.971 (Yao et al., 2019), BERT 0.978 (Galke and Scherp, 2022)",
 }
-"""On the same splits."""
+"""Published accuracies on the same splits."""
 
 COLUMNS = [
     *("set", "classes", "train / test", "steps", "accuracy", "per seed", "baseline", "majority"),
@@ -48,12 +49,12 @@ COLUMNS = [
 ]
 
 SHORT = ("set", "accuracy", "baseline", "majority", "seconds")
-"""The columns that fit into a terminal."""
+"""The columns shown in the terminal, which has no room for all."""
 
 GIGABYTE = 10**9
 
 MAJORITY = "majority class"
-"""The name of a baseline."""
+"""The name of this baseline in baseline.json."""
 
 logger = logging.getLogger("benchmarks.accuracy")
 
@@ -63,14 +64,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     output = Path("runs/accuracy.json")
-    parser.add_argument("--output", type=Path, default=output, help="of all runs; %(default)s")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with sets besides the bundled")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="the default is all")
+    parser.add_argument("--output", type=Path, default=output, help="JSON file; %(default)s")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder with more sets")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--table", action="store_true", help="show the output file, run nothing")
-    shown.add_argument("--markdown", action="store_true", help="likewise, for a .md file")
-    parser.add_argument("overrides", nargs="*", help="of the configuration, for every run")
+    shown.add_argument("--table", action="store_true", help="print the output file and run nothing")
+    shown.add_argument("--markdown", action="store_true", help="the same, as Markdown")
+    parser.add_argument("overrides", nargs="*", help="overrides of every run")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
@@ -88,7 +89,7 @@ def main() -> None:
 def run_all(
     output: Path, sets: Sequence[BenchmarkSet], seeds: Sequence[int], overrides: Sequence[str]
 ) -> int:
-    """Do the runs that the output file lacks; returns how many failed.
+    """Run what is missing from the output file, and return the number of failed runs.
 
     Raises:
         UserError: the output file has runs with other overrides.
@@ -102,7 +103,7 @@ def run_all(
             )
     done = {(run["set"], run["seed"]) for run in runs}
     if done:
-        logger.info("%s has %d runs already", output, len(done))
+        logger.info("%s already has %d runs", output, len(done))
     describe = cache(describe_rows)
     failed = 0
     for benchmark_set in sets:
@@ -133,7 +134,7 @@ def run_all(
 
 
 def measure(benchmark_set: BenchmarkSet, seed: int, overrides: Sequence[str]) -> Run | None:
-    """Run train.py once; None if it fails, which is logged."""
+    """Run train.py once. Return None if it fails, and log the error."""
     with TemporaryDirectory() as name:
         run_dir = Path(name) / "run"
         command = [sys.executable, "train.py", *benchmark_set.overrides, f"seed={seed}"]
@@ -156,15 +157,15 @@ def measure(benchmark_set: BenchmarkSet, seed: int, overrides: Sequence[str]) ->
 
 
 def count_steps(checkpoints: Path) -> int:
-    """The optimizer steps of a run: of its fit, and of its refit if it had one."""
+    """Return the optimizer steps of a run, including those of a refit."""
     names = ["last.ckpt"]
     if (checkpoints / "validated.ckpt").exists():
-        names.append("best.ckpt")  # the refit's, in place of what validation chose
+        names.append("best.ckpt")  # written by the refit
     return sum(read_checkpoint(checkpoints / name).loaded["global_step"] for name in names)
 
 
 def describe_rows(benchmark_set: BenchmarkSet) -> Run:
-    """How many rows and classes a set has."""
+    """Count the rows and classes of a set."""
     config = compose_config(ROOT / "conf", "train", TrainConfig, benchmark_set.overrides)
     rows = split_sources(open_sources(config.data), config.data, config.seed, validation="auto")
     sizes = {name: len(part) for name, part in rows.parts.items()}
@@ -176,7 +177,7 @@ def describe_rows(benchmark_set: BenchmarkSet) -> Run:
 
 
 def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
-    """One table of all sets."""
+    """Print one table with all sets."""
     if not runs:
         return
     rows = tabulate(runs)
@@ -188,27 +189,27 @@ def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
 
 
 def describe_runs(runs: Sequence[Run]) -> str:
-    """The title of the table."""
+    """Return the title of the table."""
     seeds = ", ".join(map(str, sorted(unique(runs, "seed"))))
-    told = [f"Test accuracy, mean ± standard deviation over seeds {seeds}"]
-    told += [f"commit {', '.join(str(commit) for commit in unique(runs, 'commit'))}"]
-    told += [f"on {', '.join(unique(runs, 'processor'))}"]
+    parts = [f"Test accuracy, mean ± standard deviation over seeds {seeds}"]
+    parts += [f"commit {', '.join(str(commit) for commit in unique(runs, 'commit'))}"]
+    parts += [f"on {', '.join(unique(runs, 'processor'))}"]
     names = {name: None for run in runs for name in run["baselines"] if name != MAJORITY}
-    told += [f"baselines: {', '.join(names)}"]
+    parts += [f"baselines: {', '.join(names)}"]
     if runs[0]["overrides"]:
-        told.append(f"with {' '.join(runs[0]['overrides'])}")
-    return "; ".join(told)
+        parts.append(f"with {' '.join(runs[0]['overrides'])}")
+    return "; ".join(parts)
 
 
 def tabulate(runs: Sequence[Run]) -> list[list[str]]:
-    """A row of `COLUMNS` for each set, and the means over the sets of series."""
+    """Return one row of `COLUMNS` per set, and the means over the series sets."""
     rows, series = [], []
     for name in unique(runs, "set"):
         of_set = sorted((run for run in runs if run["set"] == name), key=lambda run: run["seed"])
         accuracies = [run["accuracy"] for run in of_set]
         baselines = dict(of_set[0]["baselines"])
         majority = baselines.pop(MAJORITY)
-        # of the first seed, on which it hardly depends; none where it could not be fitted
+        # That of the first seed, because it hardly depends on it; NaN if it could not be fitted.
         baseline = next(iter(baselines.values()), math.nan)
         seconds = mean(run["seconds"] for run in of_set)
         if of_set[0]["kind"] == "series":
@@ -236,7 +237,7 @@ def tabulate(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def describe(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation."""
+    """Format the mean and the sample standard deviation."""
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 

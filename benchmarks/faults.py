@@ -1,12 +1,12 @@
-"""Kills at random instants of a run, which then goes on; in the end nothing may differ.
+"""Kill runs at random times, resume them, and compare the results with an uninterrupted run.
 
     python -m benchmarks.faults
     python -m benchmarks.faults --kills 20 --seed 1 data.num_workers=2
 
-A run of `python train.py` is left alone once. Others of the same configuration get SIGKILL, SIGTERM
-or SIGINT at an instant drawn from its duration, and go on with `resume=`. What they leave must be
-what the first one left, to the last bit: weights, optimizer, schedule, random state, and every row
-of metrics.csv.
+One run of `python train.py` is not interrupted. Other runs with the same configuration receive
+SIGKILL, SIGTERM or SIGINT at a random time within its duration, and are continued with `resume=`.
+Their results must be bit-identical to those of the first run: weights, optimizer, schedule, random
+state, and every row of metrics.csv.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SMALL = [
     *("data.noise=0.1", "callbacks.figures=null", "trainer.enable_progress_bar=false"),
     "baseline=none",
 ]
-"""A run of a few seconds, with a refit."""
+"""Overrides for a run of a few seconds, with a refit."""
 
 EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -49,37 +49,37 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the instants and the signals")
-    parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times and signals")
+    parser.add_argument("overrides", nargs="*", help="overrides of every run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = measure(options.kills, options.seed, options.overrides, Path(folder))
     rows = [[f"stopped by {number.name}", str(counts[number.name])] for number in EXIT_CODES]
-    rows.append(["bit-identical in the end", f"{counts['identical']} of {options.kills}"])
+    rows.append(["bit-identical at the end", f"{counts['identical']} of {options.kills}"])
     rows += [[fault, str(counts[fault])] for fault in FAULTS]
     print_table(f"{options.kills} kills", ["what", "count"], rows)
     sys.exit(counts["identical"] < options.kills or any(counts[fault] for fault in FAULTS))
 
 
 def measure(kills: int, seed: int, overrides: Sequence[str], folder: Path) -> Counter[str]:
-    """Stop so many runs, let them go on, and count what came of it."""
-    import attnlstm.training.run  # noqa: F401  once, as the runs are forks of this process
+    """Stop and resume this many runs, and count the outcomes."""
+    import attnlstm.training.run  # noqa: F401  once: the runs are forks of this process
 
     generator = random.Random(seed)
     arguments = [*SMALL, *overrides]
     alone = folder / "alone"
-    for _ in range(2):  # the first one also encodes the rows, which stay in the cache of datasets
+    for _ in range(2):  # the first run also fills the cache of datasets
         code = run([*arguments, f"hydra.run.dir={alone}"], alone)
         assert code == 0, (alone / "output.txt").read_text()
     duration = (alone / "metrics.json").stat().st_mtime - (alone / "config.yaml").stat().st_mtime
     counts: Counter[str] = Counter()
-    for kill in track(range(kills), "stopping and going on"):
+    for kill in track(range(kills), "stopping and resuming"):
         run_dir = folder / str(kill)
         number = generator.choice(list(EXIT_CODES))
         instant = generator.uniform(0, duration)
         code = run([*arguments, f"hydra.run.dir={run_dir}"], run_dir, number, instant)
         counts[number.name] += 1
-        counts["wrong exit codes"] += code not in (EXIT_CODES[number], 0)  # 0: it was through
+        counts["wrong exit codes"] += code not in (EXIT_CODES[number], 0)  # 0: it had finished
         for path in run_dir.rglob("*.ckpt"):
             counts["unreadable checkpoints"] += not is_readable(path)
         counts["wrong exit codes"] += run([f"resume={run_dir}"], run_dir) != 0
@@ -94,7 +94,7 @@ def measure(kills: int, seed: int, overrides: Sequence[str], folder: Path) -> Co
 def run(
     arguments: list[str], run_dir: Path, number: int | None = None, instant: float = 0.0
 ) -> int | None:
-    """The exit code of train.py, which gets a signal so many seconds after it has begun."""
+    """Run train.py, signal it `instant` seconds after its start, and return its exit code."""
     process = multiprocessing.get_context("fork").Process(target=train, args=(arguments, run_dir))
     process.start()
     if number is not None:
@@ -109,7 +109,7 @@ def run(
 
 
 def train(arguments: list[str], run_dir: Path) -> None:
-    """Be train.py, its output in the run's folder."""
+    """Run train.py in this process, with its output in the run folder."""
     run_dir.mkdir(exist_ok=True)
     output = os.open(run_dir / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -121,12 +121,12 @@ def train(arguments: list[str], run_dir: Path) -> None:
 def is_readable(path: Path) -> bool:
     try:
         return "state_dict" in torch.load(path, weights_only=True)
-    except Exception:  # of which there are many kinds
+    except Exception:  # of many types
         return False
 
 
 def differences(folder: Path, other: Path) -> list[str]:
-    """What two runs have left that is not the same, by name; nothing if all is, to the last bit."""
+    """Return the names of what differs between two runs, compared bit by bit."""
     found = []
     for pattern in ("checkpoints/*.ckpt", "**/metrics.csv", "metrics.json"):
         names = {path.relative_to(root) for root in (folder, other) for path in root.glob(pattern)}
@@ -142,7 +142,7 @@ def differences(folder: Path, other: Path) -> list[str]:
 
 
 def unequal(first: Any, second: Any, key: str = "") -> list[str]:
-    """The keys of what differs in two checkpoints, except the folder that they are in."""
+    """Return the keys at which two checkpoints differ, ignoring the folder they are in."""
     if type(first) is not type(second):
         return [key]
     if isinstance(first, dict):

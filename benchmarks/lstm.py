@@ -1,22 +1,24 @@
-"""Training steps and inference of every backend beside torch.nn.LSTM, as ratios in one run.
+"""Compare training steps and inference of every backend with torch.nn.LSTM, in one run.
 
     python -m benchmarks.lstm
     python -m benchmarks.lstm --shapes 100,64,128,128 --lengths full uniform --layers 1 --threads 1
     python -m benchmarks.lstm --dtype bfloat16 --backends native torch
     python -m benchmarks.lstm --peers keras,onnxruntime --output lstm.json
 
-For each case two tables, of a training step (forward and backward, of the weights and the input)
-and of inference, with a row per variant: the median milliseconds, their spread (the middle half of
-the samples, as a share of the median), how many times as fast as nn.LSTM on the padded and on the
-packed batch it is, and its share of the machine's peak, which is what a large matrix product
-reached in the same run. The variants take turns, in another order each time, so that what disturbs
-the machine disturbs all. Of a training step also the memory: what torch's allocator has handed out
-at the peak of one, as a share of nn.LSTM's on the padded batch. Scratch memory that a library gets
-elsewhere, such as oneDNN for nn.LSTM, is not in it.
+For each case there are two tables, one for a training step (forward and backward pass, with
+gradients of the weights and the input) and one for inference, with a row per variant:
 
-Lengths: full; uniform, from 10 % to 100 % of the time steps; or as spread as those of the bundled
-JapaneseVowels recordings (vowels) or BBC News articles (news), scaled so that the longest, or of
-the articles the longest twentieth, fill the time steps.
+- the median time in milliseconds and its spread, the interquartile range relative to the median;
+- the speedup over nn.LSTM on the padded and on the packed batch;
+- the fraction of the machine's peak, the speed of a large matrix product in the same run;
+- for a training step, the peak memory of torch's allocator, relative to nn.LSTM on the padded
+  batch. Scratch memory from elsewhere, such as that of oneDNN for nn.LSTM, is not included.
+
+The variants take turns, in a new random order each round, so that disturbances affect all of them.
+
+Lengths are full; uniform, from 10% to 100% of the time steps; or distributed like those of the
+bundled JapaneseVowels recordings (vowels) or BBC News articles (news), scaled so that the longest
+recording, or the longest 5% of the articles, fill the time steps.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from pathlib import Path
 from statistics import geometric_mean, median, quantiles
 from typing import NamedTuple
 
-# Before torch is imported: its profiler, which counts the memory, would report its start and stop.
+# Set before torch is imported: otherwise its profiler, which counts the memory, logs every use.
 os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 import torch
@@ -85,16 +87,16 @@ def main() -> None:
     parser.add_argument("--directions", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--backends", nargs="+", default=["fused", "torch", "native"])
     peers = ",".join(PEERS)
-    parser.add_argument("--peers", default="", help=f"other libraries, of {peers}")
+    parser.add_argument("--peers", default="", help=f"other libraries, any of {peers}")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each case")
-    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per case")
+    parser.add_argument("--output", type=Path, help="JSON file for all measurements")
     options = parser.parse_args()
     options.peers = [name for name in options.peers.split(",") if name]
     for name in options.peers:
         if name not in PEERS:
-            parser.error(f"--peers: there is no {name}, only {peers}")
+            parser.error(f"--peers: unknown library {name}, choose from {peers}")
         if missing := PEERS[name].missing():
             parser.error(f"--peers {name} needs: pip install {' '.join(missing)}")
         if not PEERS[name].trains and options.dtype != "float32":
@@ -123,7 +125,7 @@ def main() -> None:
 
 
 def measure_peak(dtype: torch.dtype) -> float:
-    """Billions of operations a second of a large matrix product."""
+    """Return the speed of a large matrix product, in billions of operations per second."""
     size = 2048
     a, b = torch.randn(2, size, size, dtype=dtype)
     samples = []
@@ -142,11 +144,11 @@ def measure(
     seconds: float,
     peak: float,
 ) -> dict:
-    """Samples of every variant of one case, by turns: a round of all, then the next round."""
+    """Measure every variant of one case in rounds, so that the variants take turns."""
     torch.manual_seed(0)
     random.seed(0)
     variants, inputs, steps = build(case, backends, peers, dtype)
-    # Multiplications and additions of the real steps: of the forward alone, 3 times in training.
+    # Operations of the real steps in the forward pass; a training step has 3 times as many.
     sizes = [case.input_size] + [case.directions * case.hidden_size] * (case.num_layers - 1)
     operations = sum(
         2 * steps * case.directions * 4 * case.hidden_size * (size + case.hidden_size)
@@ -163,7 +165,7 @@ def measure(
         for number in range(1 + MAX_SAMPLES):
             if number > MIN_SAMPLES and time.perf_counter() > deadline:
                 break
-            # In another order each time: who comes before leaves the caches cold or warm.
+            # A new order each round, because the previous variant leaves the caches cold or warm.
             for name in random.sample(list(samples), len(samples)):
                 elapsed = run(variants[name], inputs, mode == "training")
                 if number > 0:  # the first round warms up
@@ -187,7 +189,7 @@ def measure(
 
 
 def spread(samples: Sequence[float]) -> float:
-    """The middle half of the samples, as a share of their median."""
+    """Return the interquartile range of the samples, relative to their median."""
     lower, middle, upper = quantiles(samples)
     return (upper - lower) / middle
 
@@ -195,7 +197,7 @@ def spread(samples: Sequence[float]) -> float:
 def build(
     case: Case, backends: Sequence[str], peers: Sequence[str], dtype: torch.dtype
 ) -> tuple[dict[str, Callable[[Tensor], Tensor]], Tensor, int]:
-    """The variants by name, the input that they take, and the number of real steps in it."""
+    """Return the variants by name, their input, and the number of real steps in it."""
     lengths = sample_lengths(case)
     sizes = (case.input_size, case.hidden_size, case.num_layers)
     bidirectional = case.directions == 2
@@ -219,7 +221,7 @@ def build(
 
 
 def sample_lengths(case: Case) -> Tensor:
-    """[batch]: evenly spaced quantiles of the distribution, shuffled; the longest is full."""
+    """Return lengths `[batch]`: shuffled, evenly spaced quantiles, the longest one full."""
     if case.lengths == "full":
         shares = torch.ones(case.batch)
     elif case.lengths == "uniform":
@@ -234,7 +236,7 @@ def sample_lengths(case: Case) -> Tensor:
 
 
 def vowel_lengths() -> Tensor:
-    """Of the recordings of JapaneseVowels, as shares of the longest."""
+    """Return the lengths of the JapaneseVowels recordings, relative to the longest."""
     lengths = torch.tensor(
         [float(len(row.value)) for row in ArchiveRows("JapaneseVowels", "train")]
     )
@@ -242,13 +244,13 @@ def vowel_lengths() -> Tensor:
 
 
 def news_lengths() -> Tensor:
-    """Of the articles of BBC News in words, as shares of what the longest twentieth is cut to."""
+    """Return the lengths of the BBC News articles in words, relative to their 95th percentile."""
     lengths = torch.tensor([float(len(str(row.value).split())) for row in BBCNews("train")])
     return (lengths / lengths.quantile(0.95)).clamp(max=1)
 
 
 def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float:
-    """The seconds of one call, with its backward when it trains."""
+    """Return the seconds of one call, including the backward pass if `trains`."""
     inputs = inputs.detach().requires_grad_(trains)
     started = time.perf_counter()
     with torch.set_grad_enabled(trains):
@@ -259,11 +261,11 @@ def run(call: Callable[[Tensor], Tensor], inputs: Tensor, trains: bool) -> float
 
 
 def measure_memory(call: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
-    """The bytes that a training step has of torch's allocator at its peak."""
-    native.release_memory()  # so that it is handed out, and counted, anew
+    """Return the peak memory of a training step in torch's allocator, in bytes."""
+    native.release_memory()  # otherwise memory that it kept would not be counted
     with torch.autograd.profiler.profile(profile_memory=True) as profiler:
         run(call, inputs, trains=True)
-    events = profiler.kineto_results.events()  # in the order of time; what is freed is negative
+    events = profiler.kineto_results.events()  # in chronological order; freed memory is negative
     return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
 
 
@@ -286,7 +288,7 @@ def print_case(result: dict) -> None:
 
 
 def print_summary(results: Sequence[dict]) -> None:
-    """Geometric means over the shapes, full and ragged batches apart, and the worst of them."""
+    """Print geometric means over the cases, for full and for ragged batches, and the worst case."""
     rows = []
     for is_full, mode in product((True, False), ("training", "inference")):
         chosen = [r[mode] for r in results if (r["case"]["lengths"] == "full") == is_full]

@@ -1,11 +1,11 @@
-"""Draws the training steps that benchmarks.lstm has measured, as a figure for the README.
+"""Draw the training steps measured by benchmarks.lstm, as a figure for the README.
 
     python -m benchmarks.lstm --output lstm.json
     python -m benchmarks.lstm_figure lstm.json speed.svg
 
-One panel for full and one for ragged batches, a row for each shape: how many times as fast as
-nn.LSTM on the padded and on the packed batch each variant is, the geometric mean over the layers,
-the directions and the distributions of lengths.
+There is one panel for full and one for ragged batches, with a row per shape. Each marker is the
+speedup of a variant over nn.LSTM on the padded or on the packed batch, as the geometric mean over
+the numbers of layers and directions and the distributions of lengths.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from benchmarks.lstm import PACKED, PADDED
 
 BASELINES = {"times_padded": PADDED, "times_packed": PACKED}
-FILLS = {"times_padded": "full", "times_packed": "none"}  # of the markers
+FILLS = {"times_padded": "full", "times_packed": "none"}  # fill styles of the markers
 
 
 def main() -> None:
@@ -33,13 +33,13 @@ def main() -> None:
     parser.add_argument("figure", type=Path, help="the SVG file to write")
     options = parser.parse_args()
     cases = json.loads(options.results.read_text(encoding="utf-8"))["cases"]
-    # The same bytes for the same results, and letters as letters, which takes half the space.
+    # A fixed salt gives the same bytes for the same results; text kept as text halves the size.
     with matplotlib.rc_context({"svg.hashsalt": "attnlstm", "svg.fonttype": "none"}):
         draw(cases).savefig(options.figure, format="svg", metadata={"Date": None})
 
 
 def draw(cases: Sequence[dict]) -> Figure:
-    """The figure, white behind, so that it can be read on a dark page too."""
+    """Draw the figure, on white so that it is readable on dark pages, too."""
     panels = {
         "full batches": [case for case in cases if case["case"]["lengths"] == "full"],
         "ragged batches": [case for case in cases if case["case"]["lengths"] != "full"],
@@ -68,7 +68,7 @@ def draw_panel(
     shapes: Sequence[tuple[int, ...]],
     variants: Sequence[str],
 ) -> None:
-    """A line of markers for each variant and baseline, those of a shape close together."""
+    """Draw the markers of every variant and baseline, grouped by shape."""
     for number, name in enumerate(variants):
         shift = 0.8 * ((number + 0.5) / len(variants) - 0.5)
         for ratio, baseline in BASELINES.items():

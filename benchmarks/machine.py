@@ -1,4 +1,4 @@
-"""What a measurement was taken on."""
+"""Describe the machine and the commit of a measurement."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import torch
 
 
 def describe_machine() -> dict[str, str | int | None]:
-    """The processor, what torch uses of it, and the versions, for the JSON files."""
+    """Return the processor, the instructions torch uses, and the versions, for the JSON files."""
     return {
         "processor": name_processor(),
         "cores": os.cpu_count(),
@@ -20,7 +20,7 @@ def describe_machine() -> dict[str, str | int | None]:
 
 
 def name_processor() -> str:
-    """The model's name where Linux tells it, otherwise the architecture."""
+    """Return the name of the processor model on Linux, otherwise the architecture."""
     description = Path("/proc/cpuinfo")
     if description.exists():
         for line in description.read_text(encoding="utf-8").splitlines():
@@ -31,7 +31,7 @@ def name_processor() -> str:
 
 
 def describe_commit() -> str | None:
-    """The commit of the working tree, "-dirty" if files differ from it; None outside of git."""
+    """Return the commit, with "-dirty" if files differ from it, or None outside of git."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         found = subprocess.run(

@@ -1,9 +1,9 @@
-"""Run a command, and write down how long it took and how much memory it had at its peak.
+"""Run a command and record its duration and its peak memory.
 
     python -m benchmarks.measured_process USAGE.json COMMAND ...
 
-A process of its own, which imports next to nothing: on Linux, the peak of a new process starts at
-what its parent has had, so that a parent with torch in it would hide a small child.
+This is a separate process that imports very little, because on Linux the peak of a new process
+starts at the memory of its parent: a parent that has imported torch would hide a small child.
 """
 
 import json
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 
 
 class Usage(NamedTuple):
-    """What a command took.
+    """The resources that a command used.
 
-    peak_bytes: of resident memory, of the largest of its processes.
-    output: what it wrote to standard output and error.
+    peak_bytes: the peak resident memory of the largest process.
+    output: standard output and standard error.
     """
 
     exit_code: int
@@ -33,7 +33,7 @@ class Usage(NamedTuple):
 
 
 def run_measured(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
-    """Run a command, with these variables besides this process's own, in the repository."""
+    """Run a command in the root of the repository, with additional environment variables."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "usage.json"
         finished = subprocess.run(

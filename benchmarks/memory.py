@@ -1,11 +1,11 @@
-"""Peak memory of a training run on a text file that is larger than that.
+"""Measure the peak memory of training on a text file that is larger than this memory.
 
     python -m benchmarks.memory
     python -m benchmarks.memory --gigabytes 0.1
 
-Writes a CSV file of made-up sentences of the given size, trains on it with `python train.py`, and
-on a small file with the same vocabulary and model. The difference between the two peaks of the
-processes' resident memory is what the data costs.
+Trains with `python train.py` on a generated CSV file of the given size, and on a small file with
+the same vocabulary and model. The difference between the two peaks of resident memory is the cost
+of the data.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("overrides", nargs="*", help="of the configuration")
+    parser.add_argument("overrides", nargs="*", help="overrides of every run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = []
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def write_texts(path: Path, size: int) -> int:
-    """Write texts of 5 to 200 words of a vocabulary with Zipf's frequencies; returns how many."""
+    """Write texts of 5 to 200 words with Zipf-distributed frequencies, and return their number."""
     generator = random.Random(0)
     words = [f"word{number}" for number in range(200_000)]
     frequencies = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
@@ -81,7 +81,7 @@ def write_texts(path: Path, size: int) -> int:
 
 
 def measure(path: Path, folder: Path, overrides: Sequence[str]) -> int:
-    """The peak resident memory of a run in bytes, of all its processes' largest."""
+    """Train once, and return the peak resident memory of the largest process, in bytes."""
     command = [sys.executable, "train.py", *OVERRIDES, f"data.train={path}"]
     command += [f"runs_dir={folder}/runs", *overrides]
     usage = run_measured(command, {"HF_DATASETS_CACHE": str(folder / "cache")})

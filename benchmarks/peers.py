@@ -1,6 +1,6 @@
-"""The LSTMs of other libraries, where these are installed.
+"""LSTMs of other libraries, if these are installed.
 
-Each has the sizes of an nn.LSTM, and is called with `[time, batch, input]` as that is.
+Each has the sizes of a given nn.LSTM and takes `[time, batch, input]`, as nn.LSTM does.
 """
 
 import os
@@ -16,19 +16,19 @@ Call = Callable[[Tensor], Tensor]
 
 
 class Peer(NamedTuple):
-    """An LSTM of another library, or of several packages together."""
+    """An LSTM of another library and the packages that it needs."""
 
     packages: tuple[str, ...]
-    build: Callable[[nn.LSTM, Tensor], Call]  # from an nn.LSTM and lengths [batch]
-    trains: bool  # or infers only
+    build: Callable[[nn.LSTM, Tensor], Call]  # takes an nn.LSTM and lengths [batch]
+    trains: bool  # False if it supports inference only
 
     def missing(self) -> list[str]:
-        """Those of its packages that are not installed."""
+        """Return the packages that are not installed."""
         return [package for package in self.packages if find_spec(package) is None]
 
 
 def build_keras(lstm: nn.LSTM, lengths: Tensor) -> Call:
-    """keras.layers.LSTM on Keras's torch backend, with a mask; its weights are its own."""
+    """Build keras.layers.LSTM on Keras's torch backend, with a mask and random weights."""
     os.environ["KERAS_BACKEND"] = "torch"  # read when Keras is imported
     from keras import layers
 
@@ -49,7 +49,7 @@ def build_keras(lstm: nn.LSTM, lengths: Tensor) -> Call:
 
 
 def build_onnxruntime(lstm: nn.LSTM, lengths: Tensor) -> Call:
-    """ONNX's LSTM operator with sequence_lens, and the weights of the nn.LSTM, in float32."""
+    """Build the LSTM operator of ONNX with sequence_lens and the weights of the nn.LSTM."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -67,7 +67,7 @@ def build_onnxruntime(lstm: nn.LSTM, lengths: Tensor) -> Call:
 
 
 def export(lstm: nn.LSTM) -> bytes:
-    """An ONNX model of `inputs` [time, batch, input] and `lengths` [batch], layer after layer."""
+    """Export an ONNX model that takes `inputs` [time, batch, input] and `lengths` [batch]."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, constants = [], [numpy_helper.from_array(np.array([0, 0, -1]), "shape")]
@@ -111,7 +111,7 @@ def export(lstm: nn.LSTM) -> bytes:
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, None)],
         constants,
     )
-    # Versions that any onnxruntime of today reads; onnx itself may write newer ones.
+    # Versions that current releases of onnxruntime read; onnx may write newer ones by default.
     opset = helper.make_opsetid("", 17)
     content: bytes = helper.make_model(
         graph, ir_version=9, opset_imports=[opset]
@@ -120,7 +120,7 @@ def export(lstm: nn.LSTM) -> bytes:
 
 
 def in_onnx_order(lstm: nn.LSTM, name: str) -> np.ndarray:
-    """A weight or a bias with its gates as i, o, f, c; nn.LSTM has them as i, f, g, o."""
+    """Reorder the gates of a weight or bias from i, f, g, o (nn.LSTM) to i, o, f, c (ONNX)."""
     i, f, g, o = getattr(lstm, name).detach().numpy().reshape(4, lstm.hidden_size, -1)
     joined = np.concatenate([i, o, f, g])
     return joined.squeeze(1) if name.startswith("bias") else joined

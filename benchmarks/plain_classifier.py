@@ -1,4 +1,4 @@
-"""The classifier that one writes first, with nn.LSTM on packed batches, and its batches."""
+"""A straightforward classifier with nn.LSTM on packed batches, and its batches."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from attnlstm.training.module import ClassificationModule
 
 
 class PlainClassifier(nn.Module):
-    """nn.LSTM over packed sequences, attention with h_n, and a head; the embedding is ours."""
+    """nn.LSTM on packed sequences, attention with h_n, and a head; only the embedding is ours."""
 
     def __init__(self, config: TrainConfig, module: ClassificationModule) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PlainClassifier(nn.Module):
         self.head = nn.Linear(2 * ours.lstm.hidden_size, len(module.label_names))
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Logits `[batch, class]` of `[batch, time]` tokens or `[batch, time, feature]` steps."""
+        """Return logits `[batch, class]` for `[batch, time]` or `[batch, time, feature]` inputs."""
         if self.embedding is not None:
             inputs = self.embedding(inputs)
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
@@ -55,13 +55,13 @@ class PlainClassifier(nn.Module):
 
 
 def to_rows(split: EncodedSplit) -> list[tuple[Tensor, int]]:
-    """Each row's steps, `[time]` tokens or `[time, feature]`, and its class number."""
+    """Return the steps of each row, `[time]` or `[time, feature]`, and its class index."""
     targets = split.targets.tolist()
     return [(pad([split.steps(row)])[0], target) for row, target in enumerate(targets)]
 
 
 def collate_plainly(rows: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs padded with 0, their lengths, and the class numbers."""
+    """Return the inputs padded with 0, their lengths, and the class indices."""
     inputs = [steps for steps, _ in rows]
     lengths = torch.tensor([len(steps) for steps in inputs])
     targets = torch.tensor([target for _, target in rows])

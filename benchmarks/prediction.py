@@ -1,11 +1,11 @@
-"""How many texts a second `python predict.py` takes from file to file, its start-up included.
+"""Measure how many texts per second `python predict.py` predicts, including its startup.
 
     python -m benchmarks.prediction
     python -m benchmarks.prediction --ckpt runs/bbc_news/.../best.ckpt --texts 20000
 
-The texts are the bundled BBC News articles, over and over, cut to their first 64 words. Without a
-checkpoint, the model is that of `python train.py data=bbc_news data.max_length=64`, trained
-for one epoch: how well it does makes it no faster.
+The texts are the bundled BBC News articles, repeated and cut to their first 64 words. Without a
+checkpoint, the model is that of `python train.py data=bbc_news data.max_length=64` after one epoch
+of training, because its accuracy does not affect its speed.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--ckpt", type=Path)
     parser.add_argument("--texts", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("overrides", nargs="*", help="of predict.py's configuration")
+    parser.add_argument("overrides", nargs="*", help="overrides of predict.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -62,11 +62,11 @@ def main() -> None:
             ]
             seconds = [run("predict.py", arguments, folder) for _ in range(options.repeats)]
             rows.append([f"{texts:,}", f"{median(seconds):.2f}", f"{texts / median(seconds):,.0f}"])
-        print_table("prediction", ["texts", "seconds", "texts a second"], rows)
+        print_table("prediction", ["texts", "seconds", "texts per second"], rows)
 
 
 def write_texts(path: Path, count: int) -> None:
-    """A CSV file of short texts."""
+    """Write a CSV file of short texts."""
     articles = [" ".join(str(row.value).split()[:TOKENS]) for row in BBCNews("test")]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -75,7 +75,7 @@ def write_texts(path: Path, count: int) -> None:
 
 
 def run(script: str, arguments: Sequence[str], folder: Path) -> float:
-    """The seconds that a command takes."""
+    """Run a command and return its duration in seconds."""
     started = time.monotonic()
     subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=folder, check=True)
     return time.monotonic() - started

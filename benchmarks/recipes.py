@@ -6,13 +6,13 @@
     python -m benchmarks.recipes --variant "lr=1e-2" "optimizer.lr=1e-2"
     python -m benchmarks.recipes --table
 
-The training rows of each set are dealt into folds. Each fold is held out once, as the test part of
-an ordinary run of `train.py` on the rest: the run's own validation never sees the fold. The test
-rows of a set are never read. All variants get the same folds and seeds.
+The training rows of each set are split into folds. Each fold is held out once, as the test part of
+an ordinary run of `train.py` on the other folds; the validation within the run never sees the
+fold. The test rows of a set are never read. All variants use the same folds and seeds.
 
-Each finished run is added to the output file at once, with its commit. A run that the file already
-has is skipped, so a stopped benchmark continues where it was. Code that has changed since is not
-noticed: the title of the table lists all commits, and a fair comparison has one.
+Each finished run is added to the output file at once, with its commit. Runs that the file already
+contains are skipped, so a stopped benchmark continues where it left off. It does not detect changes
+of the code: the title of the table lists all commits, and a fair comparison has only one.
 """
 
 import argparse
@@ -53,16 +53,16 @@ CONF = Path(__file__).parents[1] / "conf"
 NEVER_HELD_OUT = -1
 
 QUIET = ("callbacks.figures=null", "trainer.enable_progress_bar=false", "baseline=none")
-"""Overrides of every run; they change no weight."""
+"""Overrides of every run, which do not change the weights."""
 
 MOST_COLUMNS = 5
-"""Variants of a table in the terminal; of more, there are several tables."""
+"""The number of variants per table in the terminal; more variants are split over tables."""
 
 logger = logging.getLogger("benchmarks.recipes")
 
 
 class Variant(NamedTuple):
-    """A setting to compare, as overrides of `python train.py`, and the kinds of sets it is for."""
+    """Overrides of `python train.py` to compare, and the kinds of sets they apply to."""
 
     overrides: tuple[str, ...]
     kinds: tuple[Kind, ...]
@@ -99,14 +99,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     output = Path("runs/recipes.json")
-    parser.add_argument("--output", type=Path, default=output, help="of all runs; %(default)s")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with sets besides the bundled")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="the default is all")
+    parser.add_argument("--output", type=Path, default=output, help="JSON file; %(default)s")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder with more sets")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all")
     parser.add_argument(
         "--variants",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(VARIANTS)};\nthe default is all, or beside --variant the first",
+        help=f"any of {', '.join(VARIANTS)};\ndefault: all, or with --variant only the first",
     )
     parser.add_argument(
         "--variant",
@@ -114,16 +114,16 @@ def main() -> None:
         action="append",
         default=[],
         metavar=("NAME", "OVERRIDES"),
-        help="one more, such as: --variant wide 'model.lstm.hidden_size=256 optimizer.lr=1e-3'",
+        help="an extra variant: --variant wide 'model.lstm.hidden_size=256 optimizer.lr=1e-3'",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--most-folds", type=int, help="hold out only this many of them")
+    parser.add_argument("--most-folds", type=int, help="hold out only this many folds")
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--table", action="store_true", help="show the output file, run nothing")
-    shown.add_argument("--markdown", action="store_true", help="likewise, for a .md file")
+    shown.add_argument("--table", action="store_true", help="print the output file and run nothing")
+    shown.add_argument("--markdown", action="store_true", help="the same, as Markdown")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # the runs' own lines are many
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # the runs log many lines
     logger.setLevel(logging.INFO)
     try:
         failed = 0
@@ -141,20 +141,20 @@ def main() -> None:
 def choose_variants(
     names: Sequence[str] | None, added: Sequence[tuple[str, str]]
 ) -> dict[str, Variant]:
-    """Those of the names and the added ones; without any, all of `VARIANTS`.
+    """Return the named and the added variants, or all of `VARIANTS` if there are none.
 
     Raises:
-        UserError: there is no variant of a name, or an added one has the name of another.
+        UserError: a name is unknown, or an added variant has the name of another.
     """
     if names is None:
         names = ["default"] if added else list(VARIANTS)
     for name in names:
         if name not in VARIANTS:
-            raise UserError(f"--variants: there is no {name}, only {', '.join(VARIANTS)}")
+            raise UserError(f"--variants: unknown name {name}, choose from {', '.join(VARIANTS)}")
     variants = {name: VARIANTS[name] for name in names}
     for name, overrides in added:
         if name in VARIANTS or name in variants:
-            raise UserError(f"--variant {name}: there is one of that name, choose another")
+            raise UserError(f"--variant {name}: this name is taken, choose another")
         variants[name] = Variant(tuple(shlex.split(overrides)), SERIES + TEXT)
     return variants
 
@@ -167,23 +167,23 @@ def run_all(
     num_folds: int,
     most_folds: int,
 ) -> int:
-    """Do the runs that the output file lacks; returns how many failed.
+    """Run what is missing from the output file, and return the number of failed runs.
 
-    The first fold of all sets and variants comes before the second of any.
+    The first fold of all sets and variants is run before the second fold of any.
 
     Raises:
-        UserError: `train.py` does not accept an override, or the output file holds runs that do
-            not compare with these.
+        UserError: `train.py` does not accept an override, or the output file contains runs that
+            cannot be compared with these.
     """
     of_kind = {benchmark_set.kind: benchmark_set for benchmark_set in sets}
     for benchmark_set, variant in itertools.product(of_kind.values(), variants.values()):
-        if benchmark_set.kind in variant.kinds:  # a mistyped one fails now, not hours later
+        if benchmark_set.kind in variant.kinds:  # a typo fails now, not hours later
             configure(benchmark_set, variant.overrides, 0)
     runs = read_runs(output)
     check_comparable(runs, variants, num_folds)
     done = {describe_key(run) for run in runs}
     if done:
-        logger.info("%s has %d runs already", output, len(done))
+        logger.info("%s already has %d runs", output, len(done))
     open_training_rows = cache(TrainingRows)
     failed = 0
     for seed, fold, benchmark_set in itertools.product(seeds, range(most_folds), sets):
@@ -219,12 +219,12 @@ def run_all(
 
 
 def describe_key(run: Run) -> tuple[str, str, int, int]:
-    """What tells the runs of a file apart."""
+    """Return the key that identifies a run in a file."""
     return run["set"], run["variant"], run["seed"], run["fold"]
 
 
 def check_comparable(runs: Sequence[Run], variants: Mapping[str, Variant], num_folds: int) -> None:
-    """Raise a UserError if a file's runs are of other folds, or of variants that have changed."""
+    """Raise a UserError if the runs have another number of folds or changed variants."""
     for run in runs:
         if run["folds"] != num_folds:
             raise UserError(
@@ -240,7 +240,7 @@ def check_comparable(runs: Sequence[Run], variants: Mapping[str, Variant], num_f
 
 
 def configure(benchmark_set: BenchmarkSet, overrides: Sequence[str], seed: int) -> TrainConfig:
-    """The configuration of `python train.py` for files in place of the set's own."""
+    """Compose the configuration of `python train.py` for files instead of the set itself."""
     source = "series_files" if benchmark_set.kind == "series" else "text_files"
     given = [f"data={source}", f"data.name={benchmark_set.name}", f"seed={seed}"]
     return compose_config(CONF, "train", TrainConfig, [*given, *QUIET, *overrides])
@@ -261,10 +261,10 @@ class TrainingRows:
         self.rows: list[Row] = list(self.source)
 
     def deal(self, num_folds: int, seed: int) -> np.ndarray:
-        """The fold of each row `[row]`, stratified by class; rows of the same content share one.
+        """Return the fold of each row `[row]`, stratified by class; identical rows share a fold.
 
-        A class whose rows are all in one fold is `NEVER_HELD_OUT`: a model trained on the others
-        would not know it.
+        Classes with all rows in one fold are `NEVER_HELD_OUT`: a model trained on the other folds
+        would not know them.
         """
         folds = deal_folds(self.found, self.found.usable, num_folds, seed)
         for label in np.unique(self.found.labels):
@@ -277,7 +277,7 @@ class TrainingRows:
 def measure(
     rows: TrainingRows, overrides: Sequence[str], num_folds: int, fold: int, seed: int
 ) -> Run:
-    """Train on all folds but one, and test on that one."""
+    """Train on all folds except one, and test on that fold."""
     held_out = rows.deal(num_folds, seed) == fold
     if not held_out.any():
         raise UserError(f"{rows.set.name} has no row in fold {fold}: give fewer --folds")
@@ -305,7 +305,7 @@ def measure(
 
 
 def write_rows(stem: Path, rows: Sequence[Row], kind: Kind) -> Path:
-    """A file of these rows, for `data.train`: `.npz` of series, `.parquet` of texts."""
+    """Write rows to a file for `data.train`: `.npz` for series, `.parquet` for texts."""
     labels = [str(row.label) for row in rows]
     if kind == "text":
         path = stem.with_suffix(".parquet")
@@ -323,7 +323,7 @@ def write_rows(stem: Path, rows: Sequence[Row], kind: Kind) -> Path:
 
 
 def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
-    """A table for each kind of sets."""
+    """Print one table per kind of set."""
     for kind in ("series", "text"):
         of_kind = [run for run in runs if run["kind"] == kind]
         if not of_kind:
@@ -339,7 +339,7 @@ def print_runs(runs: Sequence[Run], as_markdown: bool) -> None:
 
 
 def describe_runs(runs: Sequence[Run]) -> str:
-    """The title of a table."""
+    """Return the title of a table."""
     folds = sorted(unique(runs, "fold"))
     seeds = ", ".join(map(str, sorted(unique(runs, "seed"))))
     commits = ", ".join(str(commit) for commit in unique(runs, "commit"))
@@ -350,10 +350,10 @@ def describe_runs(runs: Sequence[Run]) -> str:
 
 
 def tabulate(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """A row for each set and a column for each variant, with means and seconds at the bottom.
+    """Return one row per set and one column per variant, with means and seconds at the bottom.
 
-    A cell with fewer runs than others in its row says how many. Means, and differences to the first
-    variant with their standard error, are over the sets where no variant lacks a run.
+    A cell with fewer runs than others in its row shows their number. Means, and differences from
+    the first variant with their standard error, include only sets with all runs of all variants.
     """
     variants = unique(runs, "variant")
     variants.sort(key=lambda name: name != "default")
@@ -381,7 +381,7 @@ def tabulate(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 
 def describe_difference(values: Sequence[float], first: Sequence[float]) -> str:
-    """Mean difference and its standard error."""
+    """Format the mean difference and its standard error."""
     differences = [value - base for value, base in zip(values, first, strict=True)]
     return f"{mean(differences):+.3f} ± {stdev(differences) / len(differences) ** 0.5:.3f}"
 

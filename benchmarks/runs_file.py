@@ -1,4 +1,4 @@
-"""A JSON file to which each finished run is added, so that a stopped benchmark goes on there."""
+"""A JSON file of finished runs, which lets a stopped benchmark continue where it left off."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,25 +11,25 @@ from attnlstm.errors import UserError
 from attnlstm.training.checkpoint_io import replacing
 
 Run = dict[str, Any]
-"""What one run was given and what it reached, as JSON has it."""
+"""The settings and the results of one run, as JSON values."""
 
 
 def read_runs(path: Path) -> list[Run]:
-    """The runs of the file; none where there is no file yet.
+    """Return the runs of a file, or an empty list if there is no file yet.
 
     Raises:
-        UserError: the file is of another kind.
+        UserError: the file has another format.
     """
     if not path.exists():
         return []
     try:
         return list(json.loads(path.read_text(encoding="utf-8"))["runs"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no runs: choose another --output") from error
+        raise UserError(f"{path} contains no runs: choose another --output") from error
 
 
 def add_run(path: Path, run: Run) -> None:
-    """Add one run; several processes may do so, each with sets of its own."""
+    """Add one run. Several processes may add runs at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         runs = [*read_runs(path), run]
@@ -38,11 +38,11 @@ def add_run(path: Path, run: Run) -> None:
 
 
 def unique(runs: Iterable[Run], key: str) -> list[Any]:
-    """The values of a key, in the order in which they first occur."""
+    """Return the distinct values of a key, in order of first occurrence."""
     return list(dict.fromkeys(run[key] for run in runs))
 
 
 def format_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a `.md` file."""
+    """Format a table as Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

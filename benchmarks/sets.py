@@ -1,4 +1,4 @@
-"""The data sets that accuracy is measured on."""
+"""The data sets of the accuracy benchmarks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +18,16 @@ BUNDLED = (
     *("ACSF1", "ArrowHead", "BasicMotions", "GunPoint", "ItalyPowerDemand", "JapaneseVowels"),
     *("OSULeaf", "PickupGestureWiimoteZ"),
 )
-"""Sets of the UCR and UEA archives that come with aeon. Two more that do are left out: UnitTest is
-Chinatown with 22 of its test rows, made for aeon's own tests, and Covid3Month_disc is a regression
-set whose targets were cut into classes as an example; neither is a benchmark in the literature."""
+"""Sets of the UCR and UEA archives that come with aeon. Two others that also do are left out,
+because they are not benchmarks in the literature: UnitTest is Chinatown with 22 of its test rows,
+made for aeon's own tests, and Covid3Month_disc is a regression set with discretized targets."""
 
 
 class BenchmarkSet(NamedTuple):
     """A set with a training and a test part.
 
-    overrides: of `python train.py`, which choose the set and nothing else.
-    open_train: reads the training part, and never looks at the test part.
+    overrides: of `python train.py`; they select the set and nothing else.
+    open_train: opens the training part without reading the test part.
     """
 
     name: str
@@ -37,13 +37,13 @@ class BenchmarkSet(NamedTuple):
 
 
 def find_sets(folder: Path | None) -> dict[str, BenchmarkSet]:
-    """The bundled sets, and those of a folder, by name.
+    """Return the bundled sets and those in a folder, by name.
 
-    The folder holds series as `NAME_TRAIN.npz` and `NAME_TEST.npz`, directly or in a folder `ucr`,
-    and texts as `NAME/train.parquet` and `NAME/test.parquet`.
+    The folder holds series as `NAME_TRAIN.npz` and `NAME_TEST.npz`, directly or in a subfolder
+    `ucr`, and texts as `NAME/train.parquet` and `NAME/test.parquet`.
 
     Raises:
-        UserError: the folder has no sets, or two sets have the same name.
+        UserError: the folder contains no sets, or two sets have the same name.
     """
     found = [_bundled_series(name) for name in BUNDLED]
     found.append(BenchmarkSet("bbc_news", "text", ("data=bbc_news",), lambda: BBCNews("train")))
@@ -61,15 +61,15 @@ def find_sets(folder: Path | None) -> dict[str, BenchmarkSet]:
 
 
 def choose_sets(folder: Path | None, names: list[str] | None) -> list[BenchmarkSet]:
-    """The named ones of `find_sets`, or all.
+    """Return the named sets of `find_sets`, or all.
 
     Raises:
-        UserError: as `find_sets`, or there is no set of that name.
+        UserError: as in `find_sets`, or a name is unknown.
     """
     sets = find_sets(folder)
     for name in names or ():
         if name not in sets:
-            raise UserError(f"--sets: there is no {name}, only {', '.join(sets)}")
+            raise UserError(f"--sets: unknown set {name}, choose from {', '.join(sets)}")
     return [sets[name] for name in names or sets]
 
 

@@ -1,23 +1,23 @@
-"""Whole epochs of `python train.py` beside a plain loop with nn.LSTM, and the parts of a step.
+"""Compare whole epochs of `python train.py` with a plain nn.LSTM loop, and time parts of a step.
 
     python -m benchmarks.training
     python -m benchmarks.training --sets JapaneseVowels --backends native --seeds 0 1 2
     python -m benchmarks.training --epochs 3 --output training.json
 
-The plain loop is what one writes first: nn.LSTM on packed batches, attention with h_n, a DataLoader
-that shuffles and pads, and no framework. It has the sizes, the dropout, the ensemble, the batch
-size, the optimizer, the schedule, the threads and the epochs of the configuration, and validates
-after each epoch. It lacks what nn.LSTM lacks, dropout of the recurrent weights, and writes no
-checkpoints, no logs and no figures.
+The plain loop is the straightforward implementation: nn.LSTM on packed batches, attention with h_n,
+a DataLoader that shuffles and pads, and no framework. It uses the sizes, dropout, ensemble, batch
+size, optimizer, schedule, threads and epochs of the configuration, and validates after each epoch.
+It does not support dropout of the recurrent weights, because nn.LSTM does not, and writes no
+checkpoints, logs or figures.
 
-Both train on the same rows and take turns, epoch by epoch; the first epoch of each warms up. An
-epoch of train.py is everything from the beginning of one to the beginning of the next. How many
-times as fast it is, is the median over the epochs, and for all of them together "x in all", which
-has the epochs that draw figures, too. The accuracies are of the weights after the last epoch.
+Both train on the same rows and take turns, epoch by epoch; the first epoch of each is a warm-up. An
+epoch of train.py is everything from its beginning to the beginning of the next. "x plain" is the
+median over the epochs of the speedup; "x in all" compares the total times, including the epochs
+that draw figures. The accuracies are those of the weights after the last epoch.
 
-A step is split into what the data, the forward, the backward and the optimizer take, its schedule
-and the clipping of gradients included; the framework is all the rest between the beginning of an
-epoch and its validation.
+A step is divided into data, forward pass, backward pass and optimizer, which includes the schedule
+and gradient clipping. The framework is everything else between the beginning of an epoch and its
+validation.
 """
 
 import argparse
@@ -62,13 +62,13 @@ SETS = {
     "BasicMotions": ["data.name=BasicMotions"],
     "bbc_news": ["data=bbc_news"],
 }
-"""What the runs of `python train.py` are called with."""
+"""The overrides of `python train.py` for each set."""
 
 PLAIN = [
     *("model/stem=none", "model.pooling=[hn_query]", "model.skip_pooling=[]", "model.ngrams=null"),
     *("validation=holdout", "data.batch_size=16", "trainer.max_epochs=30"),
 ]
-"""What the classifier that one writes first has and does."""
+"""Overrides that match the plain classifier and its loop."""
 
 PARTS = ("data", "forward", "backward", "optimizer", "framework")
 
@@ -81,10 +81,10 @@ ACTIONS = {
     "[LightningModule]ClassificationModule.configure_gradient_clipping": "optimizer",
     "[LightningModule]ClassificationModule.lr_scheduler_step": "optimizer",
 }
-"""The part of a step that an action belongs to, by the names that Lightning's profilers get."""
+"""Maps the action names of Lightning's profilers to the parts of a step."""
 
 Epoch = dict[str, float]
-"""Seconds of each part of all its steps, and as "epoch" those of the whole."""
+"""The seconds of each part, summed over the steps, and of the whole as "epoch"."""
 
 
 def main() -> None:
@@ -94,15 +94,15 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["JapaneseVowels", "bbc_news"])
     parser.add_argument("--backends", nargs="+", default=["fused", "torch", "native"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's, at least 3")
-    parser.add_argument("--threads", type=int, help="instead of the configuration's")
-    parser.add_argument("--output", type=Path, help="a JSON file of all that was measured")
+    parser.add_argument("--epochs", type=int, help="override the configuration; at least 3")
+    parser.add_argument("--threads", type=int, help="override the configuration")
+    parser.add_argument("--output", type=Path, help="JSON file for all measurements")
     options = parser.parse_args()
     if options.epochs is not None and options.epochs < 3:
-        parser.error("--epochs: at least 3, of which the first warms up")
+        parser.error("--epochs: at least 3, because the first is a warm-up")
     logging.basicConfig(level=logging.WARNING)
     silence_known_warnings()
-    # Equally many epochs for both: none is left out, and none is trained anew.
+    # The same number of epochs for both: no early stopping and no refit.
     overrides = ["callbacks.early_stopping=null", "refit=false", "baseline=none", *PLAIN]
     if options.epochs is not None:
         overrides.append(f"trainer.max_epochs={options.epochs}")
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def measure(config: TrainConfig) -> dict[str, Any]:
-    """The epochs but the first and the test accuracy of both, trained by turns."""
+    """Train both in turns; return their epochs, without the first, and their test accuracies."""
     limit_threads(config.num_threads)
     dataset = split_sources(open_sources(config.data), config.data, config.seed)
     encoded = encode(config, dataset)
@@ -137,7 +137,7 @@ def measure(config: TrainConfig) -> dict[str, Any]:
         trainer = build_trainer(config, Path(folder))
         turns = Turns(plain)
         trainer.profiler = turns.clock
-        trainer.callbacks.insert(0, turns)  # the first, to count what the others take
+        trainer.callbacks.insert(0, turns)  # first, so that the time of the others is counted
         fit(trainer, module, data)
         tested = trainer.test(module, data, verbose=False)
     return {
@@ -148,14 +148,14 @@ def measure(config: TrainConfig) -> dict[str, Any]:
 
 
 class Clock(Profiler):
-    """Adds up what each part of the steps takes; within a part, an inner one counts alone."""
+    """Sums the time of each part of the steps; the time of an inner part counts only there."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reset()
 
     def reset(self) -> None:
-        """Begin an epoch, in the framework."""
+        """Begin an epoch, in the part "framework"."""
         self.seconds: Epoch = defaultdict(float)
         self.parts = ["framework"]
         self.since = time.perf_counter()
@@ -169,7 +169,7 @@ class Clock(Profiler):
         self.parts.pop()
 
     def read(self) -> Epoch:
-        """The seconds of each part since the reset."""
+        """Return the seconds of each part since the last reset."""
         self._count()
         return {part: self.seconds[part] for part in PARTS}
 
@@ -182,7 +182,7 @@ class Clock(Profiler):
             self.leave()
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose calls count for the part."""
+        """Wrap a function so that its calls count for the part."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             self.enter(part)
@@ -200,23 +200,23 @@ class Clock(Profiler):
 
 
 class Turns(Callback):
-    """Before each epoch of Lightning's, lets the plain loop train one; takes the time of both."""
+    """Lets the plain loop train an epoch before each epoch of Lightning, and times both."""
 
     def __init__(self, plain: "PlainTraining") -> None:
         self.clock = Clock()
         self.plain_training = plain
         self.plain: list[Epoch] = []
         self.ours: list[Epoch] = []
-        self.steps: Epoch | None = None  # of the epoch under way
+        self.steps: Epoch | None = None  # of the current epoch
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Make the parts known that Lightning has no names for."""
+        """Time the parts for which Lightning has no action names."""
         module.log = self.clock.timed("framework", module.log)
         (optimizer,) = trainer.optimizers
 
         def begin(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.clock.enter("optimizer")
-            # which is called within the step: all of Lightning's, with the forward and backward
+            # Lightning calls the closure, with the forward and backward pass, within the step.
             return args, kwargs | {"closure": self.clock.timed("framework", kwargs["closure"])}
 
         optimizer.register_step_pre_hook(begin)
@@ -240,7 +240,7 @@ class Turns(Callback):
 
 
 class PlainTraining:
-    """The plain loop, for the rows of `data` and with the options of the configuration."""
+    """The plain loop, on the rows of `data` and with the options of the configuration."""
 
     def __init__(
         self, config: TrainConfig, module: ClassificationModule, data: SequenceDataModule
@@ -254,7 +254,7 @@ class PlainTraining:
             )
             for name, split in data.splits.items()
         }
-        with torch.random.fork_rng():  # here and below: train.py's numbers stay what they are
+        with torch.random.fork_rng():  # here and below: keeps the random state of train.py
             torch.manual_seed(config.seed)
             self.models = nn.ModuleList(
                 PlainClassifier(config, module) for _ in range(config.model.ensemble_size)
@@ -266,9 +266,9 @@ class PlainTraining:
         self.scheduler = build_scheduler(self.optimizer, options["scheduler"], steps)
 
     def train_epoch(self) -> Epoch:
-        """One epoch and its validation."""
+        """Train one epoch and validate."""
         deterministic = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)  # a plain loop does not ask for what they cost
+        torch.use_deterministic_algorithms(False)  # a plain loop would not pay their cost
         with torch.random.fork_rng():
             torch.set_rng_state(self.random_state)
             started = time.perf_counter()
@@ -315,7 +315,7 @@ class PlainTraining:
 
     @torch.no_grad()
     def accuracy(self, name: str) -> float:
-        """Of the mean probabilities of the models."""
+        """Return the accuracy of the models' mean probabilities."""
         self.models.eval()
         correct = total = 0
         for inputs, lengths, targets in self.loaders[name]:
@@ -327,7 +327,7 @@ class PlainTraining:
 
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over all epochs of all seeds, in milliseconds, and the mean test accuracies."""
+    """Return medians over all epochs of all seeds, in milliseconds, and the test accuracies."""
     result: dict[str, Any] = {}
     for name in ("ours", "plain"):
         epochs = [epoch for run in runs for epoch in run[name]["epochs"]]
@@ -375,7 +375,7 @@ def print_epochs(results: Sequence[dict[str, Any]]) -> None:
         )
         accuracies.append([name, *(f"{mean(found['accuracies']):.4f}" for found in (ours, plain))])
     columns = ["", "ms", "plain ms", "x plain", "spread", "x in all"]
-    print_table("an epoch of train.py, beside the plain loop", columns, times)
+    print_table("an epoch of train.py, compared with the plain loop", columns, times)
     print_table("test accuracy", ["", "train.py", "plain loop"], accuracies)
 
 
@@ -388,7 +388,7 @@ def print_steps(results: Sequence[dict[str, Any]]) -> None:
             shares = [f"{step[part] / total:.0%}" for part in PARTS]
             label = result["name"] if name == "ours" else "its plain loop"
             rows.append([label, f"{total:.2f}", *shares])
-    print_table("a step, in milliseconds, and the shares of its parts", ["", "ms", *PARTS], rows)
+    print_table("a step, in milliseconds, and the share of each part", ["", "ms", *PARTS], rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing of the readers of files that may come from anywhere.
+"""Coverage-guided fuzzing of the readers of untrusted files.
 
     $ pip install atheris
     $ python fuzz/readers.py -max_total_time=600 -max_len=4096 corpus/
 
-The first byte of an input chooses the reader. Whatever a file holds, reading it ends in rows, each
-with a value or a problem, or in a UserError; anything else is a bug, which ends the fuzzing and
-leaves its input in a file `crash-...`.
+The first byte of an input selects the reader. Whatever a file contains, reading it must give rows,
+each with a value or a problem, or raise a UserError. Anything else is a bug: it stops the fuzzer,
+which saves the input in a file `crash-...`.
 """
 
 import sys
@@ -72,7 +72,7 @@ READERS: list[tuple[str, Reader]] = [
 
 
 def read(data: bytes) -> None:
-    """Read a file with the content of `data`, by the reader that its first byte chooses."""
+    """Read a file with the content of `data`, using the reader that its first byte selects."""
     suffix, reader = READERS[data[0] % len(READERS) if data else 0]
     path = FOLDER / f"input{suffix}"
     path.write_bytes(data[1:])
@@ -83,7 +83,7 @@ def read(data: bytes) -> None:
             assert row.label is None or row.label.strip()
     except UserError as error:
         if len(str(error)) > 4000:
-            raise AssertionError("a message that nobody reads") from error
+            raise AssertionError("the message is too long to read") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small runs that several tests look at."""
+"""Small runs that several tests share."""
 
 import os
 import shutil
@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-# Before datasets is imported, which reads it then: no test touches the cache of whoever runs it.
+# Set before datasets is imported, which reads it once: tests never touch the user's own cache.
 CACHE = os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="attnlstm_tests_")
-# Before torch is imported: the threads of the processes of `pytest -n` would wait for each other.
+# Set before torch is imported: otherwise the threads of `pytest -n` processes block each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -31,7 +31,7 @@ SMALL = [
     "model.random_convolutions=null",
     "baseline=none",
 ]
-"""Overrides that make the main job a matter of a second."""
+"""Overrides that make the default run take about a second."""
 
 
 def pytest_unconfigure() -> None:
@@ -39,7 +39,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The native backend is tested wherever there is a compiler; one that fails is our bug."""
+    """Skip tests of the native backend without a compiler; with one, a failed build is a bug."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = [value for value in parameters if isinstance(value, str)]
     if item.path.name.startswith("test_native") or "native" in names:
@@ -55,22 +55,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def compose_train() -> Callable:
-    """The config of a command line of train.py: `compose_train(*overrides)`."""
+    """`compose_train(*overrides)` returns the config of a command line of train.py."""
     return lambda *overrides: compose_config(ROOT / "conf", "train", TrainConfig, overrides)
 
 
 @pytest.fixture(scope="session")
 def run_train(compose_train: Callable) -> Callable:
-    """Train in this process: `run_train(run_dir, *overrides)`.
+    """`run_train(run_dir, *overrides)` trains in this process.
 
-    The figures would take most of the time, and are drawn with `figures=True` only.
+    Figures are drawn only with `figures=True`, because they would take most of the time.
     """
-    from attnlstm.training.run import TrainingResult, train  # takes seconds; not all tests train
+    from attnlstm.training.run import TrainingResult, train  # slow, and not all tests train
 
     def run(run_dir: Path, *overrides: str, figures: bool = False) -> TrainingResult:
         small = SMALL if figures else [*SMALL, "callbacks.figures=null"]
         if any(override.startswith("resume=") for override in overrides):
-            small = []  # the run has them already
+            small = []  # the run already has them
         return train(compose_train(*small, *overrides), run_dir)
 
     return run
@@ -78,7 +78,7 @@ def run_train(compose_train: Callable) -> Callable:
 
 @pytest.fixture(scope="session")
 def small_run(run_train: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small run of the main job, with its figures."""
+    """The folder of a small run of train.py, with its figures."""
     run_dir = tmp_path_factory.mktemp("runs") / "small"
     run_train(run_dir, "callbacks.figures.every_n_epochs=1", figures=True)
     return run_dir
@@ -91,7 +91,7 @@ def small_checkpoint(small_run: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def text_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The overrides of a small text set: 60 training and 20 test texts of two classes."""
+    """Overrides for a small text set with two classes: 60 training texts and 20 test texts."""
     folder = tmp_path_factory.mktemp("texts")
     words = {"good": ["fine", "lovely", "great"], "bad": ["dull", "awful", "slow"]}
     for name, count in (("train", 60), ("test", 20)):

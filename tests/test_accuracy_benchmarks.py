@@ -1,4 +1,4 @@
-"""benchmarks.recipes and benchmarks.accuracy, on sets so small that accuracies mean nothing."""
+"""benchmarks.recipes and benchmarks.accuracy, on sets too small for meaningful accuracies."""
 
 import json
 import sys
@@ -26,25 +26,25 @@ SHORT = "trainer.max_epochs=1 model.lstm.hidden_size=4"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Sets whose test parts cannot be read: 12 series, of different lengths, and 8 texts."""
+    """Two sets with unreadable test parts: 12 series of different lengths, and 8 texts."""
     data = tmp_path / "data"
     (data / "ucr").mkdir(parents=True)
     generator = np.random.default_rng(0)
     series, labels = generator.normal(size=(12, 10, 1)), np.array(["a", "b"] * 6)
     lengths = np.array([10, 9, 8] * 4)
     np.savez(data / "ucr" / "toy_TRAIN.npz", X=series, y=labels, lengths=lengths)
-    (data / "ucr" / "toy_TEST.npz").write_bytes(b"not to be read")
+    (data / "ucr" / "toy_TEST.npz").write_bytes(b"must not be read")
     (data / "words").mkdir()
     texts = [f"text {row} is {('fine', 'dull')[row % 2]}" for row in range(8)]
     table = pyarrow.table({"text": texts, "label": ["good", "bad"] * 4})
     pyarrow.parquet.write_table(table, data / "words" / "train.parquet")
-    (data / "words" / "test.parquet").write_bytes(b"not to be read")
+    (data / "words" / "test.parquet").write_bytes(b"must not be read")
     return data
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run a benchmark's command line in this process; returns its exit code."""
+    """Run a benchmark's command line in this process and return its exit code."""
 
     def run_main(module: Any, *arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
@@ -59,7 +59,7 @@ def keys(path: Path) -> list[tuple]:
     return [(r["set"], r["variant"], r["seed"], r["fold"]) for r in read_runs(path)]
 
 
-def test_recipes_add_each_run_once_and_read_training_rows_alone(
+def test_recipes_add_each_run_once_and_read_only_training_rows(
     run: Callable,
     folder: Path,
     tmp_path: Path,
@@ -103,13 +103,13 @@ def test_recipes_add_each_run_once_and_read_training_rows_alone(
     [
         (["--variants", "--variant", "short", "trainer.max_epochs=2"], "with other overrides"),
         (["--variants", "--variant", "short", SHORT, "--folds", "4"], "runs of 3 folds"),
-        (["--variants", "wider"], "there is no wider, only default"),
-        (["--variant", "default", SHORT], "there is one of that name"),
+        (["--variants", "wider"], "unknown name wider, choose from default"),
+        (["--variant", "default", SHORT], "this name is taken"),
         (["--variants", "--variant", "new", "model.lstm.hiden_size=4"], "hidden_size"),
-        (["--sets", "toys"], "there is no toys, only ACSF1"),
+        (["--sets", "toys"], "unknown set toys, choose from ACSF1"),
     ],
 )
-def test_recipes_refuse_what_does_not_compare_before_anything_runs(
+def test_recipes_reject_incomparable_runs_before_anything_runs(
     run: Callable,
     folder: Path,
     tmp_path: Path,
@@ -126,7 +126,7 @@ def test_recipes_refuse_what_does_not_compare_before_anything_runs(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_failing_run_is_told_and_the_others_go_on(
+def test_a_failing_run_is_reported_and_the_others_continue(
     run: Callable, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = tmp_path / "recipes.json"
@@ -140,19 +140,19 @@ def test_a_failing_run_is_told_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("kind", ["series", "text"])
-def test_every_variant_is_of_overrides_of_train(kind: str, folder: Path) -> None:
+def test_every_variant_consists_of_overrides_of_train(kind: str, folder: Path) -> None:
     (chosen,) = choose_sets(folder, ["toy" if kind == "series" else "words"])
     plain = recipes.configure(chosen, (), seed=0)
     by_key = defaultdict(list)
     for variant in recipes.VARIANTS.values():
         for override in variant.overrides if kind in variant.kinds else ():
             by_key[override.partition("=")[0]].append(override)
-    for together in zip_longest(*by_key.values()):  # composing takes its time
+    for together in zip_longest(*by_key.values()):  # composing is slow
         overrides = [override for override in together if override is not None]
         assert recipes.configure(chosen, overrides, seed=0) != plain
 
 
-def test_folds_are_stratified_and_keep_rows_of_the_same_content_together(tmp_path: Path) -> None:
+def test_folds_are_stratified_and_keep_identical_rows_together(tmp_path: Path) -> None:
     series = np.random.default_rng(0).normal(size=(20, 5, 1))
     series[1] = series[0]
     labels = np.array(["a"] * 10 + ["b"] * 9 + ["once"])
@@ -161,7 +161,7 @@ def test_folds_are_stratified_and_keep_rows_of_the_same_content_together(tmp_pat
     rows = recipes.TrainingRows(chosen)
     folds = rows.deal(3, seed=0)
     assert folds[0] == folds[1]
-    assert folds[19] == recipes.NEVER_HELD_OUT  # otherwise nobody would know its class
+    assert folds[19] == recipes.NEVER_HELD_OUT  # otherwise no model would know its class
     for members in (slice(0, 10), slice(10, 19)):
         counts = Counter(folds[members].tolist())
         assert counts.keys() == {0, 1, 2}
@@ -170,7 +170,7 @@ def test_folds_are_stratified_and_keep_rows_of_the_same_content_together(tmp_pat
     assert (folds != rows.deal(3, seed=1)).any()
 
 
-def test_held_out_rows_are_tested_on_and_nothing_else(
+def test_only_held_out_rows_are_used_for_the_test(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {}
@@ -196,7 +196,7 @@ def test_held_out_rows_are_tested_on_and_nothing_else(
             np.testing.assert_array_equal(found[:length], expected[:length])
 
 
-def test_training_parts_of_bundled_sets_hold_no_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_parts_of_bundled_sets_have_no_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     import aeon.datasets
 
     splits = []
@@ -223,7 +223,7 @@ def make_run(name: str, variant: str, reached: float, fold: int = 0) -> dict:
     }
 
 
-def test_the_table_of_recipes_compares_sets_that_have_all_runs() -> None:
+def test_the_table_of_recipes_compares_only_sets_with_all_runs() -> None:
     runs = [
         *(make_run("A", "wide", value, fold) for fold, value in enumerate((0.9, 0.8))),
         *(make_run("A", "default", value, fold) for fold, value in enumerate((0.5, 0.7))),
@@ -243,7 +243,7 @@ def test_the_table_of_recipes_compares_sets_that_have_all_runs() -> None:
     ]
 
 
-def test_accuracy_runs_train_in_a_process_of_its_own(
+def test_accuracy_runs_train_in_its_own_process(
     run: Callable, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = folder / "words" / "train.parquet"
@@ -254,9 +254,9 @@ def test_accuracy_runs_train_in_a_process_of_its_own(
     assert run(accuracy, *given, "--", *short, "callbacks.figures=null") == 0
     (found,) = read_runs(output)
     assert (found["classes"], found["train_rows"], found["test_rows"]) == (2, 8, 8)
-    assert found["steps"] == 1 + 2  # of 7 texts, and of the refit on all 8
+    assert found["steps"] == 1 + 2  # 1 step on 7 texts, and 2 in the refit on all 8
     assert found["baselines"] == {"TF-IDF + logistic regression": 1.0, "majority class": 0.5}
-    assert found["peak_bytes"] > 10**8  # torch alone has more
+    assert found["peak_bytes"] > 10**8  # torch alone needs more
     assert str(tmp_path) not in output.read_text()
 
     capsys.readouterr()
@@ -275,7 +275,7 @@ def make_result(name: str, seed: int, reached: float, baseline: float) -> dict:
     }
 
 
-def test_accuracy_goes_on_with_its_file_and_puts_means_at_the_bottom(
+def test_accuracy_continues_its_file_and_puts_means_at_the_bottom(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     output = tmp_path / "accuracy.json"
@@ -314,7 +314,7 @@ def test_accuracy_goes_on_with_its_file_and_puts_means_at_the_bottom(
     assert "has runs with the overrides (none)" in capsys.readouterr().err
 
 
-def test_accuracy_tells_which_run_has_failed(
+def test_accuracy_reports_which_run_has_failed(
     run: Callable, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = tmp_path / "accuracy.json"
@@ -324,11 +324,11 @@ def test_accuracy_tells_which_run_has_failed(
     assert not output.exists()
 
 
-def test_a_file_of_something_else_is_not_written_over(
+def test_a_file_of_another_kind_is_not_overwritten(
     run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "other.json"
     output.write_text(json.dumps([1, 2]))
     assert run(accuracy, "--output", output, "--table") == 2
-    assert "holds no runs" in capsys.readouterr().err
+    assert "contains no runs" in capsys.readouterr().err
     assert json.loads(output.read_text()) == [1, 2]

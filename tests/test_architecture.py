@@ -1,4 +1,4 @@
-"""The floors of the house hold, as the contracts in pyproject.toml say."""
+"""The layers of the package obey the import contracts in pyproject.toml."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_nothing_imports_upward_or_in_a_circle() -> None:
+def test_no_upward_imports_and_no_import_cycles() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout

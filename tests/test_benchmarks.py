@@ -1,4 +1,4 @@
-"""The benchmarks' command lines, on cases so small that what they measure means nothing."""
+"""The command lines of the benchmarks, on cases too small for meaningful measurements."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def lstm_results(run_benchmark: Callable, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-def test_lstm_measures_every_variant_beside_nn_lstm(lstm_results: Path) -> None:
+def test_lstm_measures_every_variant_and_nn_lstm(lstm_results: Path) -> None:
     content = json.loads(lstm_results.read_text())
     assert {"processor", "torch", "threads", "dtype", "peak_gflops"} <= content["machine"].keys()
     assert len(content["cases"]) == 2 * 2 * 2  # lengths, layers, directions
@@ -51,7 +51,7 @@ def test_lstm_measures_every_variant_beside_nn_lstm(lstm_results: Path) -> None:
             assert case[mode]["nn.LSTM packed"]["times_packed"] == 1
         memory = {name: found["memory"] for name, found in case["training"].items()}
         assert memory["nn.LSTM padded"] == 1
-        # 5 * 3 steps of 2 numbers: the gradient of the input is a part of it, at least
+        # at least the gradient of the input: 5 * 3 steps of 2 numbers of 4 bytes
         assert min(found["peak_bytes"] for found in case["training"].values()) >= 5 * 3 * 2 * 4
 
 
@@ -68,11 +68,11 @@ def test_lstm_figure_is_a_small_svg(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--peers", "labml"], "there is no labml, only keras,onnxruntime"),
+        (["--peers", "labml"], "unknown library labml, choose from keras,onnxruntime"),
         (["--peers", "onnxruntime", "--dtype", "float64"], "onnxruntime"),
     ],
 )
-def test_lstm_refuses_a_peer_that_it_cannot_have(
+def test_lstm_rejects_an_unusable_peer(
     run_benchmark: Callable,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
@@ -84,7 +84,7 @@ def test_lstm_refuses_a_peer_that_it_cannot_have(
     assert message in capsys.readouterr().err
 
 
-def test_lstm_names_the_packages_that_a_peer_needs(
+def test_lstm_names_the_missing_packages_of_a_peer(
     run_benchmark: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -98,7 +98,7 @@ def test_lstm_names_the_packages_that_a_peer_needs(
     assert "pip install onnxruntime onnx" in capsys.readouterr().err
 
 
-def test_onnxruntime_computes_what_nn_lstm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_computes_the_same_as_nn_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     monkeypatch.syspath_prepend(str(ROOT))
@@ -132,7 +132,7 @@ def test_training_splits_the_steps_of_both_loops(
     assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_training_needs_epochs_besides_the_one_that_warms_up(run_benchmark: Callable) -> None:
+def test_training_needs_more_epochs_than_the_warm_up(run_benchmark: Callable) -> None:
     with pytest.raises(SystemExit) as stop:
         run_benchmark("training", "--epochs", 2)
     assert stop.value.code == 2

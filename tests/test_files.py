@@ -1,4 +1,4 @@
-"""Files are found by name and identified by their content."""
+"""Finding files by name, and fingerprints of their content."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ class TestFindFiles:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert self.names("~/a.csv") == [str(tmp_path / "a.csv")]
 
-    def test_a_glob_finds_saved_folders_but_no_others(self, tmp_path):
+    def test_a_glob_finds_saved_folders_but_no_other_folders(self, tmp_path):
         write_saved(tmp_path / "saved", ROWS)
         assert self.names("*[!vt]") == ["saved"]
 
@@ -50,18 +50,18 @@ class TestFindFiles:
             (["a.csv", "*.csv"], "a.csv 2 times: name it once"),
         ],
     )
-    def test_what_cannot_be_found(self, patterns, words):
+    def test_missing_and_repeated_files(self, patterns, words):
         assert words in problem_of(find_files, patterns, "data.train")
 
 
 class TestFingerprint:
-    def test_of_a_file_is_its_sha256(self, tmp_path):
+    def test_fingerprint_of_a_file_is_its_sha256(self, tmp_path):
         content = b"text\n" * 100_000
         assert (
             file_fingerprint(write(tmp_path / "a", content)) == hashlib.sha256(content).hexdigest()
         )
 
-    def test_of_a_folder_changes_with_names_and_contents(self, tmp_path):
+    def test_fingerprint_of_a_folder_changes_with_names_and_contents(self, tmp_path):
         write(tmp_path / "a", "1")
         first = file_fingerprint(tmp_path)
         assert file_fingerprint(tmp_path) == first
@@ -70,12 +70,12 @@ class TestFingerprint:
         (tmp_path / "a").rename(tmp_path / "b")
         assert len({first, second, file_fingerprint(tmp_path)}) == 3
 
-    def test_of_a_missing_file(self, tmp_path):
+    def test_fingerprint_of_a_missing_file(self, tmp_path):
         assert "cannot be read" in problem_of(file_fingerprint, tmp_path / "a")
 
 
-def test_pipes_and_overlong_names_are_refused(tmp_path):
-    os.mkfifo(tmp_path / "pipe.csv")  # opening it would block forever
+def test_pipes_and_overlong_names_are_rejected(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")  # reading it would block forever
     with pytest.raises(UserError, match="is neither a file nor a folder"):
         find_files(str(tmp_path / "pipe.csv"), "data.train")
     with pytest.raises(UserError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""Names that come from data become neither paths, nor markup, nor commands, nor terminal codes."""
+"""Names from data never act as paths, markup, commands or terminal codes."""
 
 import csv
 import html
@@ -35,7 +35,7 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]")
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
-    """`run("train.py", "key=value", ...)` in this process: what it has printed."""
+    """`run("train.py", "key=value", ...)` runs a script in this process and returns its output."""
 
     def run(script: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [script, *arguments])
@@ -55,7 +55,7 @@ def write_texts(path: Path, count: int) -> Path:
     return path
 
 
-def test_labels_of_all_sorts(
+def test_labels_with_special_characters(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -118,7 +118,7 @@ def test_labels_of_all_sorts(
     assert not (tmp_path.parent / "escaped").exists()
 
 
-def test_an_error_about_names_is_one_plain_line(
+def test_an_error_that_quotes_names_is_one_plain_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

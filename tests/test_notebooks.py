@@ -1,4 +1,4 @@
-"""The notebooks run from start to end, and what they compute and show holds."""
+"""The notebooks run from start to end, and their results support what their text says."""
 
 import html
 import json
@@ -27,10 +27,9 @@ TEXT = "03_text.ipynb"
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of what the notebooks need, and a kernel "attnlstm": the Python that runs the tests.
+    """A copy of what the notebooks need, and a kernel "attnlstm" with the Python of the tests.
 
-    The notebooks may write beside the copy, and Jupyter's own files go there as well, as do the
-    encoded rows.
+    The files that the notebooks write, those of Jupyter and the encoded rows stay in this folder.
     """
     folder = tmp_path_factory.mktemp("workplace")
     for name in ("conf", "notebooks"):
@@ -47,11 +46,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def execute(workplace: Path, name: str, results: str) -> dict[str, Any]:
-    """Run a notebook, which must neither fail nor warn, and evaluate `results`, a dict, in it."""
+    """Run a notebook, which must not fail or warn, and evaluate the dict `results` in it."""
     folder = workplace / "notebooks"
     notebook = nbformat.read(folder / name, as_version=4)
-    asking = nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({results}))")
-    notebook.cells.append(asking)
+    query = nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({results}))")
+    notebook.cells.append(query)
     NotebookClient(
         notebook,
         kernel_name="attnlstm",
@@ -59,11 +58,11 @@ def execute(workplace: Path, name: str, results: str) -> dict[str, Any]:
         resources={"metadata": {"path": str(folder)}},
     ).execute()
     assert [text for kind, text in outputs(notebook) if kind in ("error", "stderr")] == []
-    return json.loads("".join(output.text for output in asking.outputs))
+    return json.loads("".join(output.text for output in query.outputs))
 
 
 def outputs(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
-    """What each output is (stdout, stderr, error, display_data ...), and its text."""
+    """Yield the kind (stdout, stderr, error, display_data ...) and the text of each output."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             texts = [output.get("text", ""), *output.get("traceback", [])]
@@ -73,7 +72,7 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", [FORMULAS, TRAINING, TEXT])
-def test_the_kept_outputs_are_of_one_clean_run(name: str) -> None:
+def test_the_stored_outputs_come_from_one_clean_run(name: str) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     nbformat.validate(notebook)
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

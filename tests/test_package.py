@@ -1,4 +1,4 @@
-"""The package as others get it: its public names, and a wheel in an environment of its own."""
+"""The package as users install it: its public names, and a wheel in a separate environment."""
 
 import ast
 import os
@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_wheel_holds_every_file_of_the_package_and_of_conf(wheel: Path) -> None:
+def test_a_wheel_contains_every_file_of_the_package_and_of_conf(wheel: Path) -> None:
     folders = {ROOT / "src" / "attnlstm": "attnlstm", ROOT / "conf": "attnlstm/conf"}
     files = {
         f"{name}/{path.relative_to(folder).as_posix()}"
@@ -44,8 +44,8 @@ def test_a_wheel_holds_every_file_of_the_package_and_of_conf(wheel: Path) -> Non
         if path.is_file() and path.suffix != ".pyc"
     }
     assert {"attnlstm/py.typed", "attnlstm/conf/train.yaml"} < files
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == files
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert packed == files
 
 
 def test_a_wheel_trains_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert newest[1] == attnlstm.__version__
 
 
-def test_public_names_are_there_and_come_late() -> None:
+def test_public_names_exist_and_are_imported_lazily() -> None:
     code = (
         "import sys, attnlstm\n"
         "before = set(sys.modules)\n"
@@ -110,8 +110,8 @@ def test_public_names_are_there_and_come_late() -> None:
         _ = attnlstm.lstm
 
 
-def test_type_checkers_know_the_public_names() -> None:
-    """mypy, which is one of the checks, makes sure that they exist where they are said to be."""
+def test_type_checkers_see_the_public_names() -> None:
+    """mypy, another of the checks, makes sure that they exist in the modules given here."""
     source = ast.parse((ROOT / "src" / "attnlstm" / "__init__.py").read_text())
     imports = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom)]
     names = {

@@ -1,4 +1,4 @@
-"""Whatever takes a path takes it as a string, too."""
+"""Functions that take a path also accept a string."""
 
 from collections.abc import Callable
 from pathlib import Path

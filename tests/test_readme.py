@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README and on the pages of docs/ runs."""
+"""Every command and every block of Python in the README and in docs/ runs."""
 
 import io
 import os
@@ -19,14 +19,14 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 FIRST = (ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md")
-"""The pages in which the runs are trained that the commands of other pages go on with."""
+"""The pages that train the runs that commands on other pages use."""
 
 PAGES = list(dict.fromkeys([*FIRST, *sorted(DOCS.rglob("*.md"))]))
 
 STEP = re.compile(r"^ *\$ (?P<command>.+)$|^```python\n(?P<code>(?:.*\n)*?)```$", re.MULTILINE)
 
 STEPS: dict[str, str] = {}
-"""Commands, which begin with "$ ", and blocks of Python, each once, and the page it is on."""
+"""The commands, which begin with "$ ", and blocks of Python, each once, with their page."""
 for page in PAGES:
     for step in STEP.finditer(page.read_text()):
         text = step["code"] or f"$ {step['command']}"
@@ -36,11 +36,11 @@ QUICK = [
     *("model.lstm.hidden_size=8", "trainer.max_epochs=1"),
     *("data.val_fraction=0.2", "num_folds=2", "baseline=none"),
 ]
-"""What makes a training command a matter of a second; it comes last and so takes precedence."""
+"""Overrides that make training take about a second; they come last and so take precedence."""
 
 
 def make_files(folder: Path) -> None:
-    """The files that the commands name."""
+    """Write the files that the commands name."""
     generator = random.Random(0)
     words = {"good": ["bright", "moving", "funny"], "bad": ["dull", "long", "bores"]}
 
@@ -83,10 +83,8 @@ def test_make_commands_are_targets(command: str) -> None:
     subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_commands_and_python_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In one process, from a folder of their own; `runs/` carries over from one to the next."""
+def test_commands_and_python_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All run in one process and one temporary folder, so `runs/` carries over to later steps."""
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path)
     before = os.listdir(tmp_path)
@@ -96,7 +94,7 @@ def test_commands_and_python_run_one_after_the_other(
                 run_command(step.removeprefix("$ "), monkeypatch)
             else:
                 exec(compile(step, page, "exec"), {})
-        except BaseException as error:  # a mistake in a command raises SystemExit
+        except BaseException as error:  # an invalid command raises SystemExit
             error.add_note(f"{page}:\n{step}")
             raise
     made = {"runs", "predictions.csv", "sets.csv", "report.html", "weights.jsonl"}
@@ -105,7 +103,7 @@ def test_commands_and_python_run_one_after_the_other(
 
 
 def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command in this process; one of training is made quick."""
+    """Run a command in this process; training is shortened."""
     if command.startswith("cat "):
         file, command = command.removeprefix("cat ").split(" | ")
         stream = io.TextIOWrapper(io.BytesIO(Path(file).read_bytes()))

@@ -1,4 +1,4 @@
-"""Parts from outside the package are found once they are registered."""
+"""Parts defined outside the package are found once they are registered."""
 
 import re
 import subprocess
@@ -56,7 +56,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 def test_a_kind_of_table(readers: dict[str, type], tmp_path: Path) -> None:
     @register_reader(".pairs")
     class PairsTable(Table):
-        """A label, a tab and a text in each line."""
+        """Each line holds a label, a tab and a text."""
 
         def column_names(self) -> list[str]:
             return ["label", "text"]
@@ -77,8 +77,8 @@ def test_a_kind_of_table(readers: dict[str, type], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_walk_throughs_of_contributing(tmp_path: Path) -> None:
-    """A source and a pooling need registration and a yaml file each, and are like any other."""
+def test_the_walkthroughs_in_contributing(tmp_path: Path) -> None:
+    """A source and a pooling each need only a registration and a YAML file to become options."""
     pages = Path(__file__).parents[1] / "CONTRIBUTING.md"
     for name, content in re.findall(
         r'^```\w+ title="(.+?)"\n(.+?)^```$', pages.read_text(), re.M | re.S

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
-    """mkdocs.yml is strict: a link or an anchor that leads nowhere is an error."""
+    """mkdocs.yml is strict: a broken link or anchor is an error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr

@@ -1,4 +1,4 @@
-"""Rows in memory, in the shape that every data source delivers."""
+"""Rows in memory, in the form that every data source returns."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from hypothesis import settings
 
 from attnlstm.data.rows import Row, RowSource
 
-settings.register_profile("no deadline", deadline=None)  # a loaded machine is not a failure
+settings.register_profile("no deadline", deadline=None)  # a slow machine is not a failure
 settings.load_profile("no deadline")
 
 
 class MemoryRows(RowSource):
-    """Texts, or series as nested lists [row][time][channel]; None where there is no value."""
+    """Texts, or series as nested lists [row][time][channel]; None stands for a missing value."""
 
     def __init__(
         self,
@@ -57,5 +57,5 @@ MakeRows = Callable[..., RowSource]
 
 @pytest.fixture(scope="session")
 def make_rows() -> MakeRows:
-    """`make_rows(values, labels, name=..., ...)`: see `MemoryRows`."""
+    """`make_rows(values, labels, name=..., ...)` returns `MemoryRows`."""
     return MemoryRows

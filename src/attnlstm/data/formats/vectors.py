@@ -61,7 +61,7 @@ def load_vectors(
     size, announced = _sniff(path)
     vectors: dict[int, np.ndarray] = {}
     malformed: list[str] = []
-    num_malformed = count = 0
+    num_malformed = num_lines = 0
     for number, line in _lines(path):
         if announced is not None and number == 1:
             continue  # the header
