@@ -1,18 +1,13 @@
-"""Sets of the UCR and UEA time series classification archives, read by aeon."""
+"""Data sets of the UCR and UEA time series classification archives, read by aeon."""
 
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
-from attnlstm.config.archive_names import (
-    cache_folder,
-    check_archive_name,
-    list_bundled,
-    locate_archive,
-)
 from attnlstm.config.data import SeriesConfig
 from attnlstm.config.schema import register_source
 from attnlstm.data.rows import Row, RowSource
@@ -29,10 +24,12 @@ class ArchiveSource(Source, SeriesConfig):
 
     source: Literal["archive"] = "archive"
     name: str = "JapaneseVowels"
-    """the set, and the folder of its runs"""
+    """name of the set, and of the folder of its runs"""
 
     def check(self) -> None:
-        check_archive_name(self.name)
+        # Importing aeon takes a second, and a set that comes with it needs no closer look.
+        if not (_bundled_folder() / self.name).is_dir():
+            _locate(self.name)
 
     def open(self, only: str | None = None) -> Mapping[str, RowSource]:
         if not self.name:
@@ -42,12 +39,10 @@ class ArchiveSource(Source, SeriesConfig):
 
 
 class ArchiveRows(RowSource):
-    """A split of a set of the archives, "train" or "test": series float32 and their labels.
+    """One split of a set, "train" or "test": float32 series and lowercase labels, as aeon has them.
 
-    Labels are lower case, as aeon reads them.
-
-    The sets that come with aeon need no network. Any other is downloaded once into
-    `attnlstm/archive` in the user's cache folder, where it can also be put by hand.
+    Sets that come with aeon need no network. Others are downloaded once into `attnlstm/archive` in
+    the user's cache folder, to which sets can also be added by hand.
 
     Raises:
         UserError: there is no such classification set, it cannot be downloaded, or its files
@@ -56,7 +51,8 @@ class ArchiveRows(RowSource):
 
     def __init__(self, set_name: str, split: str) -> None:
         self.name = f"the {split} split of {set_name}"
-        self.series, self.labels = _read(set_name, split, _find(set_name))
+        folder = _locate(set_name) or _download(set_name)
+        self.series, self.labels = _read(set_name, split, folder)
 
     def __iter__(self) -> Iterator[Row]:
         for number, (steps, label) in enumerate(zip(self.series, self.labels, strict=True)):
@@ -70,39 +66,85 @@ class ArchiveRows(RowSource):
         return digest.hexdigest()
 
 
-def _find(name: str) -> Path:
-    """The folder that holds the set's folder; a set that is not there is downloaded first."""
-    folder = locate_archive(name)
-    if folder is not None:
-        return folder
-    cache = cache_folder()
+def _locate(name: str) -> Path | None:
+    """Return the folder that contains the set's folder, or None if it has to be downloaded.
+
+    Raises:
+        UserError: there is no such classification set; the message names the nearest ones.
+    """
+    from difflib import get_close_matches
+
+    from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
+    from aeon.datasets.tsc_datasets import tsc_zenodo
+    from aeon.datasets.tsf_datasets import tsf_all
+
+    bundled = _list_bundled()
+    choose = f"choose a bundled set ({', '.join(bundled)})"
+    if name in bundled:
+        return _bundled_folder()
+    if name in list_sets(str(_cache_folder())):
+        return _cache_folder()
+    if name in _regression_sets():
+        raise UserError(f"data.name={name} is a regression set, without classes: {choose}")
+    if name in tsf_all or name in os.listdir(_bundled_folder()):
+        raise UserError(
+            f"data.name={name} is for forecasting, segmentation or anomaly detection, "
+            f"not for classification: {choose}"
+        )
+    if name not in tsc_zenodo:
+        known = {known.lower(): known for known in (*tsc_zenodo, *bundled)}
+        nearest = [known[match] for match in get_close_matches(name.lower(), known)]
+        meant = f"did you mean {' or '.join(nearest)}? Or " if nearest else ""
+        raise UserError(f"data.name={name} is in no archive: {meant}{choose}")
+    return None
+
+
+def _list_bundled() -> list[str]:
+    from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
+
+    regression = _regression_sets()
+    return [name for name in list_sets(str(_bundled_folder())) if name not in regression]
+
+
+def _regression_sets() -> set[str]:
+    from aeon.datasets.tser_datasets import tser_monash, tser_soton, tsr_zenodo
+
+    return {*tser_monash, *tser_soton, *tsr_zenodo}
+
+
+def _bundled_folder() -> Path:
+    return Path(str(distribution("aeon").locate_file("aeon/datasets/data")))
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attnlstm/archive"
+
+
+def _download(name: str) -> Path:
+    """Download a set to the cache folder, which never holds half a set, and return that folder."""
+    from aeon.datasets import load_classification
+
+    cache = _cache_folder()
     try:
-        _download(name, cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache) as unfinished:
+            load_classification(name, extract_path=unfinished)
+            if not (cache / name).exists():  # another process may have been faster
+                os.replace(Path(unfinished) / name, cache / name)
     except (OSError, ValueError) as error:
         raise UserError(
             f"data.name={name} does not come with aeon and cannot be downloaded "
             f"({_one_line(error)}): connect to the network, put {name}_TRAIN.ts and "
             f"{name}_TEST.ts into {cache / name}, or choose a bundled set "
-            f"({', '.join(list_bundled())})"
+            f"({', '.join(_list_bundled())})"
         ) from error
     return cache
 
 
-def _download(name: str, cache: Path) -> None:
-    """Downloads beside the cached sets and then moves, so that no set is ever half there."""
-    from aeon.datasets import load_classification
-
-    cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache) as unfinished:
-        load_classification(name, extract_path=unfinished)
-        if not (cache / name).exists():  # another process may have been faster
-            os.replace(Path(unfinished) / name, cache / name)
-
-
 def _read(name: str, split: str, folder: Path) -> "tuple[list[np.ndarray], list[str]]":
-    """Each row's series `[time, channel]` and label.
+    """Return the series `[time, channel]` and the labels of a split.
 
-    aeon takes labels that the header does not declare, and loses minus signs beside time stamps.
+    aeon accepts labels that the header does not declare, and loses minus signs next to time stamps.
     """
     from aeon.datasets import load_classification
 

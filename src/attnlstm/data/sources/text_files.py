@@ -30,14 +30,17 @@ class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
 
 
 class TextFiles(RowSource):
-    """The rows of tables with a text and a label each, one file after the other.
+    """The texts and labels of several tables.
 
-    key: what messages call the files, such as "data.train".
-    text_column, label_column: their names; None takes the one column whose name says what it is.
-    needs_labels: without it, a file that has no label column gives rows without labels.
+    Args:
+        files: at least one.
+        key: the setting that names the files, for messages, such as "data.train".
+        text_column, label_column: None takes the only column with a usual name.
+        delimiter: of CSV and TSV files.
+        needs_labels: if False, a file without a label column has rows without labels.
 
     Raises:
-        UserError: a file is no table, or the columns are not in all files or cannot be guessed.
+        UserError: a file is not a table, or a column is missing or cannot be guessed.
     """
 
     def __init__(
