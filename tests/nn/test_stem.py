@@ -143,7 +143,7 @@ def test_the_content_of_the_padding_does_not_matter(
     assert all(buffer.isfinite().all() for buffer in stem.buffers())
 
 
-@pytest.mark.parametrize(("name", "stride"), itertools.product(OPTIONS, STRIDES))
+@pytest.mark.parametrize(("name", "stride"), list(itertools.product(OPTIONS, STRIDES)))
 def test_without_lengths_every_step_is_real(name: str, stride: int) -> None:
     for is_training in (False, True):
         stem = make_stem(name, stride).train(is_training)

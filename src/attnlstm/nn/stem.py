@@ -194,7 +194,7 @@ class ConvBlock(nn.Module):
 
 
 class BlockStem(Stem):
-    """A stem of several blocks of convolutions, each of which reads the features of the last.
+    """A stem of several blocks of convolutions, each reading the features of the one before.
 
     Args:
         blocks: in this order; their strides multiply.
