@@ -118,23 +118,23 @@ class MaskedBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(num_channels)
 
     def forward(self, inputs: Tensor, is_real: Tensor | None) -> Tensor:
-        """Normalise the real steps, and set the others to 0.
+        """Normalize the real steps, and set the others to 0.
 
         Args:
             inputs: `[batch, channel, time]`.
             is_real: `[batch, time]`; None: all steps are real.
         """
         if is_real is None:
-            return self._normalise(inputs)
+            return self._normalize(inputs)
         if not self.training:
-            return self._normalise(inputs).masked_fill(~is_real.unsqueeze(1), 0)
+            return self._normalize(inputs).masked_fill(~is_real.unsqueeze(1), 0)
         steps = inputs.transpose(1, 2)  # [batch, time, channel]
         outputs = torch.zeros_like(steps)
-        outputs[is_real] = self._normalise(steps[is_real])
+        outputs[is_real] = self._normalize(steps[is_real])
         return outputs.transpose(1, 2)
 
-    def _normalise(self, values: Tensor) -> Tensor:
-        """Apply nn.BatchNorm1d; a single value per channel is normalised by running statistics."""
+    def _normalize(self, values: Tensor) -> Tensor:
+        """Apply nn.BatchNorm1d; a single value per channel is normalized by running statistics."""
         norm = self.norm
         if self.training and values.numel() <= norm.num_features:
             return F.batch_norm(
