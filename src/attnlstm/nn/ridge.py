@@ -1,7 +1,7 @@
 """Ridge regression on class indicators, with a penalty chosen by leave-one-out cross-validation.
 
-X [row, feature] are the standardized features, Y [row, class] the centered indicators (1 or -1), and
-X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
+X [row, feature] are the standardized features, Y [row, class] the centered indicators (1 or -1),
+and X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
 
     weight  = Xᵀ V diag(1 / (λ + α)) Vᵀ Y            [feature, class]
     fitted  = V diag(λ / (λ + α)) Vᵀ Y               [row, class]

@@ -78,6 +78,11 @@ class Stem(nn.Module, ABC):
             lengths = check_lengths(lengths, batch, time).to(inputs.device)
         return self.shorten(inputs, lengths)
 
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the constructor's arguments that suit series of `num_steps`, if there are any."""
+        return {}
+
     @abstractmethod
     def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Do what `forward` does, with checked lengths."""
@@ -206,6 +211,13 @@ class BlockStem(Stem):
         self.feature_size = blocks[-1].feature_size
         self.stride = math.prod(block.stride for block in blocks)
 
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the stride, a power of 2, that leaves about 64 steps."""
+        if num_steps <= 64:
+            return {"stride": 1}
+        return {"stride": int(2 ** round(math.log2(num_steps / 64)))}
+
     def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         features = inputs.transpose(1, 2)  # [batch, channel, time]
         if lengths is not None:
@@ -296,6 +308,12 @@ class InceptionStem(BlockStem):
             ]
         )
 
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the stride and the widths; wide filters would cover all of a short series."""
+        widths = [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
+        return super().choose_options(num_steps) | {"kernel_sizes": widths}
+
 
 def split_stride(stride: int, num_blocks: int) -> list[int]:
     """Split a power of 2 into one stride for each block, in descending order.
@@ -310,18 +328,6 @@ def split_stride(stride: int, num_blocks: int) -> list[int]:
     exponent = stride.bit_length() - 1
     share, rest = divmod(exponent, num_blocks)
     return [2 ** (share + (block < rest)) for block in range(num_blocks)]
-
-
-def choose_stride(num_steps: float, steps_left: int = 64) -> int:
-    """Return the power of 2 that leaves about `steps_left` steps of a series of `num_steps`."""
-    if num_steps <= steps_left:
-        return 1
-    return int(2 ** round(math.log2(num_steps / steps_left)))
-
-
-def choose_kernel_sizes(num_steps: float) -> list[int]:
-    """Return widths for series of `num_steps`; wide filters would cover all of a short series."""
-    return [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
 
 
 def build_stem(name: str, input_size: int, **options: Any) -> Stem:
