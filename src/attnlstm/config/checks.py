@@ -186,7 +186,7 @@ def describe(node: Mapping[str, Any]) -> str:
         return show(node["const"])
     if "enum" in node:
         return f"one of {', '.join(_choices(node))}"
-    limits = " and ".join(f"{sign} {node[name]}" for name, sign in LIMITS.items() if name in node)
+    limits = " and ".join(f"{sign} {node[name]:,}" for name, sign in LIMITS.items() if name in node)
     return PLAIN_TYPES[node["type"]] + f" {limits}" * bool(limits)
 
 

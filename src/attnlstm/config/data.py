@@ -11,12 +11,13 @@ from pydantic_core import CoreSchema
 
 from attnlstm.config.section import (
     Amount,
+    BatchSize,
     Count,
     Files,
     Fraction,
     Name,
-    Natural,
     Number,
+    NumWorkers,
     Section,
     ShareAboveZero,
 )
@@ -30,7 +31,7 @@ class TokenizerConfig(Section):
 
     kind: Literal["word", "bpe", "unigram", "character"] = "word"
     """kind of tokens"""
-    vocab_size: Annotated[int, Field(ge=2), Number] = 30000
+    vocab_size: Annotated[int, Field(ge=2, le=10_000_000), Number] = 30000
     """maximum number of tokens, most frequent first"""
     min_frequency: Count = 1
     """tokens that occur less often in the training texts are unknown"""
@@ -53,13 +54,13 @@ class DataConfig(Section):
     """what to do with rows that cannot be read"""
     crop: ShareAboveZero | None = None
     """train on random crops of at least this share of a row; null: on whole rows"""
-    batch_size: Count | None = 16
+    batch_size: BatchSize | None = 16
     """rows per training batch, a quarter of an evaluation batch; null: chosen from the rows"""
     batch_tokens: Count | None = None
     """steps per batch, including padding, instead of batch_size"""
     sampler: Literal["shuffled", "balanced"] = "shuffled"
     """how rows are drawn: each once per epoch, or all classes equally often"""
-    num_workers: Natural = 0
+    num_workers: NumWorkers = 0
     """processes that load batches; 0: the main process does"""
 
 

@@ -33,6 +33,7 @@ from attnlstm.training.callbacks import ProgressBar, RowCollector, has_terminal
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
+from attnlstm.training.resources import check_processors
 from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
+    check_processors("data.num_workers", num_workers)
     batching = {
         "batch_size": config.data.batch_size or source.batch_size or 16,
         "batch_tokens": None,

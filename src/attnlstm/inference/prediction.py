@@ -39,6 +39,7 @@ from attnlstm.files import find_files
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.report import Report
 from attnlstm.inference.writers import name_probability, open_writer
+from attnlstm.training.resources import check_processors
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
 
         silence_known_warnings()
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    check_processors("num_threads", config.num_threads)
     num_workers = config.num_threads or os.cpu_count() or 1
     if precision == "64-true":
         num_workers = 1  # Fabric changes the default dtype of all threads while one computes

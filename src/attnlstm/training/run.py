@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from lightning import Trainer
 
-from attnlstm.checkpoint.classifier import build_configured, describe_reading
+from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
@@ -32,6 +32,7 @@ from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
 from attnlstm.training.refit import refit, wants_refit
+from attnlstm.training.resources import check_memory, check_processors
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
@@ -79,16 +80,25 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes = config.resume is not None or is_requeued
     config = config.model_copy(update={"resume": None})
+    check_processors("num_threads", config.num_threads)
+    check_processors("data.num_workers", config.data.num_workers)
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None
     # Refuse an impossible trainer or LSTM before any data is loaded.
     trainer = build_trainer(config, run_dir, resume_point)
-    build_configured(config.model.model_dump(), encoder=None, num_classes=2)
+    check_memory(config, trainer.strategy.root_device)
 
     dataset = load_dataset(config)
     encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
+    check_memory(
+        config,
+        trainer.strategy.root_device,
+        encoded.encoder,
+        len(dataset.label_names),
+        budget.measure(encoded).longest,
+    )
     datamodule = preparation.build_datamodule(config, encoded)
     config = plan_length(config, encoded, datamodule, trainer)
     write_config(config, run_dir)
