@@ -265,6 +265,8 @@ class TrainConfig(Section, defer_build=True):
     """folder for the run folders"""
     resume: Name | None = None
     """folder of an interrupted run to continue; last: the newest run"""
+    overwrite: bool = False
+    """whether to use a run folder that has files in it already"""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
@@ -293,7 +295,7 @@ class EvaluateDataConfig(Section, defer_build=True):
     split: Split = "test"
     """the part of the data to evaluate on"""
     on_bad_row: OnBadRow | None = None
-    """what to do about rows that cannot be used"""
+    """rows that cannot be used: stop, drop, drop! or a share; null: as in training"""
     batch_size: Count | None = None
     """rows per batch"""
     num_workers: Natural | None = None
@@ -327,7 +329,7 @@ class EvaluateConfig(Section, defer_build=True):
     """conf/evaluate.yaml."""
 
     ckpt: Name
-    """a checkpoint written by train"""
+    """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
     data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
         default_factory=EvaluateDataConfig
     )
@@ -338,6 +340,8 @@ class EvaluateConfig(Section, defer_build=True):
     """device and precision"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
+    overwrite: bool = False
+    """whether to use a folder that has files in it already"""
 
 
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
@@ -351,7 +355,7 @@ class PredictConfig(Section):
     """conf/predict.yaml."""
 
     ckpt: Name
-    """a checkpoint written by train"""
+    """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
     text: str | None = None
     """a single text to classify"""
     input: Files = None
@@ -360,6 +364,8 @@ class PredictConfig(Section):
     """.csv, .jsonl or .parquet; "-": CSV on standard output; null: in the run folder"""
     report: Name | None = None
     """an HTML page of the most interesting rows and their attention"""
+    keep: Name | list[Name] | None = None
+    """columns of the input to write too: all, none or a list; null: the text or the series' id"""
     report_examples: Count = 300
     """number of rows in the report"""
     attention: bool = False
@@ -376,6 +382,8 @@ class PredictConfig(Section):
     """CPU threads; null: all cores"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
+    overwrite: bool = False
+    """whether to replace the files of output and report, and use a folder with files in it"""
 
 
 Source = TypeVar("Source", bound=DataConfig)

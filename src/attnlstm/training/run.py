@@ -22,6 +22,7 @@ from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
 from attnlstm.training import budget, comparison, preparation
+from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
@@ -78,7 +79,7 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes = config.resume is not None or is_requeued
-    config = config.model_copy(update={"resume": None})
+    config = config.model_copy(update={"resume": None, "overwrite": False})
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None
@@ -166,6 +167,11 @@ def plan_length(
         config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
+    counts = {"train": batches, "validation": 0}
+    for part in encoded.splits.keys() - {"train"}:
+        held_out = datamodule.sampler(part, shuffle=False)
+        counts[part] = math.ceil(len(held_out) / trainer.world_size)
+    check_batches(config, counts)
     if (line := budget.describe_length(config, batches, seconds)) is not None:
         logger.info("%s", line)
     return config
