@@ -1,0 +1,131 @@
+"""Whether the rows that a survey has found will do: what is dropped, and what is no class."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from attnlstm.config.data import DROP_ALL, OnBadRow
+from attnlstm.console import counted, enumerate_names
+from attnlstm.data.checks import Survey
+from attnlstm.errors import UserError
+
+MOST_DROPPED = 0.5
+"""The share of the rows of a source that `data.on_bad_row=drop` may remove."""
+
+MANY_NUMBERS = 20
+"""From this many classes on, decimal numbers are more likely measurements than classes."""
+
+
+def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
+    """Return what looks wrong with the sources, and which rows are dropped.
+
+    Raises:
+        UserError: there are bad rows and `on_bad_row` is "stop", or they are more than it allows;
+            the message says where the first ones are.
+    """
+    doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
+    doubts = doubts[:1]  # the other parts are most likely alike
+    problems = [text for found in surveys.values() for text in found.describe_problems()]
+    if not problems:
+        return doubts
+    most = on_bad_row if isinstance(on_bad_row, float) else MOST_DROPPED
+    many = [text for found in surveys.values() for text in _describe_losses(found, most)]
+    lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
+    losses = many + lost
+    leaves_something = all(found.usable.any() for found in surveys.values())
+    if "train" in surveys:
+        leaves_something &= len(surveys["train"].names) > 1
+    if on_bad_row == "stop":
+        if not all(found.is_complete for found in surveys.values()):
+            problems.append("and perhaps more, as no more were looked for")
+        advice = "Rows and channels count from 0, lines from 1. Fix or remove these rows"
+        if not losses and leaves_something:
+            advice += ", or set data.on_bad_row=drop to continue without them"
+        elif losses:
+            advice += f": dropping them would remove {' and '.join(losses)}"
+        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
+    if on_bad_row == "drop":
+        refused = losses
+    else:
+        refused = many if isinstance(on_bad_row, float) else []
+    if refused:
+        share = f" allows {on_bad_row:.0%}, but" if isinstance(on_bad_row, float) else ""
+        advice = "Fix these rows"
+        if leaves_something:
+            advice += f", or set data.on_bad_row={DROP_ALL} to continue without them"
+        problems[0] = (
+            f"data.on_bad_row={on_bad_row}{share} would remove {' and '.join(refused)}: "
+            f"{problems[0]}"
+        )
+        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
+    count = sum(int((~found.usable).sum()) for found in surveys.values())
+    dropped = f"dropped {counted(count, 'bad row')}:"
+    gone = [f"dropping removes {text}" for text in lost]
+    return [*doubts, dropped, *(f"  {text}" for text in problems), *gone]
+
+
+def _describe_losses(found: Survey, most: float) -> list[str]:
+    """Return what the source loses if it loses more than this share of its rows."""
+    num_bad, num_rows = int((~found.usable).sum()), len(found.labels)
+    if num_bad <= most * num_rows:
+        return []
+    return [f"{num_bad:,} of the {num_rows:,} rows of {found.source.name}"]
+
+
+def _describe_lost_classes(found: Survey) -> list[str]:
+    """Return the classes of which the source has bad rows only."""
+    lost = sorted(found.bad_labels - set(found.names))
+    if not lost:
+        return []
+    plural = "es" * (len(lost) > 1)
+    return [f"all rows of class{plural} {enumerate_names(lost)} of {found.source.name}"]
+
+
+def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
+    """Return what looks wrong with the labels of the training rows.
+
+    Raises:
+        UserError: they are not classes, because hardly two rows share one.
+    """
+    train = surveys["train"]
+    names, labels = train.names, train.labels[train.usable]
+    counts, name = np.bincount(labels, minlength=len(names)), train.source.name
+    values = [_to_number(label) for label in names]
+    are_numbers = None not in values
+    examples = f"{counted(len(labels), 'row')}, such as {enumerate_names(names[:3])}"
+    is_rare = len(names) == len(labels) > 1
+    if are_numbers and 2 * len(names) > max(len(labels), MANY_NUMBERS):
+        is_rare = True
+    # A test set with the same labels shows that they are classes; bad rows explain their number.
+    others = [found for part, found in surveys.items() if part != "train"]
+    is_explained = 2 * len(labels) < len(train.labels) or any(
+        2 * found.usable.sum() > len(found.labels) for found in others
+    )
+    if is_rare and not is_explained:
+        what = "numbers to predict, and not classes" if are_numbers else "not classes"
+        raise UserError(
+            f"{name} has {len(names):,} different labels in {examples}: these are {what}; check "
+            "data.label_column, or give labels that several rows share"
+        )
+    warnings = []
+    if len(names) > MANY_NUMBERS and any(value and value % 1 for value in values):
+        warnings.append(
+            f"{name} has {len(names):,} numbers as labels in {examples}: as classes they have "
+            "neither order nor distance"
+        )
+    if single := [label for label, count in zip(names, counts, strict=True) if count == 1]:
+        plural = len(single) > 1
+        warnings.append(
+            f"class{'es' * plural} {enumerate_names(sorted(single))} of {name} "
+            f"{'have' if plural else 'has'} one row{' each' * plural}, which cannot be both "
+            "learned and held out: add rows"
+        )
+    return warnings
+
+
+def _to_number(label: str) -> float | None:
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
