@@ -40,6 +40,4 @@ def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
             return checkpoints / name
     others = sorted(str(path) for path in checkpoints.glob("*.ckpt"))
     hint = f"give one of {enumerate_names(others)}" if others else "give another run"
-    raise UserError(
-        f"ckpt={ckpt}: the run {folder} has neither {' nor '.join(PREFERRED)}: {hint}"
-    )
+    raise UserError(f"ckpt={ckpt}: the run {folder} has neither {' nor '.join(PREFERRED)}: {hint}")

@@ -115,7 +115,7 @@ def _quote_letters(value: str) -> str:
         item = found[0]
         if item.isascii() or item[0] in "'\"":
             return item
-        return "'{}'".format(item.strip())
+        return f"'{item.strip()}'"
 
     return re.sub(items, quoted, value)
 

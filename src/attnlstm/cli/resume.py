@@ -64,7 +64,11 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, given: Iterable[str
     values = _read(folder / "config.yaml")
     old, new = flatten(values), flatten(composed.model_dump())
     default = flatten(plain.model_dump())
-    keys = {name.replace("/", ".") for name in given} - {"resume", "runs_dir", "overwrite"}  # of the folder
+    keys = {name.replace("/", ".") for name in given} - {
+        "resume",
+        "runs_dir",
+        "overwrite",
+    }  # of the folder
     refused = list(keys & {"experiment", "debug"})  # files that may change anything
     refused += [f"~{key}" for key in keys & (old.keys() - new.keys())]
     for leaf, value in new.items():

@@ -56,7 +56,7 @@ class DataConfig(Section):
     test_fraction: Fraction = 0.2
     """share of the training rows used for the test, if there is no test file"""
     on_bad_row: OnBadRow = "stop"
-    """rows that cannot be read: stop; drop, within reason; drop!, or drop up to a share such as 0.8"""
+    """rows that cannot be read: stop; drop, within reason; drop!; or drop up to a share like 0.8"""
     crop: ShareAboveZero | None = None
     """train on random crops of at least this share of a row; null: on whole rows"""
     batch_size: Count | None = 16

@@ -338,6 +338,8 @@ class EvaluateConfig(Section, defer_build=True):
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
     """device and precision"""
+    keep: Name | list[Name] | None = None
+    """columns of the rows to write too: all, none or a list; null: the text or the series' id"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
     overwrite: bool = False

@@ -28,40 +28,34 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
     problems = [text for found in surveys.values() for text in found.describe_problems()]
     if not problems:
         return doubts
-    most = on_bad_row if isinstance(on_bad_row, float) else MOST_DROPPED
-    many = [text for found in surveys.values() for text in _describe_losses(found, most)]
     lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
-    losses = many + lost
-    leaves_something = all(found.usable.any() for found in surveys.values())
+    refused: list[str] = []
+    if on_bad_row != DROP_ALL:
+        most = on_bad_row if isinstance(on_bad_row, float) else MOST_DROPPED
+        refused = [text for found in surveys.values() for text in _describe_losses(found, most)]
+    if on_bad_row in ("stop", "drop"):
+        refused += lost
+    leaves_classes = all(found.usable.any() for found in surveys.values())
     if "train" in surveys:
-        leaves_something &= len(surveys["train"].names) > 1
+        leaves_classes &= len(surveys["train"].names) > 1
     if on_bad_row == "stop":
         if not all(found.is_complete for found in surveys.values()):
             problems.append("and perhaps more, as no more were looked for")
         advice = "Rows and channels count from 0, lines from 1. Fix or remove these rows"
-        if not losses and leaves_something:
+        if refused:
+            advice += f": without them, {' and '.join(refused)} would be missing"
+        elif leaves_classes:
             advice += ", or set data.on_bad_row=drop to continue without them"
-        elif losses:
-            advice += f": dropping them would remove {' and '.join(losses)}"
         raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
-    if on_bad_row == "drop":
-        refused = losses
-    else:
-        refused = many if isinstance(on_bad_row, float) else []
     if refused:
-        share = f" allows {on_bad_row:.0%}, but" if isinstance(on_bad_row, float) else ""
+        start = f"data.on_bad_row={on_bad_row} does not remove {' and '.join(refused)}: "
         advice = "Fix these rows"
-        if leaves_something:
+        if leaves_classes:
             advice += f", or set data.on_bad_row={DROP_ALL} to continue without them"
-        problems[0] = (
-            f"data.on_bad_row={on_bad_row}{share} would remove {' and '.join(refused)}: "
-            f"{problems[0]}"
-        )
-        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
+        raise UserError(". ".join([start + "; ".join(problems), *doubts, advice]))
     count = sum(int((~found.usable).sum()) for found in surveys.values())
-    dropped = f"dropped {counted(count, 'bad row')}:"
-    gone = [f"dropping removes {text}" for text in lost]
-    return [*doubts, dropped, *(f"  {text}" for text in problems), *gone]
+    dropped = [f"dropped {counted(count, 'bad row')}:", *(f"  {text}" for text in problems)]
+    return [*doubts, *dropped, *(f"  these are {text}" for text in lost)]
 
 
 def _describe_losses(found: Survey, most: float) -> list[str]:

@@ -143,7 +143,8 @@ def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainCon
     """Return the configuration with as many epochs of `batches` as take about `num_steps` steps.
 
     About `VALIDATIONS` of them end in a validation, unless `trainer.check_val_every_n_epoch` is not
-    1, its default, or `trainer.val_check_interval` is set. If the steps are fewer than those of an epoch, the only epoch is shorter.
+    1, its default, or `trainer.val_check_interval` is set. If the steps are fewer than those of an
+    epoch, the only epoch is shorter.
     """
     steps_of_epoch = count_steps(config, batches)
     epochs = max(1, math.ceil(num_steps / steps_of_epoch))

@@ -3,6 +3,7 @@
 This module must not import Lightning, which is slow to import.
 """
 
+import logging
 from importlib.util import find_spec
 
 import torch
@@ -10,6 +11,8 @@ import torch
 from attnlstm.config.checks import show
 from attnlstm.config.lightning import Precision, TrainerConfig
 from attnlstm.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 NAMES = {"cpu": "the CPU", "cuda": "a CUDA GPU", "mps": "an Apple GPU", "tpu": "a TPU"}
 
@@ -23,9 +26,7 @@ def check_devices(config: TrainerConfig) -> None:
     kind = find_kind(config.accelerator)
     number = _count_devices(config.devices, kind)
     _check_strategy(config.strategy, kind, number)
-    reason = find_fault(config.precision, kind)
-    if reason is not None:
-        raise UserError(f"trainer.precision={config.precision} {reason}")
+    choose_precision(config.precision, None, kind)
 
 
 def find_kind(accelerator: str) -> str:
@@ -63,6 +64,24 @@ def find_fault(precision: Precision | None, kind: str) -> str | None:
     if kind == "mps" and name.startswith("64"):
         return "is not possible on an Apple GPU: choose 32-true, or trainer.accelerator=cpu"
     return None
+
+
+def choose_precision(
+    given: Precision | None, trained: Precision | None, kind: str
+) -> Precision | None:
+    """Return the precision of predictions: the given one, else that of training if it is possible.
+
+    Raises:
+        UserError: the given one is not.
+    """
+    if given is not None:
+        if (fault := find_fault(given, kind)) is not None:
+            raise UserError(f"trainer.precision={given} {fault}")
+        return given
+    if find_fault(trained, kind) is not None:
+        logger.info("trained with precision %s, which is not possible here: 32-true", trained)
+        return None
+    return trained
 
 
 def _count_devices(devices: int | str | list[int], kind: str) -> int:

@@ -22,8 +22,8 @@ from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
 from attnlstm.training import budget, comparison, preparation
-from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
+from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.failures import explain_failures

@@ -31,7 +31,6 @@ from attnlstm.training.fit import ResumePoint
 from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
-
 REFUSALS = (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError)
 """What Lightning raises for arguments that it does not accept."""
 
