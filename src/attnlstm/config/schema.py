@@ -199,7 +199,7 @@ class BudgetConfig(Section):
     steps: Annotated[int, Field(ge=1, le=10_000_000), Number] | None = None
     """optimizer steps; null: chosen from the number of rows"""
     minutes: Positive | None = None
-    """maximum training time in minutes"""
+    """most minutes for training, validation and refit together, roughly"""
 
 
 class TrainConfig(Section, defer_build=True):

@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -32,7 +32,7 @@ from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
-from attnlstm.training.refit import refit, wants_refit
+from attnlstm.training.refit import explain_no_refit, refit, wants_refit
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
@@ -159,12 +159,15 @@ def plan_length(
     sampler = datamodule.sampler("train", shuffle=True)
     padding = 100 * sampler.padding_share()
     logger.info("%s, %.1f %% padding", counted(len(sampler), "batch", "batches"), padding)
-    seconds = budget.time_step(
-        preparation.build_module(config, encoded), datamodule, trainer.strategy.root_device
-    )
+    module, device = preparation.build_module(config, encoded), trainer.strategy.root_device
+    seconds = budget.time_step(module, datamodule, device)
     batches = math.ceil(len(sampler) / trainer.world_size)  # of one process
     if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
-        config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
+        costs: dict[str, Any] = {}
+        if config.budget.minutes is not None:
+            costs["validation_seconds"] = budget.time_validation(module, datamodule, device)
+            costs["refits"] = explain_no_refit(config, encoded.dataset) is None
+        config = budget.settle_length(config, budget.measure(encoded), batches, seconds, **costs)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
     counts = {"train": batches, "validation": 0}
