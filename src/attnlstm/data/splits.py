@@ -15,7 +15,7 @@ from attnlstm.config.schema import Validation
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.usable import check_bad_rows, check_classes
+from attnlstm.data.usable import check_bad_rows, check_classes, describe_single_rows
 from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
@@ -151,6 +151,8 @@ def split_sources(
             is_small = chosen["train"].sum() <= MOST_FOLDED
             if validation == "folds" or (validation == "auto" and is_small):
                 folds = deal_folds(train, chosen["train"], num_folds, seed)
+                if "test" in surveys:  # otherwise `_carve` has named these classes
+                    warnings += describe_single_rows(train, chosen["train"])
             else:
                 warnings += _carve(train, chosen, "validation", config, seed)
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}

@@ -83,7 +83,7 @@ def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
     """
     train = surveys["train"]
     names, labels = train.names, train.labels[train.usable]
-    counts, name = np.bincount(labels, minlength=len(names)), train.source.name
+    name = train.source.name
     values = [_to_number(label) for label in names]
     are_numbers = None not in values
     examples = f"{counted(len(labels), 'row')}, such as {enumerate_names(names[:3])}"
@@ -101,20 +101,27 @@ def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
             f"{name} has {len(names):,} different labels in {examples}: these are {what}; check "
             "data.label_column, or give labels that several rows share"
         )
-    warnings = []
-    if len(names) > MANY_NUMBERS and any(value and value % 1 for value in values):
-        warnings.append(
+    if are_numbers and len(names) > MANY_NUMBERS and any(value and value % 1 for value in values):
+        return [
             f"{name} has {len(names):,} numbers as labels in {examples}: as classes they have "
             "neither order nor distance"
-        )
-    if single := [label for label, count in zip(names, counts, strict=True) if count == 1]:
-        plural = len(single) > 1
-        warnings.append(
-            f"class{'es' * plural} {enumerate_names(sorted(single))} of {name} "
-            f"{'have' if plural else 'has'} one row{' each' * plural}, which cannot be both "
-            "learned and held out: add rows"
-        )
-    return warnings
+        ]
+    return []
+
+
+def describe_single_rows(train: Survey, chosen: np.ndarray) -> list[str]:
+    """Return a warning about classes with a single one of the chosen rows, `[row]` bool."""
+    counts = np.bincount(train.labels[chosen], minlength=len(train.names))
+    names = sorted(label for label, count in zip(train.names, counts, strict=True) if count == 1)
+    if not names:
+        return []
+    which = (
+        f"es {enumerate_names(names)} have" if len(names) > 1 else f" {enumerate_names(names)} has"
+    )
+    return [
+        f"class{which} one row in {train.source.name}, which is validated by a model that has "
+        "not seen the class: add rows"
+    ]
 
 
 def _to_number(label: str) -> float | None:
