@@ -325,25 +325,30 @@ class EvaluateTrainerConfig(Section):
     """numeric precision, such as bf16-mixed; null: as in training"""
 
 
-class EvaluateConfig(Section, defer_build=True):
-    """conf/evaluate.yaml."""
+class InferenceConfig(Section):
+    """What an evaluation and a prediction share."""
 
     ckpt: Name
     """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
-    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
-        default_factory=EvaluateDataConfig
-    )
-    """the rows; null: as in training"""
+    keep: Name | list[Name] | None = None
+    """columns of the input to write too: all, none or a list; null: the text or the series' id"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
     """device and precision"""
-    keep: Name | list[Name] | None = None
-    """columns of the rows to write too: all, none or a list; null: the text or the series' id"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
     overwrite: bool = False
-    """whether to use a folder that has files in it already"""
+    """whether to replace files that exist, and use a folder that has files in it already"""
+
+
+class EvaluateConfig(InferenceConfig, defer_build=True):
+    """conf/evaluate.yaml."""
+
+    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
+        default_factory=EvaluateDataConfig
+    )
+    """the rows; null: as in training"""
 
 
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
@@ -353,11 +358,9 @@ class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
     """rows per batch"""
 
 
-class PredictConfig(Section):
+class PredictConfig(InferenceConfig):
     """conf/predict.yaml."""
 
-    ckpt: Name
-    """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
     text: str | None = None
     """a single text to classify"""
     input: Files = None
@@ -366,8 +369,6 @@ class PredictConfig(Section):
     """.csv, .jsonl or .parquet; "-": CSV on standard output; null: in the run folder"""
     report: Name | None = None
     """an HTML page of the most interesting rows and their attention"""
-    keep: Name | list[Name] | None = None
-    """columns of the input to write too: all, none or a list; null: the text or the series' id"""
     report_examples: Count = 300
     """number of rows in the report"""
     attention: bool = False
@@ -376,16 +377,8 @@ class PredictConfig(Section):
     """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
     data: PredictDataConfig = PredictDataConfig()
     """how to read the input; null: as in training"""
-    model: EvaluateModelConfig = EvaluateModelConfig()
-    """the classifier"""
-    trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
-    """device and precision"""
     num_threads: Count | None = None
     """CPU threads; null: all cores"""
-    runs_dir: Name = "runs"
-    """folder for the run folders"""
-    overwrite: bool = False
-    """whether to replace the files of output and report, and use a folder with files in it"""
 
 
 Source = TypeVar("Source", bound=DataConfig)
