@@ -6,6 +6,8 @@ import pytest
 
 from attnlstm.cli.run_folder import (
     RANKS,
+    RESTARTS,
+    SIZES,
     check_unused,
     create_folder,
     find_missing,
@@ -16,7 +18,7 @@ from attnlstm.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*RANKS, "SLURM_RESTART_COUNT"):
+    for name in (*RANKS, *SIZES, *RESTARTS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -41,15 +43,18 @@ def test_a_folder_with_files_is_not_used_unasked(tmp_path: Path) -> None:
         check_unused("hydra.run.dir", str(tmp_path))
 
 
-@pytest.mark.parametrize("name", [*RANKS, "SLURM_RESTART_COUNT"])
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [*((name, 0) for name in (*RANKS, *RESTARTS)), *((name, 1) for name in SIZES)],
+)
 def test_processes_that_join_a_run_use_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, alone: int
 ) -> None:
     fill(tmp_path, "config.yaml")
-    monkeypatch.setenv(name, "0")
+    monkeypatch.setenv(name, str(alone))
     with pytest.raises(UserError):
         check_unused("hydra.run.dir", str(tmp_path))
-    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv(name, str(alone + 1))
     check_unused("hydra.run.dir", str(tmp_path))
 
 

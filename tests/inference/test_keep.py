@@ -146,7 +146,7 @@ def test_lines_and_single_texts(run_dir: Path, tmp_path: Path) -> None:
         predict_with(tmp_path, f"ckpt={run_dir}", *arguments)
         texts = ["fine", None, "dull"] if has_text else [None] * 3
         assert [row.get("text") for row in read(output)] == texts
-    with pytest.raises(UserError, match=r"keep=\[author\]: new\.txt has no columns to keep"):
+    with pytest.raises(UserError, match=r"keep=\[author\]: the columns of new\.txt cannot be"):
         predict_with(tmp_path, f"ckpt={run_dir}", f"input={tmp_path}/new.txt", "keep=[author]")
     single = tmp_path / "single.csv"
     predict_with(tmp_path, f"ckpt={run_dir}", "text=a fine one", f"output={single}")
@@ -220,5 +220,5 @@ def test_columns_of_series(run_train: Callable, tmp_path: Path) -> None:
     predict_with(tmp_path, f"ckpt={ckpt}", *arguments, "keep=none")
     assert "id" not in read(tmp_path / "out.csv")[0]
     np.savez(tmp_path / "new.npz", X=generator.normal(size=(3, 5, 1)), y=["0", "1", "0"])
-    with pytest.raises(UserError, match=r"new\.npz has no columns to keep"):
+    with pytest.raises(UserError, match=r"the columns of new\.npz cannot be kept"):
         predict_with(tmp_path, f"ckpt={ckpt}", f"input={tmp_path}/new.npz", "keep=[subject]")

@@ -1,9 +1,13 @@
 """Find runs and their checkpoints by name."""
 
+import logging
+import os
 from pathlib import Path
 
 from attnlstm.console import enumerate_names
 from attnlstm.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 NEWEST = "last"
 """The name of the newest run."""
@@ -33,10 +37,11 @@ def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
     """
     folder = find_newest_run(runs_dir, "ckpt") if ckpt == NEWEST else Path(ckpt)
     checkpoints = folder / "checkpoints"
-    if not checkpoints.is_dir() and not (folder / "config.yaml").is_file():
+    if not os.path.isdir(checkpoints) and not os.path.isfile(folder / "config.yaml"):
         return folder  # a checkpoint, or nothing that exists
     for name in PREFERRED:
-        if (checkpoints / name).exists():
+        if os.path.exists(checkpoints / name):
+            logger.info("ckpt=%s is %s", ckpt, checkpoints / name)
             return checkpoints / name
     others = sorted(str(path) for path in checkpoints.glob("*.ckpt"))
     hint = f"give one of {enumerate_names(others)}" if others else "give another run"

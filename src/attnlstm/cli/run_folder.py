@@ -7,7 +7,13 @@ from pathlib import Path
 from attnlstm.errors import UserError
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
-"""Environment variables of launchers that are not 0 in the processes that join a run."""
+"""Environment variables of launchers; not 0 in the processes that join a run."""
+
+SIZES = ("WORLD_SIZE", "SLURM_NTASKS")
+"""Environment variables of launchers: how many processes they start."""
+
+RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+"""Environment variables of launchers: how many times they have started a job again."""
 
 
 def create_folder(wanted: str) -> str:
@@ -25,19 +31,18 @@ def create_folder(wanted: str) -> str:
 
 
 def check_unused(key: str, folder: str) -> None:
-    """Check that a folder the user has named is empty or new, unless this process joins a run.
-
-    Such processes are those that the first process of ddp starts, and a job that SLURM requeues.
+    """Check that a folder the user has named is empty or new, unless a run may have made it.
 
     Raises:
         UserError: it has files in it.
     """
-    if joins_run() or os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
+    try:
+        names = os.listdir(folder)
+    except OSError:  # it does not exist, or Hydra will say what is wrong with it
         return
-    path = Path(folder)
-    if not path.is_dir() or not any(path.iterdir()):
+    if not names or joins_run() or any(_number(name) > 0 for name in RESTARTS):
         return
-    resume = f", resume={folder} to continue the run in it" * (path / "config.yaml").is_file()
+    resume = f", resume={folder} to continue the run in it" * ("config.yaml" in names)
     raise UserError(
         f"{key}={folder} has files in it already: add overwrite=true to use it all the "
         f"same{resume}, or name another folder"
@@ -45,14 +50,22 @@ def check_unused(key: str, folder: str) -> None:
 
 
 def joins_run() -> bool:
-    """Return whether another process of the run is the first one, which has checked the folder."""
-    return any(os.environ.get(name, "0") != "0" for name in RANKS)
+    """Return whether this is one of several processes of a run, which share its folder.
+
+    It is not for the first one that Lightning starts itself: it is alone at the beginning.
+    """
+    return any(_number(name) > 0 for name in RANKS) or any(_number(name) > 1 for name in SIZES)
+
+
+def _number(variable: str) -> int:
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() else 0
 
 
 def find_missing(folder: str) -> Path | None:
     """Return the outermost folder that has to be made for this one; None if it exists."""
     path, missing = Path(folder).absolute(), None
-    while not path.exists():
+    while not os.path.exists(path):  # False where the folder above it cannot be read
         path, missing = path.parent, path
     return missing
 
@@ -63,7 +76,7 @@ def remove_failed_start(folder: str, made: Path) -> None:
     The folders above it are removed too, up to `made`, as far as nothing else is in them.
     """
     path = Path(folder).absolute()
-    if not path.is_dir() or not all(_is_of_start(path, file) for file in path.rglob("*")):
+    if not os.path.isdir(path) or not all(_is_of_start(path, file) for file in path.rglob("*")):
         return
     shutil.rmtree(path, ignore_errors=True)
     while path != made and made in path.parents:

@@ -82,7 +82,8 @@ class RowSource(ABC):
         """
         if wanted:
             raise UserError(
-                f"keep=[{','.join(wanted)}]: {self.name} has no columns to keep: give keep=none"
+                f"keep=[{','.join(wanted)}]: the columns of {self.name} cannot be kept; leave keep "
+                "out, or give keep=none"
             )
         return []
 

@@ -65,12 +65,13 @@ def keep_columns(
         return KeptColumns(has_id=False, text=None, others=())
     used = {} if source is None else source.columns_used
     text = used.get("text", TEXT) if is_text else None
-    has_no_table = is_text and not used
-    if keep is None or source is None or (has_no_table and keep in ("all", TEXT, [TEXT])):
+    if keep is None or source is None:
         return KeptColumns(has_id=not is_text, text=text, others=())
     wanted = None if keep == "all" else [keep] if isinstance(keep, str) else keep
     others = tuple(source.keep_columns(wanted))
-    return KeptColumns(has_id=not is_text, text=None, others=others)
+    if wanted is not None or text in others:
+        text = None
+    return KeptColumns(has_id=not is_text, text=text, others=others)
 
 
 def list_columns(config: PredictConfig, trained: TrainedModel, kept: KeptColumns) -> Columns:

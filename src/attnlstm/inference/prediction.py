@@ -106,7 +106,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
 
 def check_is_new(key: str, path: str | None, overwrite: bool) -> None:
     """Raise a UserError if the file that `key` names exists and may not be replaced."""
-    if path not in (None, "-") and not overwrite and Path(str(path)).is_file():
+    if path not in (None, "-") and not overwrite and os.path.isfile(str(path)):
         raise UserError(
             f"{key}={path} exists already: add overwrite=true to replace it, or give another name"
         )
