@@ -51,5 +51,5 @@ def test_what_has_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^ckpt=last: the run .*empty has neither"):
         find_checkpoint("last", str(tmp_path))
     odd = make_run(tmp_path / "odd", "epoch-3.ckpt")
-    with pytest.raises(UserError, match=r"give one of '.*epoch-3\.ckpt'$"):
+    with pytest.raises(UserError, match=r"give one of its 'epoch-3\.ckpt'$"):
         find_checkpoint(str(odd), "runs")

@@ -329,7 +329,7 @@ def test_one_message_names_the_bad_rows_of_all_sources(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv", first_line=2)
-    test = make_rows(["fine", "x"], ["c", None], name="test.csv")
+    test = make_rows(["fine", "x", "y", "z"], ["c", None, "a", "b"], name="test.csv")
     message = message_of(lambda: split(train=train, test=test))
     assert message.startswith("no text in train.csv, 2 rows: row 3 (line 5); row 7 (line 9); ")
     assert "label 'c', which no training row has, in test.csv, 1 row: row 0; " in message

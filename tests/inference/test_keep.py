@@ -35,8 +35,11 @@ def read(path: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     else:
         with path.open(newline="") as file:
-            rows = [{k: v or None for k, v in row.items()} for row in csv.DictReader(file)]
-    return [{k: v for k, v in row.items() if "probability" not in k and k != "row"} for row in rows]
+            rows = list(csv.DictReader(file))
+    return [
+        {k: v or None for k, v in row.items() if "probability" not in k and k != "row"}
+        for row in rows
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,7 @@ def test_columns_of_series(run_train: Callable, tmp_path: Path) -> None:
     ).checkpoint
     steps["subject"] = np.repeat([f"subject {number % 3}" for number in series], 5)
     steps["note"] = [f"note {number}" for number in range(200)]
+    steps["x"] = steps["x"].astype(object)
     steps.loc[7, "x"] = "broken"
     steps.to_csv(tmp_path / "new.csv", index=False)
     for keep, kept in (

@@ -43,6 +43,6 @@ def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
         if os.path.exists(checkpoints / name):
             logger.info("ckpt=%s is %s", ckpt, checkpoints / name)
             return checkpoints / name
-    others = sorted(str(path) for path in checkpoints.glob("*.ckpt"))
-    hint = f"give one of {enumerate_names(others)}" if others else "give another run"
+    others = sorted(path.name for path in checkpoints.glob("*.ckpt"))
+    hint = f"give one of its {enumerate_names(others)}" if others else "give another run"
     raise UserError(f"ckpt={ckpt}: the run {folder} has neither {' nor '.join(PREFERRED)}: {hint}")

@@ -288,6 +288,6 @@ def _explain(error: Exception) -> str:
         return str(error).partition("Config search path")[0]
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         section = cause.full_key.rpartition(".")[0]
-        names = [f"{section}.{key}" for key in cause.parent_node or ()]
+        names = [section, *(f"{section}.{key}" for key in cause.parent_node or ())]
         return str(checks.unknown_key(cause.full_key, names))
     return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"

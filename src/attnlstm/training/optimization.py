@@ -148,7 +148,7 @@ def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[
             if isinstance(value, int | float) and _steps(**configs | {group: config | {key: 1}})
         ]
         listed = ", ".join(wrong) or "the optimizer or the scheduler"
-        raise UserError(f"{listed}: torch cannot take a step with it: {error}") from error
+        raise UserError(f"{listed} cannot take a step: {error}") from error
 
 
 def _take_step(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> None:
