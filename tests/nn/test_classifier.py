@@ -60,7 +60,7 @@ def build_with_all_parts(stem: str, stride: int, backend: str = "auto") -> Seque
 
 
 @pytest.mark.parametrize(
-    ("stem", "stride"), itertools.product(["conv", "inception"], [1, 4, 16]), ids=str
+    ("stem", "stride"), list(itertools.product(["conv", "inception"], [1, 4, 16])), ids=str
 )
 def test_with_all_parts_other_sequences_and_padding_change_nothing(stem: str, stride: int) -> None:
     classifier = build_with_all_parts(stem, stride)

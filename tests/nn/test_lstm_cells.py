@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 
 class LayerNormCell(nn.Module):
-    """A layer-normalised LSTM cell like labml's annotated one."""
+    """A layer-normalized LSTM cell like labml's annotated one."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()

@@ -14,8 +14,6 @@ from attnlstm.nn import STEMS, ConvStem, InceptionStem, Stem, build_stem, regist
 from attnlstm.nn.stem import (
     ConvBlock,
     MaskedBatchNorm,
-    choose_kernel_sizes,
-    choose_stride,
     split_stride,
 )
 
@@ -143,7 +141,7 @@ def test_the_content_of_the_padding_does_not_matter(
     assert all(buffer.isfinite().all() for buffer in stem.buffers())
 
 
-@pytest.mark.parametrize(("name", "stride"), itertools.product(OPTIONS, STRIDES))
+@pytest.mark.parametrize(("name", "stride"), list(itertools.product(OPTIONS, STRIDES)))
 def test_without_lengths_every_step_is_real(name: str, stride: int) -> None:
     for is_training in (False, True):
         stem = make_stem(name, stride).train(is_training)
@@ -264,7 +262,7 @@ def test_wrong_lengths_are_rejected(name: str, lengths: list) -> None:
 
 def test_a_stride_leaves_about_64_steps() -> None:
     for steps in range(1, 5000, 7):
-        stride = choose_stride(steps)
+        stride = ConvStem.choose_options(steps)["stride"]
         assert stride == 1 or 45 <= steps / stride <= 91  # a factor of sqrt(2) around 64
         assert steps / stride <= 91
         split_stride(stride, 3)  # a power of 2
@@ -272,8 +270,8 @@ def test_a_stride_leaves_about_64_steps() -> None:
 
 def test_widths_are_odd_and_narrow_for_short_series() -> None:
     for steps in (1, 20, 47, 48, 1000):
-        InceptionStem(1, kernel_sizes=choose_kernel_sizes(steps))
-    assert max(choose_kernel_sizes(20)) < 20
+        InceptionStem(1, **InceptionStem.choose_options(steps))
+    assert max(InceptionStem.choose_options(20)["kernel_sizes"]) < 20
 
 
 def test_a_registered_stem_is_built_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

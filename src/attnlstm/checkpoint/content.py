@@ -7,7 +7,7 @@ Besides what Lightning needs to resume training, a checkpoint has `state_dict` (
 Evaluation, prediction and resumed training all read it with `read_checkpoint`. To change the
 format, append a function to `MIGRATIONS` that turns the last version into the new one. A new key of
 the configuration needs no migration if its default in `attnlstm.config.schema` is the previous
-behaviour.
+behavior.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The parts of an LSTM cell: its weights, activations and layer normalisation.
+"""The parts of an LSTM cell: its weights, activations and layer normalization.
 
 At each step a cell turns the input x_t [F], the hidden state h_{t-1} [P] and the cell state
 c_{t-1} [H] into h_t and c_t; `attnlstm.nn.backends.naive` has the formulas.
@@ -52,7 +52,7 @@ class Cell(NamedTuple):
     activation: of the candidate g, and of the cell state before the output gate (Keras's name).
     recurrent_activation: of the gates i, f and o (Keras's name).
     layer_norm: whether each gate's pre-activation, and the cell state before the output
-        activation, are layer-normalised.
+        activation, are layer-normalized.
     """
 
     activation: str = "tanh"

@@ -69,7 +69,7 @@ class LSTM(TorchLSTM):
         backend: "naive", "fused", "torch", "native", or "auto" for the fastest one that supports
             the request.
         layer_norm: whether each gate's pre-activation, and the cell state before the output
-            activation, are layer-normalised (Ba et al., 2016; as in labml's annotated LSTM).
+            activation, are layer-normalized (Ba et al., 2016; as in labml's annotated LSTM).
         activation: activation of the cell candidate, and of the cell state before the output gate:
             "tanh", "sigmoid", "relu" or "hard_sigmoid".
         recurrent_activation: activation of the input, forget and output gates; the same choices.

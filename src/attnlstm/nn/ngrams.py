@@ -2,7 +2,7 @@
 
     tokens [batch, time]  ->  rows and scores of n-grams [batch, 2 * time - 1]  ->  logits
 
-The n-grams are the tokens of a text and the pairs of neighbouring tokens. An n-gram's score is its
+The n-grams are the tokens of a text and the pairs of neighboring tokens. An n-gram's score is its
 tf-idf: high if it is frequent in the text and rare in the training texts.
 """
 
@@ -24,7 +24,7 @@ MULTIPLIERS = (1_000_003, 7_919)
 
 
 class NgramClassifier(Expert):
-    """Logistic regression on the tokens and the pairs of neighbouring tokens of a text.
+    """Logistic regression on the tokens and the pairs of neighboring tokens of a text.
 
         logits = Σ over n-grams of tf * idf / norm * weight[n-gram] + bias       [batch, class]
         idf    = log((1 + texts) / (1 + texts with the n-gram)) + 1

@@ -1,7 +1,7 @@
 """Ridge regression on class indicators, with a penalty chosen by leave-one-out cross-validation.
 
-X [row, feature] are the standardised features, Y [row, class] the centred indicators (1 or -1), and
-X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
+X [row, feature] are the standardized features, Y [row, class] the centered indicators (1 or -1),
+and X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
 
     weight  = Xᵀ V diag(1 / (λ + α)) Vᵀ Y            [feature, class]
     fitted  = V diag(λ / (λ + α)) Vᵀ Y               [row, class]
@@ -40,7 +40,7 @@ def fit_ridge(features: Tensor, targets: Tensor, num_classes: int) -> LinearClas
 
     Each class has a score, which is fitted to 1 on the rows of the class and to -1 on the others.
     The penalty is the one with the smallest squared error of left-out rows, as in scikit-learn's
-    RidgeClassifierCV on standardised features. The scores are multiplied by the factor with the
+    RidgeClassifierCV on standardized features. The scores are multiplied by the factor with the
     smallest cross-entropy of left-out rows, which makes them logits. The time grows with the cube
     of the number of rows.
 
@@ -58,10 +58,10 @@ def fit_ridge(features: Tensor, targets: Tensor, num_classes: int) -> LinearClas
     features = features.double()
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     std = torch.where(std > 1e-12, std, 1.0)
-    centred = (features - mean) / std
+    centered = (features - mean) / std
     indicators = 2.0 * F.one_hot(targets, num_classes).double() - 1
     offset = indicators.mean(dim=0)  # [class]
-    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    values, vectors = torch.linalg.eigh(centered @ centered.T)
     values = values.clamp(min=0)
     rotated = vectors.T @ (indicators - offset)  # [row, class]
     best_error, best_strength, best_scores = math.inf, STRENGTHS[-1], indicators
@@ -73,7 +73,7 @@ def fit_ridge(features: Tensor, targets: Tensor, num_classes: int) -> LinearClas
         error = float((indicators - scores).square().mean())
         if error < best_error:
             best_error, best_strength, best_scores = error, strength, scores
-    weight = centred.T @ (vectors @ (rotated / (values + best_strength).unsqueeze(1)))
+    weight = centered.T @ (vectors @ (rotated / (values + best_strength).unsqueeze(1)))
     losses = [
         float(F.cross_entropy(scale * best_scores, targets, label_smoothing=SMOOTHING))
         for scale in SCALES

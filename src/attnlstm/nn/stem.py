@@ -78,6 +78,11 @@ class Stem(nn.Module, ABC):
             lengths = check_lengths(lengths, batch, time).to(inputs.device)
         return self.shorten(inputs, lengths)
 
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the constructor's arguments that suit series of `num_steps`, if there are any."""
+        return {}
+
     @abstractmethod
     def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Do what `forward` does, with checked lengths."""
@@ -118,23 +123,23 @@ class MaskedBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(num_channels)
 
     def forward(self, inputs: Tensor, is_real: Tensor | None) -> Tensor:
-        """Normalise the real steps, and set the others to 0.
+        """Normalize the real steps, and set the others to 0.
 
         Args:
             inputs: `[batch, channel, time]`.
             is_real: `[batch, time]`; None: all steps are real.
         """
         if is_real is None:
-            return self._normalise(inputs)
+            return self._normalize(inputs)
         if not self.training:
-            return self._normalise(inputs).masked_fill(~is_real.unsqueeze(1), 0)
+            return self._normalize(inputs).masked_fill(~is_real.unsqueeze(1), 0)
         steps = inputs.transpose(1, 2)  # [batch, time, channel]
         outputs = torch.zeros_like(steps)
-        outputs[is_real] = self._normalise(steps[is_real])
+        outputs[is_real] = self._normalize(steps[is_real])
         return outputs.transpose(1, 2)
 
-    def _normalise(self, values: Tensor) -> Tensor:
-        """Apply nn.BatchNorm1d; a single value per channel is normalised by running statistics."""
+    def _normalize(self, values: Tensor) -> Tensor:
+        """Apply nn.BatchNorm1d; a single value per channel is normalized by running statistics."""
         norm = self.norm
         if self.training and values.numel() <= norm.num_features:
             return F.batch_norm(
@@ -194,7 +199,7 @@ class ConvBlock(nn.Module):
 
 
 class BlockStem(Stem):
-    """A stem of several blocks of convolutions, each of which reads the features of the last.
+    """A stem of several blocks of convolutions, each reading the features of the one before.
 
     Args:
         blocks: in this order; their strides multiply.
@@ -205,6 +210,13 @@ class BlockStem(Stem):
         self.blocks = nn.ModuleList(blocks)
         self.feature_size = blocks[-1].feature_size
         self.stride = math.prod(block.stride for block in blocks)
+
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the stride, a power of 2, that leaves about 64 steps."""
+        if num_steps <= 64:
+            return {"stride": 1}
+        return {"stride": int(2 ** round(math.log2(num_steps / 64)))}
 
     def shorten(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         features = inputs.transpose(1, 2)  # [batch, channel, time]
@@ -296,6 +308,12 @@ class InceptionStem(BlockStem):
             ]
         )
 
+    @classmethod
+    def choose_options(cls, num_steps: float) -> dict[str, Any]:
+        """Return the stride and the widths; wide filters would cover all of a short series."""
+        widths = [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
+        return super().choose_options(num_steps) | {"kernel_sizes": widths}
+
 
 def split_stride(stride: int, num_blocks: int) -> list[int]:
     """Split a power of 2 into one stride for each block, in descending order.
@@ -310,18 +328,6 @@ def split_stride(stride: int, num_blocks: int) -> list[int]:
     exponent = stride.bit_length() - 1
     share, rest = divmod(exponent, num_blocks)
     return [2 ** (share + (block < rest)) for block in range(num_blocks)]
-
-
-def choose_stride(num_steps: float, steps_left: int = 64) -> int:
-    """Return the power of 2 that leaves about `steps_left` steps of a series of `num_steps`."""
-    if num_steps <= steps_left:
-        return 1
-    return int(2 ** round(math.log2(num_steps / steps_left)))
-
-
-def choose_kernel_sizes(num_steps: float) -> list[int]:
-    """Return widths for series of `num_steps`; wide filters would cover all of a short series."""
-    return [9, 19, 39] if num_steps >= 48 else [3, 5, 9]
 
 
 def build_stem(name: str, input_size: int, **options: Any) -> Stem:

@@ -19,7 +19,7 @@ from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.nn.random_convolutions import choose_dilations
-from attnlstm.nn.stem import choose_kernel_sizes, choose_stride
+from attnlstm.nn.stem import STEMS
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer
 from attnlstm.training.preparation import EncodedDataset
@@ -77,10 +77,9 @@ def settle(config: TrainConfig, size: Size) -> TrainConfig:
     if size.num_folds:
         model = model.model_copy(update={"ensemble_size": size.num_folds})
         config = config.model_copy(update={"num_folds": size.num_folds})
-    if stem.name != "none" and stem.stride is None:
-        stem = stem.model_copy(update={"stride": choose_stride(size.steps)})
-    if stem.name == "inception" and stem.kernel_sizes is None:
-        stem = stem.model_copy(update={"kernel_sizes": choose_kernel_sizes(size.steps)})
+    if stem.name != "none":
+        chosen = STEMS[stem.name].choose_options(size.steps)
+        stem = stem.model_copy(update=chosen | stem.model_dump(exclude_none=True))
     if fixed is not None:
         dilations = fixed.dilations or choose_dilations(size.longest)
         thresholds = fixed.num_thresholds or max(1, THRESHOLDS // len(dilations))

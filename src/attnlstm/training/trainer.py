@@ -28,7 +28,7 @@ from attnlstm.training.devices import check_devices
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.fit import ResumePoint
-from attnlstm.training.metrics_file import MetricsFile
+from attnlstm.training.lightning_internals import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
 REFUSALS = (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError)

@@ -52,7 +52,7 @@ def test_the_statistics_do_not_depend_on_where_series_end(cuts):
     np.testing.assert_allclose(encoder.std, steps.std(axis=0), rtol=1e-8)
 
 
-def test_without_normalising_values_do_not_change():
+def test_without_normalizing_values_do_not_change():
     series = [np.array([[1, 2], [3, 4], [5, 6]]), np.array([[7, 8]])]
     encoded = SeriesEncoder.fit(series, normalize=False).encode(series)
     assert [steps.tolist() for steps in encoded] == [[[1, 2], [3, 4], [5, 6]], [[7, 8]]]

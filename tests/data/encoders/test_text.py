@@ -126,7 +126,7 @@ def test_spans_lie_in_the_text_in_order(kind, lowercase, text):
 SPACES = "\t\n\v\f\r\x85"
 
 
-def normalise(piece, lowercase=True):
+def normalize(piece, lowercase=True):
     kept = [
         character
         for character in unicodedata.normalize("NFKC", piece)
@@ -140,14 +140,14 @@ def normalise(piece, lowercase=True):
 @settings(max_examples=150, deadline=None)
 @example("cafe\u0301 ﬁne İstanbul don’t")
 @example("𝔘𝔫𝔦 😀😀 \U00020000x")
-def test_the_span_of_a_word_normalised_is_the_word(text):
+def test_the_span_of_a_word_normalized_is_the_word(text):
     encoder = fit([text, *TEXTS], "word")
     names = {number: token for token, number in encoder.vocabulary().items()}
-    if not normalise(text).strip():
+    if not normalize(text).strip():
         return  # no token
     ids = encoder.encode([text]).ids[0].tolist()
     for number, (start, end) in zip(ids, encoder.spans(text), strict=True):
-        assert names[number] in normalise(text[start:end])
+        assert names[number] in normalize(text[start:end])
 
 
 def test_pieces_of_the_text_are_the_tokens():

@@ -137,7 +137,7 @@ def encode_part(encoder: Encoder, part: Part, name: str) -> tuple[EncodedSplit, 
 
 
 def encode_values(encoder: Encoder, values: list[Any], counts: Counts) -> list[np.ndarray]:
-    """Return token ids [time] or normalised steps [time, channel], and add to `counts`."""
+    """Return token ids [time] or normalized steps [time, channel], and add to `counts`."""
     counts.rows += len(values)
     if isinstance(encoder, SeriesEncoder):
         steps = encoder.encode(values)
@@ -168,7 +168,7 @@ def _fit(config: DataConfig, train: Part) -> Encoder:
         tokenizer = train_tokenizer((str(row.value) for row in rows), config.tokenizer)
         return TextEncoder(tokenizer, max_length=config.max_length, truncation=config.truncation)
     assert isinstance(config, SeriesConfig)
-    rows = show_progress(train, "normalising")
+    rows = show_progress(train, "normalizing")
     series = (np.asarray(row.value) for row in rows)
     return SeriesEncoder.fit(series, config.normalize, train.pieces[0][0].channel_names)
 

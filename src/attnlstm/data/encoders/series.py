@@ -1,4 +1,4 @@
-"""Time series to steps, each channel normalised with the statistics of the training rows."""
+"""Time series to steps, each channel normalized with the statistics of the training rows."""
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -12,7 +12,7 @@ from attnlstm.errors import UserError
 
 
 class SeriesEncoder:
-    """Normalises series: (value - mean) / std, channel by channel.
+    """Normalizes series: (value - mean) / std, channel by channel.
 
     The statistics are float64, so that a channel with a large offset keeps its small changes.
     """
@@ -67,7 +67,7 @@ class SeriesEncoder:
         return len(self.mean)
 
     def encode(self, series: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return each of the `[time, channel]` series, normalised, as float32.
+        """Return each of the `[time, channel]` series, normalized, as float32.
 
         Raises:
             UserError: the series have other channels than the encoder was fitted on.

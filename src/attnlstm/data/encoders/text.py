@@ -112,7 +112,7 @@ class TextEncoder:
         """Return where in `text` each kept token comes from: [start, end) in characters.
 
         Starts and ends never decrease. Spans overlap if tokens share a character, such as the bytes
-        of one under "bpe", or "ﬁ", which is normalised to two letters. Under "bpe", the span of a
+        of one under "bpe", or "ﬁ", which is normalized to two letters. Under "bpe", the span of a
         word begins with the space before it. The unknown token of a text without tokens spans the
         whole text.
         """
@@ -175,7 +175,7 @@ class TextEncoder:
 
 
 def _with_merged_characters(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Extend `spans` to the characters that normalisation merged into the last one of a token.
+    """Extend `spans` to the characters that normalization merged into the last one of a token.
 
     The library places an accented letter at its first character, although the accent can be a
     character of its own.

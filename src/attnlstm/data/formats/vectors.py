@@ -16,7 +16,7 @@ from attnlstm.errors import UserError
 
 SHOWN = 10  # malformed lines that a message describes; of the others it gives the number
 SNIFFED_LINES = 100  # in which the size of the vectors is looked for
-SNIFFED_BYTES = 1 << 16  # in which a binary file is recognised
+SNIFFED_BYTES = 1 << 16  # in which a binary file is recognized
 LONGEST_LINE = 1 << 20  # bytes
 LARGEST_SIZE = 10_000  # values of a vector; longer ones are something else
 LARGEST = float(np.finfo(np.float32).max)

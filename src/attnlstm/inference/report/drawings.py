@@ -16,7 +16,7 @@ TITLE_CHARACTERS = 300
 POINTS_PER_CHANNEL = 400
 POINTS = 2_400  # of all channels of a series together
 CHANNELS = 32  # drawn of a series
-SHADES = 200  # drawn of a series; if it has more time steps, neighbours share one
+SHADES = 200  # drawn of a series; if it has more time steps, neighbors share one
 FAINTEST = 0.005  # of the largest weight: a smaller one would be invisible
 LISTED_WEIGHTS = 3
 WIDTH, HEIGHT = 1000, 300  # of the drawing of a series
@@ -111,10 +111,10 @@ def draw_series(series: np.ndarray, attention: Sequence[float] | None) -> dict[s
     """Return what the page shows of a series `[time, channel]` and its attention `[time]`.
 
     lines: the points of each drawn channel: time from 0 to `WIDTH`, values from `HEIGHT` down to 0.
-        Of long series they are the smallest and largest values of neighbouring steps.
+        Of long series they are the smallest and largest values of neighboring steps.
     low, high: the range of the drawn channels' values.
     shades, steps_per_shade: a rectangle for each shade, in time steps, and the number of
-        neighbouring steps that share one; None and 1 without attention.
+        neighboring steps that share one; None and 1 without attention.
     strongest: the names of the steps with the largest weights, and these weights.
     """
     num_steps, num_channels = series.shape

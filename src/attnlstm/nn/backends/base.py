@@ -46,8 +46,8 @@ class Stack(NamedTuple):
     @property
     def drops(self) -> bool:
         """Whether anything is dropped between layers."""
-        has_dropout = self.dropout > 0 or self.variational_dropout > 0
-        return self.training and len(self.weights) > 1 and has_dropout
+        is_deep = len(self.weights) > 1
+        return is_deep and self.training and (self.dropout > 0 or self.variational_dropout > 0)
 
 
 class Backend(ABC):

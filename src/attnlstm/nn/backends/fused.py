@@ -90,20 +90,20 @@ class _FusedRecurrence(torch.autograd.Function):
                 running = size
             z.addmm_(h, w_hh)
             if norms is not None:
-                norms.normalise_gates_(z, step)
+                norms.normalize_gates_(z, step)
             sigma(i_f)
             tanh.in_place(g)
             sigma(o)
             c = torch.mul(f, c, out=c_t).addcmul_(i, g)
             if norms is not None:
-                c_t = norms.normalise_cell(c_t, step)
+                c_t = norms.normalize_cell(c_t, step)
             if weights.weight_hr is None:
                 h = torch.mul(o, tanh.function(c_t), out=h_t)
             else:
                 h = torch.mm(o * tanh.function(c_t), weights.weight_hr.T, out=h_t)
         last = order.last_rows(data.device)
         h_n, c_n = output.index_select(0, last), cells.index_select(0, last)
-        kept = (None, None) if norms is None else (norms.normalised, norms.rstd)
+        kept = (None, None) if norms is None else (norms.normalized, norms.rstd)
         ctx.order, ctx.cell = order, cell
         ctx.mark_non_differentiable(*(part for part in (gates, cells, *kept) if part is not None))
         ctx.set_materialize_grads(False)
@@ -113,7 +113,7 @@ class _FusedRecurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         data, h_0, c_0, *saved = ctx.saved_tensors
-        *parameters, output, gates, cells, normalised, rstd = saved
+        *parameters, output, gates, cells, normalized, rstd = saved
         inputs = (data, h_0, c_0, *parameters)
         if needs_plain_gradients(grads):
 
@@ -125,7 +125,7 @@ class _FusedRecurrence(torch.autograd.Function):
             gradients = plain_gradients(run, inputs, ctx.needs_input_grad[2:], grads[:3])
             return (None, None, *gradients)
         weights = Weights._make(parameters)
-        norms = None if normalised is None else LayerNorms(normalised, rstd, weights)
+        norms = None if normalized is None else LayerNorms(normalized, rstd, weights)
         hidden_size = c_0.size(1)
         d_sigma = ACTIVATIONS[ctx.cell.recurrent_activation].derivative_from_output
         tanh = ACTIVATIONS[ctx.cell.activation]
@@ -133,7 +133,7 @@ class _FusedRecurrence(torch.autograd.Function):
         # The local derivatives of all steps at once. The loop below multiplies them by δc and δh.
         i, f, g, o = gates.chunk(4, dim=1)
         c_prev = ctx.order.before_each_step(cells, c_0)
-        tanh_c = tanh.function(cells if norms is None else norms.normalised_cells())
+        tanh_c = tanh.function(cells if norms is None else norms.normalized_cells())
         factors = [
             g * d_sigma(i),
             c_prev * d_sigma(f),

@@ -30,6 +30,26 @@ PADDING = 16
 """csrc/layer.h pads hidden sizes to a multiple of this (its kPadding)."""
 
 
+class LayerInputs(NamedTuple):
+    """The arguments that all operators have in common, in the order of csrc/operators.cpp.
+
+    data: [T, B, F], [B, T, F] or packed [N, F].
+    lengths: [B], int64.
+    h_0, c_0: [D, B, P] and [D, B, H], or None.
+    weights: of one direction after the other, without those that are None.
+    directions: D.
+    batch_first: the layout of padded data.
+    """
+
+    data: Tensor
+    lengths: Tensor
+    h_0: Tensor | None
+    c_0: Tensor | None
+    weights: Sequence[Tensor]
+    directions: int
+    batch_first: bool
+
+
 class NativeBackend(Backend):
     """One operator for both directions of a layer, whose threads share the sequences."""
 
@@ -142,7 +162,7 @@ def _run_layer(
         and any(map(attrgetter("requires_grad"), (*flat, data, *(state or ()))))
     )
     h_0, c_0 = state or (None, None)
-    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer.default(
+    inputs = LayerInputs(
         data=data,
         lengths=lengths,
         h_0=h_0,
@@ -150,8 +170,11 @@ def _run_layer(
         weights=flat,
         directions=len(weights),
         batch_first=batch_first,
-        kept_steps=steps if keep else 0,
-        backward_overwrites=True,
+    )
+    kept_steps, backward_overwrites = steps if keep else 0, True
+    # By position, because named arguments of an operator cost more than the tuple does.
+    output, h_n, c_n, _, _ = torch.ops.attnlstm.lstm_layer.default(
+        *inputs, kept_steps, backward_overwrites
     )
     return output, (h_n, c_n)
 
@@ -165,31 +188,11 @@ def multiplies_bfloat16() -> bool:
 def release_memory() -> None:
     """Return the memory that the operators keep between calls, as torch.cuda.empty_cache does.
 
-    They keep at most 512 MiB, and only for batches that train. Getting memory from the system
-    anew takes up to a seventh of the time of a training step.
+    They keep at most 512 MiB, and only for batches that train. Getting new memory from the system
+    takes up to a seventh of the time of a training step.
     """
     if hasattr(torch.ops.attnlstm, "release_memory"):  # they are built and loaded
         torch.ops.attnlstm.release_memory()
-
-
-class LayerInputs(NamedTuple):
-    """The arguments that all operators have in common, in the order of csrc/operators.cpp.
-
-    data: [T, B, F], [B, T, F] or packed [N, F].
-    lengths: [B], int64.
-    h_0, c_0: [D, B, P] and [D, B, H], or None.
-    weights: of one direction after the other, without those that are None.
-    directions: D.
-    batch_first: the layout of padded data.
-    """
-
-    data: Tensor
-    lengths: Tensor
-    h_0: Tensor | None
-    c_0: Tensor | None
-    weights: Sequence[Tensor]
-    directions: int
-    batch_first: bool
 
 
 NUM_GRADIENTS = 3

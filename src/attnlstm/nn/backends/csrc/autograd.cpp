@@ -38,7 +38,7 @@ c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-// Whether the gradients are to be differentiated again (create_graph) or are mapped by vmap, as in a
+// Whether the gradients will be differentiated again (create_graph) or are mapped by vmap, as in a
 // vectorized Jacobian.
 bool needs_plain_gradients(const variable_list& grads) {
   constexpr c10::DispatchKeySet batched(

@@ -52,10 +52,10 @@ struct BackwardShared {
   std::vector<Panels<T>> w_hh;  // for each direction
   std::vector<Panels<T>> w_hr;  // for each direction, empty without projection
   InputGradients gradients;
-  std::vector<Tensor> d_data;             // for each direction: [rows, F], or undefined
-  Tensor d_projected;                     // dh in panels [D, panel, N, 4 vectors], with projection only
-  Tensor unprojected;                     // o * tanh(c) [D, N, padded H], with projection only
-  std::vector<StepRows<T>> step_rows;     // for each direction
+  std::vector<Tensor> d_data;          // for each direction: [rows, F], or undefined
+  Tensor d_projected;                  // dh in panels [D, panel, N, 4 vectors], with projection only
+  Tensor unprojected;                  // o * tanh(c) [D, N, padded H], with projection only
+  std::vector<StepRows<T>> step_rows;  // for each direction
 
   BackwardShared(
       const Batch& batch, const LayerInputs& inputs, const Saved& saved,
@@ -116,7 +116,7 @@ struct Backward : SliceTask {
   bool projects = inputs.projects();
   int64_t k = batch.time();  // the number of time steps that are left
 
-  // The hidden units of the team's member: those of its panels of W_hh, of which they are the columns.
+  // The hidden units of this member of the team: whole panels of the columns of W_hh.
   int64_t first_unit = std::min(width, team.begin(count_panels<T>(width)) * kWidth<T>);
   int64_t last_unit = std::min(width, team.end(count_panels<T>(width)) * kWidth<T>);
   int64_t chunk_steps =

@@ -171,23 +171,23 @@ constexpr int64_t kSliceSequences = 8;
 constexpr double kImbalance = 1.05;
 
 // Distributes the ranks over `count` slices with about equally many steps. Neighbouring ranks stay in the
-// same slice as far as balance allows, because they are neighbours in memory too, where two cores should
+// same slice as far as balance allows, because they are neighbors in memory too, where two cores should
 // not write alternately.
 inline std::vector<Slice> deal(
     int64_t direction, const std::vector<int64_t>& lengths, int64_t count) {
   const int64_t batch_size = lengths.size();
   const int64_t all = std::accumulate(lengths.begin(), lengths.end(), int64_t(0));
-  for (int64_t neighbours = (batch_size + count - 1) / count;; neighbours /= 2) {
+  for (int64_t neighbors = (batch_size + count - 1) / count;; neighbors /= 2) {
     std::vector<Slice> slices(count, Slice{direction, {}});
     std::vector<int64_t> steps(count);
     for (int64_t rank = 0; rank < batch_size;) {
       const int64_t least = std::min_element(steps.begin(), steps.end()) - steps.begin();
-      for (const int64_t end = std::min(batch_size, rank + neighbours); rank < end; ++rank) {
+      for (const int64_t end = std::min(batch_size, rank + neighbors); rank < end; ++rank) {
         slices[least].ranks.push_back(rank);
         steps[least] += lengths[rank];
       }
     }
-    if (neighbours <= 1 || *std::max_element(steps.begin(), steps.end()) * count <= kImbalance * all) {
+    if (neighbors <= 1 || *std::max_element(steps.begin(), steps.end()) * count <= kImbalance * all) {
       return slices;
     }
   }
