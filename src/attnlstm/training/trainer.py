@@ -233,7 +233,8 @@ def find_best_checkpoint(trainer: Trainer) -> Path | None:
 
 def silence_known_warnings() -> None:
     """Filter Lightning's messages about every run that nobody can act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # tips, and what it found
     for message in (
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
         ".*does not have many workers",  # the rows are in memory: workers would only slow it down
