@@ -64,6 +64,7 @@ def test_mistakes_in_a_file(tmp_path: Path, file: str, text: str, message: str) 
         # nothing is similar
         ("+model.foo=3", "^unknown key model.foo; --help=all lists the keys$"),
         ("foo=3", "^unknown key foo; --help=all lists the keys$"),
+        ("+hydra.qq=3", "^unknown key hydra.qq; --cfg hydra lists the keys$"),
         # types
         ("+trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 .* or null"),
         ("++data.batch_size=abc", "data.batch_size=abc: expected int"),

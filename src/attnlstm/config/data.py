@@ -22,7 +22,13 @@ from attnlstm.config.section import (
     ShareAboveZero,
 )
 
-OnBadRow = Literal["stop", "drop"]
+DROP_ALL = "drop!"
+
+OnBadRow = Annotated[
+    Literal["stop", "drop", "drop!"] | ShareAboveZero, Field(json_schema_extra={"verbatim": True})
+]
+"""drop stops if it would remove most rows or a class; drop! and a share of the rows allow that."""
+
 Truncation = Literal["head", "tail"]
 
 
@@ -51,7 +57,7 @@ class DataConfig(Section):
     test_fraction: Fraction = 0.2
     """share of the training rows used for the test, if there is no test file"""
     on_bad_row: OnBadRow = "stop"
-    """what to do with rows that cannot be read"""
+    """rows that cannot be read: stop; drop, within reason; drop!; or drop up to a share like 0.8"""
     crop: ShareAboveZero | None = None
     """train on random crops of at least this share of a row; null: on whole rows"""
     batch_size: BatchSize | None = 16

@@ -203,7 +203,7 @@ class BudgetConfig(Section):
     steps: Annotated[int, Field(ge=1, le=10_000_000), Number] | None = None
     """optimizer steps; null: chosen from the number of rows"""
     minutes: Positive | None = None
-    """maximum training time in minutes"""
+    """most minutes for training, validation and refit together, roughly"""
 
 
 class TrainConfig(Section, defer_build=True):
@@ -271,6 +271,8 @@ class TrainConfig(Section, defer_build=True):
     """folder for the run folders"""
     resume: Name | None = None
     """folder of an interrupted run to continue; last: the newest run"""
+    overwrite: bool = False
+    """whether to use a run folder that has files in it already"""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
@@ -299,7 +301,7 @@ class EvaluateDataConfig(Section, defer_build=True):
     split: Split = "test"
     """the part of the data to evaluate on"""
     on_bad_row: OnBadRow | None = None
-    """what to do about rows that cannot be used"""
+    """rows that cannot be used: stop, drop, drop! or a share; null: as in training"""
     batch_size: BatchSize | None = None
     """rows per batch"""
     num_workers: NumWorkers | None = None
@@ -329,21 +331,30 @@ class EvaluateTrainerConfig(Section):
     """numeric precision, such as bf16-mixed; null: as in training"""
 
 
-class EvaluateConfig(Section, defer_build=True):
-    """conf/evaluate.yaml."""
+class InferenceConfig(Section):
+    """What an evaluation and a prediction share."""
 
     ckpt: Name
-    """a checkpoint written by train"""
-    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
-        default_factory=EvaluateDataConfig
-    )
-    """the rows; null: as in training"""
+    """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
+    keep: Name | list[Name] | None = None
+    """columns of the input to write too: all, none or a list; null: the text or the series' id"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
     """device and precision"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
+    overwrite: bool = False
+    """whether to replace files that exist, and use a folder that has files in it already"""
+
+
+class EvaluateConfig(InferenceConfig, defer_build=True):
+    """conf/evaluate.yaml."""
+
+    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
+        default_factory=EvaluateDataConfig
+    )
+    """the rows; null: as in training"""
 
 
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
@@ -353,11 +364,9 @@ class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
     """rows per batch"""
 
 
-class PredictConfig(Section):
+class PredictConfig(InferenceConfig):
     """conf/predict.yaml."""
 
-    ckpt: Name
-    """a checkpoint written by train"""
     text: str | None = None
     """a single text to classify"""
     input: Files = None
@@ -374,14 +383,8 @@ class PredictConfig(Section):
     """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
     data: PredictDataConfig = PredictDataConfig()
     """how to read the input; null: as in training"""
-    model: EvaluateModelConfig = EvaluateModelConfig()
-    """the classifier"""
-    trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
-    """device and precision"""
     num_threads: NumThreads | None = None
     """CPU threads; null: all cores"""
-    runs_dir: Name = "runs"
-    """folder for the run folders"""
 
 
 Source = TypeVar("Source", bound=DataConfig)
