@@ -120,7 +120,7 @@ def _start(function: Job[Config], config_name: str, schema: type[Config]) -> Non
                 return
         if not only_shows:
             for _, checked_config in checked:
-                _check_beyond_types(checked_config)
+                check_beyond_types(checked_config)
             overrides = _add_folder(overrides, composed, config, is_sweep)
     sys.argv[1:] = [*overrides, *flags]
     _run(function, config_name, schema, None if is_sweep else config)
@@ -143,7 +143,8 @@ def _parse_options(arguments: list[str]) -> Namespace:
     return options
 
 
-def _check_beyond_types(config: Any) -> None:
+def check_beyond_types(config: Any) -> None:
+    """Raise a UserError for what the schema cannot tell to be wrong."""
     if isinstance(config, TrainConfig):
         assert isinstance(config.data, Source)
         config.data.check()
@@ -161,7 +162,7 @@ def _add_folder(
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
     folder, resume = OmegaConf.select(composed, key), getattr(config, "resume", None)
     if resume is None:
-        return overrides if has_folder else [f"{key}={quote(_create_folder(folder))}", *overrides]
+        return overrides if has_folder else [f"{key}={quote(create_folder(folder))}", *overrides]
     if is_sweep or (has_folder and Path(folder) != Path(resume)):
         raise UserError("resume continues one run, in its own folder")
     # The other processes of ddp get this command line, and "last" may by then be another run.
@@ -171,7 +172,7 @@ def _add_folder(
     return [f"{key}={quote(resume)}", "hydra.output_subdir=null", *overrides]
 
 
-def _create_folder(wanted: str) -> str:
+def create_folder(wanted: str) -> str:
     """Create a folder of this name or, if another run was faster, with a number appended."""
     folder, number = wanted, 1
     while True:

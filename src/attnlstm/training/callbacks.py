@@ -1,13 +1,14 @@
 """Callbacks: the progress bar, the collector of logits, and the figures."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import rich
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -33,6 +34,13 @@ IN_BAR = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"}
 def has_terminal() -> bool:
     """Return whether standard output can show a progress bar: a terminal or a notebook."""
     return sys.stdout.isatty() or rich.get_console().is_jupyter
+
+
+def build_progress_bar() -> Callback:
+    """Build a progress bar for a terminal or a notebook, where rich's needs ipywidgets."""
+    if rich.get_console().is_jupyter and find_spec("ipywidgets") is None:
+        return TQDMProgressBar(refresh_rate=10)
+    return ProgressBar()
 
 
 class ProgressBar(RichProgressBar):

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from attnlstm.config.lightning import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
-from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.callbacks import ValidationFigures, build_progress_bar, has_terminal
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
@@ -187,7 +192,7 @@ def _build_progress(config: TrainConfig, title: str = "", validates: bool = True
         validates=validates and config.trainer.limit_val_batches != 0,
         title=title,
     )
-    return [ProgressBar(), log] if is_wanted and shows_bar else [log]
+    return [build_progress_bar(), log] if is_wanted and shows_bar else [log]
 
 
 def _build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
