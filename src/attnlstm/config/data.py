@@ -165,9 +165,7 @@ class WithSourceOptions:
             for name, field in model.model_fields.items()
             if name in own_options(model)
         }
-        model: Any = create_model(section.__name__, __base__=section, **fields)
-        plain = BeforeValidator(lambda value: dict(value) if type(value) is section else value)
-        return handler.generate_schema(Annotated[model, plain])
+        return handler.generate_schema(create_model(section.__name__, __base__=section, **fields))
 
 
 def drop_keys_of_other_sources(values: dict[str, Any]) -> None:
