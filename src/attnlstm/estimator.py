@@ -51,7 +51,8 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
     `data.train`, beside any `data.test`. The override `data.test_fraction=0.2` holds out test rows,
     as the command line does without `data.test`.
 
-    Only a temporary folder is written to, unless an override names `runs_dir` or `hydra.run.dir`.
+    Only a temporary folder is written to, unless an override names `runs_dir`: then there is a run
+    folder, as on the command line.
 
     A fitted model also has the attributes of `TrainedModel`, such as `label_names` and `encoder`.
 
@@ -139,10 +140,9 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
     def _read(self, X: Any, reset: bool) -> Values:
         """Read X; a table must have the columns that were fitted, or sets them if `reset`."""
         if reset:
-            column = self._overridden().get("data.text_column")
+            values = read_values(X, self._overridden().get("data.text_column"))
         else:
-            column = self.__dict__.get("_text_column") if hasattr(X, "columns") else None
-        values = read_values(X, column)
+            values = read_values(X, usual=self._text_column)
         if reset:
             self._text_column = values.text_column
             for name in ("n_features_in_", "feature_names_in_"):
@@ -174,20 +174,21 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
 
         given = self._overridden()
         overrides = self._complete("series_files" if values.texts is None else "text_files")
-        is_interrupted, self.metrics_ = False, {}
+        is_interrupted, metrics = False, {}
         with (
             tempfile.TemporaryDirectory(prefix="attnlstm_", ignore_cleanup_errors=True) as folder,
             undisturbed_process(),
             caching_in(Path(folder) / "cache"),
         ):
             job = compose_job(overrides)
-            is_kept = not given.keys().isdisjoint(("runs_dir", "hydra.run.dir"))
-            with logged(job) if is_kept else nullcontext(Path(folder) / "run") as run_dir:
+            with (
+                logged(job) if "runs_dir" in given else nullcontext(Path(folder) / "run") as run_dir
+            ):
                 try:
                     with interruptible():
                         carves_test = "data.test_fraction" in given
                         result = train(job.config, run_dir, {"train": rows}, carves_test)
-                    self.metrics_, checkpoint = result.metrics, result.checkpoint
+                    metrics, checkpoint = result.metrics, result.checkpoint
                 except KeyboardInterrupt:
                     checkpoints = [run_dir / "checkpoints" / f"{name}.ckpt" for name in SAVED]
                     checkpoint = next((path for path in checkpoints if path.is_file()), None)
@@ -200,6 +201,7 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
                         "trainer.enable_checkpointing on, and trainer.fast_dev_run off"
                     )
                 self._finish(checkpoint, label_type)
+        self.metrics_ = metrics
         if is_interrupted:
             warnings.warn(
                 "the training was interrupted: the model is the best so far", stacklevel=3
@@ -211,6 +213,10 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         wrong = [key for key in given if key in OF_THE_ROWS]
         if given.get("data", source) != source:
             wrong.append(f"data={given['data']}")
+        if "hydra.run.dir" in given:
+            raise UserError(
+                "overrides: hydra.run.dir: name runs_dir, in which each fit has a folder"
+            )
         if wrong:
             what = "series" if source == "series_files" else "texts"
             raise UserError(f"overrides: {', '.join(wrong)}: the rows are the {what} given to fit")
@@ -309,6 +315,7 @@ def load(path: str | Path, backend: str | None = None) -> AttentionLSTMClassifie
         UserError: see `read_checkpoint`; or the backend cannot run this LSTM.
     """
     model = AttentionLSTMClassifier()
+    model._text_column = None
     model._adopt(Path(path), backend)
     return model
 

@@ -40,7 +40,8 @@ def _unlock() -> None:
     _composing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_unlock)  # a thread of the parent may have been composing
+if hasattr(os, "register_at_fork"):  # a thread of the parent may have been composing
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def compose_config(

@@ -43,20 +43,21 @@ class Values:
     doubt: str | None = None
 
 
-def read_values(data: Any, text_column: str | None = None) -> Values:
+def read_values(data: Any, text_column: str | None = None, usual: str | None = None) -> Values:
     """Return texts, series or a table of numbers.
 
     Args:
         data: see `SERIES_HINT`; texts are a list or a column of strings, or a table with a column
             of texts.
         text_column: the column of the texts; None finds it.
+        usual: the column to take if there is such a column.
 
     Raises:
         UserError: it is something else, or it is not clear how to read it.
     """
     data = to_numpy(data)
     if _is_table(data):
-        return _read_table(data, text_column)
+        return _read_table(data, text_column, usual)
     if text_column is not None:
         raise UserError(f"data.text_column={text_column} is for tables, and X has no columns")
     if _is_column(data):
@@ -260,8 +261,10 @@ def _kind(column: Any) -> str:
     return next(type(value).__name__ for value in values if not isinstance(value, str))
 
 
-def _read_table(table: Any, text_column: str | None) -> Values:
+def _read_table(table: Any, text_column: str | None, usual: str | None) -> Values:
     columns = _columns_of(table)
+    if text_column is None and usual in columns:
+        text_column = usual
     if text_column is not None and text_column not in columns:
         raise UserError(
             f"data.text_column={text_column}: X has no such column, only "

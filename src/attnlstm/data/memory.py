@@ -36,7 +36,10 @@ class MemoryRows(RowSource):
             self.columns_used = {"text": values.text_column}
 
     def __len__(self) -> int:
-        return len(self._values.texts or self._values.series or [])
+        values = self._values
+        rows = values.series if values.texts is None else values.texts
+        assert rows is not None
+        return len(rows)
 
     def __iter__(self) -> Iterator[Row]:
         labels: Iterable[str | None] = self._labels or [None] * len(self)

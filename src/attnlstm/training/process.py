@@ -23,7 +23,8 @@ def _unlock() -> None:
     _training = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_unlock)  # a thread of the parent may have been training
+if hasattr(os, "register_at_fork"):  # a thread of the parent may have been training
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager
