@@ -259,6 +259,7 @@ def test_the_seed() -> None:
     ("overrides", "message"),
     [
         (["data.train=x.csv"], "data.train: the rows are the series given to fit"),
+        (["data.id_column=id", "resume=last"], "overrides: data.id_column, resume: the rows are"),
         (["hydra.run.dir=mine"], "hydra.run.dir: name runs_dir"),
         (["data=text_files"], "data=text_files: the rows are the series given to fit"),
         (["model.lstm.hiden_size=4"], r"did you mean model\.lstm\.hidden_size\?"),

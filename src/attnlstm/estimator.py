@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from attnlstm.checkpoint.content import LABEL_TYPE_KEY, read_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
+from attnlstm.config.data import SOURCES, own_options
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import enumerate_names
 from attnlstm.data.checks import BadRows
@@ -28,9 +29,6 @@ from attnlstm.files import replacing
 
 DEFAULTS = {"baseline": "baseline=none", "callbacks": "callbacks.figures=null"}
 """What a fit leaves out, unless an override is about it."""
-
-OF_THE_ROWS = ("data.source", "data.train", "data.validation", "data.test", "resume")
-"""Settings about rows of files."""
 
 SAVED = ("best", "validated", "last")
 """The checkpoints that an interrupted training may have written, the best one first."""
@@ -210,7 +208,8 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
     def _complete(self, source: str) -> list[str]:
         """Return the overrides of a command line that trains on files of such rows."""
         given = self._overridden()
-        wrong = [key for key in given if key in OF_THE_ROWS]
+        of_files = {f"data.{name}" for name in own_options(SOURCES[source])} - {"data.text_column"}
+        wrong = [key for key in given if key in {*of_files, "data.source", "resume"}]
         if given.get("data", source) != source:
             wrong.append(f"data={given['data']}")
         if "hydra.run.dir" in given:

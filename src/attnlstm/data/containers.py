@@ -167,6 +167,9 @@ def _read_list(items: Sequence[Any]) -> Values:
             f"strings, and {SERIES_HINT}"
         )
     series = [_to_series(item, number) for number, item in enumerate(items)]
+    is_plain = all(isinstance(item, list | tuple) for item in items)
+    if is_plain and {array.shape for array in series} == {(len(series[0]), 1)}:
+        return Values(table=np.concatenate(series, axis=1).T)
     _check_axes(series)
     return Values(series=series, doubt=_doubt_list_axes(series))
 
