@@ -16,15 +16,8 @@ SMALL = [
     *("validation=holdout", "refit=false", "data.noise=0"),
 ]
 
-CANNOT_APPLY: dict[str, str] = {}
-"""The checks of scikit-learn that cannot apply, and why."""
 
-
-@parametrize_with_checks(
-    [attnlstm.AttentionLSTMClassifier(SMALL)],
-    expected_failed_checks=lambda _: CANNOT_APPLY,
-    xfail_strict=True,
-)
+@parametrize_with_checks([attnlstm.AttentionLSTMClassifier(SMALL)])
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -296,7 +296,6 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = True  # as padding
         return tags
 
 

@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "texts and numbers": (["a", 1.0], "item of type str"),
     "numbers": ([1.0, 2.0], "item of type float"),
     "a missing series": ([np.ones(3), None], "item of type NoneType"),
-    "one dimension": (np.ones(5), r"float64 with 1 dimensions: texts .* \[row, channel, time\]"),
+    "one dimension": (np.ones(5), r"float64 with 1 dimension: texts .* \[row, channel, time\]"),
     "four dimensions": (np.ones((2, 2, 2, 2)), "4 dimensions"),
     "a table of texts": (np.array([["a", "b"]]), "texts with 2 dimensions"),
     "dates": (np.array(["2026-01-01"], dtype="M8[D]")[:, None, None], "datetime64"),

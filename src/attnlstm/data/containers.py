@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlstm.console import enumerate_names
+from attnlstm.console import counted, enumerate_names
 from attnlstm.data.formats.columns import TEXT_TABLE
 from attnlstm.errors import UserError
 
@@ -80,9 +80,10 @@ def read_values(data: Any, text_column: str | None = None, usual: str | None = N
     if data.ndim == 3 and data.dtype.kind in "biuf":
         return Values(series=np.swapaxes(data, 1, 2), doubt=_doubt_axes(data.shape))
     what = "texts" if is_text else f"{data.dtype}"
+    single = ". Reshape your data if it is a single series, as in X.reshape(1, -1)"
     raise UserError(
-        f"X is an array of {what} with {data.ndim} dimensions: texts are a list of strings, and "
-        f"{SERIES_HINT}"
+        f"X is an array of {what} with {counted(data.ndim, 'dimension')}: texts are a list of "
+        f"strings, and {SERIES_HINT}{single if data.ndim == 1 else ''}"
     )
 
 
