@@ -142,7 +142,7 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         else:
             values = read_values(X, usual=self._text_column)
         if reset:
-            self._text_column = values.text_column
+            self._text_column: str | None = values.text_column
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             if values.left_out:
@@ -154,7 +154,7 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         if values.table is None:
             return values
         table = validate_data(self, values.table, reset=reset, ensure_all_finite="allow-nan")
-        return Values(series=table[:, :, None])
+        return Values(series=list(table[:, :, None]))
 
     def _overridden(self) -> dict[str, str]:
         """Return the values of the overrides by their keys."""

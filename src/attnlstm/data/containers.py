@@ -78,7 +78,7 @@ def read_values(data: Any, text_column: str | None = None, usual: str | None = N
     if data.ndim == 2 and not is_text:
         return Values(table=data)
     if data.ndim == 3 and data.dtype.kind in "biuf":
-        return Values(series=np.swapaxes(data, 1, 2), doubt=_doubt_axes(data.shape))
+        return Values(series=list(np.swapaxes(data, 1, 2)), doubt=_doubt_axes(data.shape))
     what = "texts" if is_text else f"{data.dtype}"
     single = ". Reshape your data if it is a single series, as in X.reshape(1, -1)"
     raise UserError(
