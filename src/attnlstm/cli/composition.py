@@ -1,7 +1,9 @@
 """From a command line to the typed config: Hydra composes, the schema validates."""
 
 import itertools
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +14,10 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -29,6 +33,17 @@ HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
+
+_composing = threading.RLock()
+
+
+def _unlock() -> None:
+    global _composing
+    _composing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread of the parent may have been composing
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def compose_config(
@@ -46,9 +61,23 @@ def compose_config(
     return config
 
 
-def initialized(config_dir: Path) -> Any:
-    """Return a context in which Hydra composes from this folder."""
-    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+@contextmanager
+def initialized(config_dir: Path) -> Iterator[None]:
+    """Let Hydra compose from this folder; other threads wait.
+
+    Hydra has one state in a process. Afterwards it is as before, within a Hydra program too.
+    """
+    with _composing:
+        version, runtime = VersionBase.instance(), JobRuntime.instance()
+        outer, base, name = GlobalHydra.instance().hydra, version.getbase(), runtime.get("name")
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = outer
+            version.version_base = base
+            runtime.set("name", name)
 
 
 def compose_jobs(

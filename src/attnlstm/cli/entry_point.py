@@ -127,7 +127,7 @@ def _start(function: Job[Config], config_name: str, schema: type[Config]) -> Non
                 return
         if not only_shows:
             for _, checked_config in checked:
-                _check_beyond_types(checked_config)
+                check_beyond_types(checked_config)
             overrides, folder = _add_folder(overrides, composed, config, is_sweep)
     sys.argv[1:] = [*overrides, *flags]
     _run(function, config_name, schema, None if is_sweep else config, folder)
@@ -150,7 +150,8 @@ def _parse_options(arguments: list[str]) -> Namespace:
     return options
 
 
-def _check_beyond_types(config: Any) -> None:
+def check_beyond_types(config: Any) -> None:
+    """Raise a UserError for what the schema cannot tell to be wrong."""
     if isinstance(config, TrainConfig):
         assert isinstance(config.data, Source)
         config.data.check()

@@ -4,9 +4,9 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import compress
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -79,10 +79,14 @@ class Part:
         return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)
+_FINGERPRINTS: WeakKeyDictionary[RowSource, str] = WeakKeyDictionary()
+
+
 def _fingerprint(source: RowSource) -> str:
     """Read all files of a source, once."""
-    return source.fingerprint()
+    if source not in _FINGERPRINTS:
+        _FINGERPRINTS[source] = source.fingerprint()
+    return _FINGERPRINTS[source]
 
 
 class LabelledParts(NamedTuple):
@@ -101,6 +105,7 @@ def split_sources(
     label_names: list[str] | None = None,
     validation: Validation = "holdout",
     num_folds: int = 5,
+    carves_test: bool = True,
 ) -> LabelledParts:
     """Check all rows, and set rows of "train" apart for the parts that have no source.
 
@@ -118,6 +123,7 @@ def split_sources(
         label_names: the classes of a trained model; None: those of the training rows.
         validation: "holdout", "folds" or "auto".
         num_folds: the largest number of folds; there are never more than different training rows.
+        carves_test: otherwise there are no test rows if they have no source.
 
     Raises:
         UserError: there are both folds and a validation source, there are bad rows or no rows, or
@@ -145,7 +151,7 @@ def split_sources(
     if "train" in surveys:
         train = surveys["train"]
         warnings += _keep_apart(surveys, chosen)
-        if "test" not in surveys:
+        if "test" not in surveys and carves_test:
             warnings += _carve(train, chosen, "test", config, seed)
         if "validation" not in surveys:
             is_small = chosen["train"].sum() <= MOST_FOLDED

@@ -32,7 +32,7 @@ from attnlstm.errors import UserError
 from attnlstm.files import replacing, writing
 from attnlstm.inference.columns import KeptColumns, keep_columns
 from attnlstm.inference.writers import name_probability
-from attnlstm.training.callbacks import ProgressBar, RowCollector, has_terminal
+from attnlstm.training.callbacks import RowCollector, build_progress_bar, has_terminal
 from attnlstm.training.devices import choose_precision, find_kind
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
@@ -121,7 +121,7 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         precision=precision,
         default_root_dir=run_dir,
         logger=False,
-        callbacks=[collector, ProgressBar()] if has_terminal() else [collector],
+        callbacks=[collector, build_progress_bar()] if has_terminal() else [collector],
         enable_progress_bar=has_terminal(),
         use_distributed_sampler=False,
     )

@@ -70,7 +70,8 @@ def refit(
     source = validated if was_moved else best
     steps = fitted.global_step if source is None else read_checkpoint(source).loaded["global_step"]
     train = dataset.parts["train"] + dataset.parts["validation"]
-    parts = {"train": train, "test": dataset.parts["test"]}
+    parts = dataset.parts | {"train": train}
+    del parts["validation"]
     encoded = encode(config, dataset._replace(parts=parts))
     datamodule = build_datamodule(config, encoded)
     batches = math.ceil(len(datamodule.sampler("train", shuffle=True)) / fitted.world_size)

@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.source import open_sources
 from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
@@ -49,19 +51,27 @@ class TrainingResult(NamedTuple):
     """The result of a run, for notebooks and tests.
 
     Attributes:
-        metrics: of the test split, such as "test/accuracy"; NaN where a metric does not exist.
+        metrics: of the test split, such as "test/accuracy"; NaN where a metric does not exist, and
+            empty without test rows.
         checkpoint: the best checkpoint, which was tested; None: the last weights were.
         module: the tested model.
         trainer: of the fit and the test.
+        run_dir: the folder of the run.
     """
 
     metrics: dict[str, float]
     checkpoint: Path | None
     module: ClassificationModule
     trainer: Trainer
+    run_dir: Path
 
 
-def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
+def train(
+    config: TrainConfig,
+    run_dir: str | Path,
+    sources: Mapping[str, RowSource] | None = None,
+    carves_test: bool = True,
+) -> TrainingResult:
     """Fit and validate a model, calibrate it, refit it if that is wanted, and test it once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
@@ -70,6 +80,13 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
 
     With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` resumes from its
     newest checkpoint, or starts again if there is none yet.
+
+    Args:
+        config: the typed config.
+        run_dir: the folder of the run.
+        sources: the rows of "train" and other parts; None: those that `config.data` names.
+        carves_test: whether test rows are split off "train" if they have no source. Without any,
+            nothing is tested.
 
     Raises:
         UserError: something about the data or the configuration that the user can fix, or
@@ -90,7 +107,7 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     trainer = build_trainer(config, run_dir, resume_point)
     check_memory(config, trainer.strategy.root_device)
 
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, sources, carves_test)
     encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
     check_memory(
@@ -120,7 +137,9 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
         if wants_refit(config, dataset):
             module, datamodule = refit(config, run_dir, dataset, best, trainer, resumes)
             copy_calibration(trainer, best, calibrated)
-        result, predictions = test(trainer, module, datamodule, best)
+        if "test" not in dataset.parts:
+            return TrainingResult({}, best, module, trainer, run_dir)
+        result, predictions = test(trainer, module, datamodule, best, run_dir)
         if trainer.is_global_zero:
             write_metrics(run_dir / "metrics.json", result.metrics)
     if trainer.is_global_zero:
@@ -137,18 +156,23 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
             partial.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False))
 
 
-def load_dataset(config: TrainConfig) -> LabelledParts:
-    """Open the data set of a configuration, and check and split its rows.
+def load_dataset(
+    config: TrainConfig,
+    sources: Mapping[str, RowSource] | None = None,
+    carves_test: bool = True,
+) -> LabelledParts:
+    """Open the data set of a configuration, and check and split its rows; see `train`.
 
     Raises:
         UserError: something about the data, or about what is monitored, that the user can fix.
     """
     dataset = split_sources(
-        open_sources(config.data),
+        open_sources(config.data) if sources is None else sources,
         config.data,
         config.seed,
         validation=budget.choose_validation(config),
         num_folds=config.num_folds,
+        carves_test=carves_test,
     )
     for line in dataset.warnings:
         logger.warning("%s", line)
@@ -204,6 +228,7 @@ def test(
     module: ClassificationModule,
     datamodule: SequenceDataModule,
     best: Path | None,
+    run_dir: Path,
 ) -> tuple[TrainingResult, np.ndarray]:
     """Test the best checkpoint, or the last weights if there is none.
 
@@ -218,7 +243,7 @@ def test(
         predictions[collector.rows.numpy()] = collector.logits.argmax(dim=1).numpy()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
-    return TrainingResult(metrics, best, module, trainer), predictions
+    return TrainingResult(metrics, best, module, trainer, run_dir), predictions
 
 
 def report(

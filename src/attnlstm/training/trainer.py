@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -22,7 +27,7 @@ from attnlstm.config.lightning import (
 )
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
-from attnlstm.training.callbacks import ProgressBar, ValidationFigures, has_terminal
+from attnlstm.training.callbacks import ValidationFigures, build_progress_bar, has_terminal
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 from attnlstm.training.devices import check_devices
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
@@ -210,7 +215,7 @@ def _build_progress(config: TrainConfig, title: str = "", validates: bool = True
         validates=validates and config.trainer.limit_val_batches != 0,
         title=title,
     )
-    return [ProgressBar(), log] if is_wanted and shows_bar else [log]
+    return [build_progress_bar(), log] if is_wanted and shows_bar else [log]
 
 
 def _build_best_checkpoint(config: CheckpointConfig, folder: Path) -> ModelCheckpoint:
