@@ -385,7 +385,13 @@ def test_an_interrupted_run_leaves_no_partial_output(text_checkpoint, texts, tmp
 
     monkeypatch.setattr("attnlstm.inference.predictor.Predictor.predict_chunks", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, f"ckpt={text_checkpoint}", f"input={texts}", f"output={output}")
+        run(
+            tmp_path,
+            f"ckpt={text_checkpoint}",
+            f"input={texts}",
+            f"output={output}",
+            "overwrite=true",
+        )
     assert output.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
 

@@ -24,6 +24,7 @@ from attnlstm.training.budget import (
     describe_duration,
     settle,
     settle_epochs,
+    settle_length,
     time_step,
 )
 from attnlstm.training.preparation import build_datamodule, build_module, encode
@@ -98,10 +99,31 @@ def test_epochs_take_the_steps_and_the_last_is_validated(num_steps: int, batches
 
 @pytest.mark.parametrize(("every", "epochs"), [("2", 716), ("5", 715), ("null", 715)])
 def test_how_often_to_validate_can_be_given(every: str, epochs: int) -> None:
-    config = compose([f"trainer.check_val_every_n_epoch={every}"])
+    interval = ["trainer.val_check_interval=100"] * (every == "null")
+    config = compose([f"trainer.check_val_every_n_epoch={every}", *interval])
     trainer = settle_epochs(config, batches=14, num_steps=10_000).trainer
     assert str(trainer.check_val_every_n_epoch or "null") == every
     assert trainer.max_epochs == epochs
+
+
+def test_an_interval_in_batches_counts_in_every_epoch() -> None:
+    config = compose(["trainer.val_check_interval=0.5"])
+    trainer = settle_epochs(config, batches=14, num_steps=10_000).trainer
+    assert (trainer.check_val_every_n_epoch, trainer.max_epochs) == (1, 715)
+
+
+@pytest.mark.parametrize(
+    ("validation_seconds", "refits"), [(0, False), (0, True), (1, False), (3, False), (1, True)]
+)
+def test_validations_and_a_refit_count_as_time(validation_seconds: float, refits: bool) -> None:
+    """The budget is 100 seconds, and a step takes a tenth of one."""
+    size = Size(rows=160, steps=20.0, longest=20, num_folds=0, is_text=False)
+    config = compose(["trainer.max_epochs=null", "budget.minutes=1.6667", "budget.steps=100000"])
+    settled = settle_length(config, size, 1, 0.1, validation_seconds, refits).trainer
+    assert settled.max_epochs is not None
+    validations = 1 + settled.max_epochs // (settled.check_val_every_n_epoch or 1)
+    spent = 0.1 * settled.max_epochs * (1 + refits) + validations * validation_seconds
+    assert 70 <= spent <= 106  # whole rounds of epochs, up to the next validation
 
 
 @pytest.mark.parametrize(
@@ -158,7 +180,7 @@ def settled_trainer(run_dir: Path) -> tuple[int, int]:
     [
         ([*LEFT_TO_THE_DATA, "budget.steps=37"], 3),  # of 14 steps each
         (["trainer.max_epochs=1", "budget.steps=37"], 1),
-        ([*LEFT_TO_THE_DATA, "budget.steps=300", "budget.minutes=0.25"], 2),  # 15 seconds
+        ([*LEFT_TO_THE_DATA, "budget.steps=300", "budget.minutes=0.25"], 1),  # 15 seconds
         ([*LEFT_TO_THE_DATA, "budget.steps=20", "budget.minutes=9"], 2),
         ([*LEFT_TO_THE_DATA, "budget.steps=3", "trainer.accumulate_grad_batches=14"], 3),
     ],

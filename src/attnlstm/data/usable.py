@@ -12,6 +12,9 @@ from attnlstm.errors import UserError
 MOST_DROPPED = 0.5
 """The share of the rows of a source that `data.on_bad_row=drop` may remove."""
 
+ENOUGH_ROWS = 10
+"""From this many rows on, labels that do not repeat are no classes; of fewer, rows are missing."""
+
 MANY_NUMBERS = 20
 """From this many classes on, decimal numbers are more likely measurements than classes."""
 
@@ -87,7 +90,7 @@ def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
     values = [_to_number(label) for label in names]
     are_numbers = None not in values
     examples = f"{counted(len(labels), 'row')}, such as {enumerate_names(names[:3])}"
-    is_rare = len(names) == len(labels) > 1
+    is_rare = len(names) == len(labels) >= ENOUGH_ROWS
     if are_numbers and 2 * len(names) > max(len(labels), MANY_NUMBERS):
         is_rare = True
     # A test set with the same labels shows that they are classes; bad rows explain their number.

@@ -247,6 +247,7 @@ def silence_known_warnings() -> None:
         "The number of training batches .* is smaller than the logging interval",  # small sets
         "Checkpoint directory .* exists and is not empty",  # the refit's file goes there too
         "Total length of `list` across ranks is zero",  # a refit's validation rows
+        ".*ModelCheckpoint.* could not find the monitored key",  # the run says so at its end
         "Glyph .* missing from font",  # a box in a figure; other files have the name
         "Experiment logs directory .* exists and is not empty",  # it is the run folder
     ):
