@@ -23,6 +23,7 @@ from attnlstm.config.section import (
 
 OnBadRow = Literal["stop", "drop"]
 Truncation = Literal["head", "tail"]
+Decimal = Annotated[Literal[".", ","], Field(json_schema_extra={"verbatim": True})]
 
 
 class TokenizerConfig(Section):
@@ -104,8 +105,8 @@ class LabelColumn(Section):
 class TextColumns(LabelColumn):
     """The columns of tables of texts."""
 
-    text_column: Name | None = None
-    """text column; null: the one with a usual name"""
+    text_column: Name | list[Name] | None = None
+    """text column, or a list of columns to join; null: the one with a usual name"""
 
 
 class SeriesColumns(LabelColumn):
@@ -115,15 +116,29 @@ class SeriesColumns(LabelColumn):
     """column that identifies the series of a line; null: the one with a usual name"""
     time_column: Name | None = None
     """column of the time of a step; null: the one with a usual name, else file order"""
-    channel_columns: list[str] | None = None
+    channel_columns: list[Name] | None = None
     """value columns, one per channel; null: all other columns"""
 
 
-class Delimiter(Section):
-    """The delimiter of CSV files."""
+class TableFormat(Section):
+    """How the files of tables are written."""
 
-    delimiter: str | None = None
-    """column delimiter of CSV and TSV files; null: a comma or a tab"""
+    delimiter: Name | None = None
+    """column delimiter of CSV and TSV files; null: found, or a comma or a tab"""
+    encoding: Name | None = None
+    """encoding of text files, such as cp1252; null: by byte order mark, or UTF-8"""
+    decimal: Decimal | None = None
+    """decimal separator of the numbers in CSV and TSV files; null: a point"""
+    header: bool | None = None
+    """whether the first line names the columns; null: unless it is plain that it does not"""
+    backslash_escapes: bool | None = None
+    """whether CSV and TSV files write quotes as \\"; null: found out"""
+    sheet: Name | None = None
+    """sheet of an Excel workbook; null: the only one"""
+
+    def format_options(self) -> dict[str, Any]:
+        """The options of `attnlstm.data.formats.opening.open_table`."""
+        return self.model_dump(include=set(TableFormat.model_fields))
 
 
 SOURCES: dict[str, type[DataConfig]] = {}

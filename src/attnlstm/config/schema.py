@@ -16,9 +16,9 @@ from attnlstm.config.data import (
     SOURCES,
     AnySource,
     DataConfig,
-    Delimiter,
     OnBadRow,
     SeriesColumns,
+    TableFormat,
     TextColumns,
     TextConfig,
     WithSourceOptions,
@@ -340,7 +340,7 @@ class EvaluateConfig(Section, defer_build=True):
     """folder for the run folders"""
 
 
-class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
+class PredictDataConfig(TextColumns, SeriesColumns, TableFormat):
     """How to read the input; None is as in training."""
 
     batch_size: Count = 64

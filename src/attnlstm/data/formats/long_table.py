@@ -74,12 +74,12 @@ class LongTable(RowSource):
     ) -> None:
         self.name = name
         self._where = f"{key}: {table.path}"
-        self._delimiter = options.get("delimiter")
         self._table = table
         self.columns = find_series_columns(table, self._where, needs_labels, options)
         self.columns_used = name_columns(
             id=self.columns.id, time=self.columns.time, label=self.columns.label
         )
+        self.read_as = table.read_as
         if self.columns.label is not None:
             self.label_names = table.label_names(self.columns.label)
 
@@ -104,10 +104,13 @@ class LongTable(RowSource):
                 yield self._to_row(waiting.popitem(last=False)[1])
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
+        self.doubt = self._table.doubt
 
     def fingerprint(self) -> str:
         content = file_fingerprint(self._table.path)
-        return hashlib.sha256(repr((content, self._delimiter, self.columns)).encode()).hexdigest()
+        return hashlib.sha256(
+            repr((content, self._table.read_as, self.columns)).encode()
+        ).hexdigest()
 
     def adopt_columns(self, first: "LongTable") -> None:
         """Read the channels in the order of another table, which must have the same channels."""

@@ -8,29 +8,38 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
 from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.compression import without_packing
 from attnlstm.data.formats.long_table import LongTable
 from attnlstm.data.formats.series import SeriesFile
-from attnlstm.data.formats.table import Table
+from attnlstm.data.formats.table import FormatOptions, Table
+from attnlstm.data.formats.text_folder import TextFolder, has_texts
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
+from attnlstm.files import is_saved
 
 
-def open_table(path: str | Path, delimiter: str | None = None) -> Table:
-    """Open the table in a file, or in a folder saved by `datasets`.
+def open_table(path: str | Path, **options: Unpack[FormatOptions]) -> Table:
+    """Open the table in a file, in a folder saved by `datasets`, or in a folder of texts.
 
-    delimiter: between the columns of a CSV or TSV file, one character or `\\t`; None is the usual.
+    delimiter: between the columns of a CSV or TSV file, one character or `\\t`.
+    encoding: of a text file, as Python calls it.
+    decimal: "," if the numbers of a CSV or TSV file have a decimal comma.
+    header: whether the first record names the columns.
+    backslash_escapes: whether quotes in a CSV or TSV file are escaped by a backslash.
+    sheet: of an Excel workbook.
 
     Raises:
-        UserError: the ending, the folder or the delimiter is none that can be read.
+        UserError: the ending, the folder or an option is none that can be read.
     """
     path = Path(path)
     if path.is_dir():
-        return SavedTable(path)
+        is_of_texts = not is_saved(path) and has_texts(path)
+        return TextFolder(path, **options) if is_of_texts else SavedTable(path, **options)
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, Table):
         endings = sorted(end for end, kind in formats.READERS.items() if issubclass(kind, Table))
@@ -38,7 +47,7 @@ def open_table(path: str | Path, delimiter: str | None = None) -> Table:
             f"{path} is not a known kind of file: save it as one of {', '.join(endings)} (JSON "
             "with one object a line), or as a folder with save_to_disk of the datasets package"
         )
-    return reader(path, delimiter)
+    return reader(path, **options)
 
 
 def is_series_file(path: Path) -> bool:
@@ -63,9 +72,8 @@ def open_series(
     """
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
-        return LongTable(
-            open_table(path, options.get("delimiter")), key, name, needs_labels, options
-        )
+        written: Any = {key: options.get(key) for key in FormatOptions.__annotations__}
+        return LongTable(open_table(path, **written), key, name, needs_labels, options)
     for setting, value in options.items():
         if value is not None:
             raise UserError(
@@ -77,7 +85,12 @@ def open_series(
 
 def _find_reader(path: Path) -> type | None:
     import_readers()
-    return None if path.is_dir() else formats.READERS.get(path.suffix.lower())
+    if path.is_dir():
+        return None
+    reader = formats.READERS.get(without_packing(path).suffix.lower())
+    if reader is not None and without_packing(path) != path and not reader.is_packable:
+        raise UserError(f"{path} is packed, which this kind of file need not be: unpack it")
+    return reader
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
@@ -38,16 +38,25 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 "data.path must be given: the name of a data set of the Hub, or a folder"
             )
         splits = load_hub(self.path, self.subset)
-        parts = {
-            part: HubText(
+        parts: dict[str, HubText] = {}
+        unlabelled = []
+        for part in filter(splits.__contains__, PARTS):
+            opened = HubText(
                 splits[part],
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
+                needs_labels=part == "train",
             )
-            for part in PARTS
-            if part in splits
-        }
+            if part == "train" or opened.has_labels():
+                parts[part] = opened
+            else:
+                unlabelled.append(part)
+        if unlabelled and "train" in parts:
+            parts["train"].read_as = (
+                f"a data set whose {' and '.join(unlabelled)} rows have no labels, so that they are "
+                "left out"
+            )
         if only in parts and only != "train":
             return {only: parts[only]}
         if "train" not in parts:
@@ -140,7 +149,7 @@ class HubText(RowSource):
         dataset: "Dataset",
         name: str,
         *,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
     ) -> None:
@@ -150,7 +159,7 @@ class HubText(RowSource):
 
         self.name = name
         columns = dataset.column_names
-        self.text_column, self.label_column = find_text_columns(
+        self.text_columns, self.label_column = find_text_columns(
             columns,
             name,
             lambda: f"Its columns are {enumerate_names(columns)}",
@@ -158,8 +167,10 @@ class HubText(RowSource):
             label_column,
             needs_labels,
         )
-        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
-        chosen = list(self.columns_used.values())
+        self.columns_used = name_columns(
+            text=" + ".join(self.text_columns), label=self.label_column
+        )
+        chosen = [*self.text_columns, *([self.label_column] if self.label_column else [])]
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
@@ -168,11 +179,25 @@ class HubText(RowSource):
         from attnlstm.data.formats.arrow_tables import read_batches
         from attnlstm.data.formats.texts import to_row
 
-        columns: dict[str, list[str] | None] = {self.text_column: None}
+        columns: dict[str, list[str] | None] = dict.fromkeys(self.text_columns)
         if self.label_column is not None:
             columns[self.label_column] = self.label_names
         for record in read_batches(self._dataset.iter(batch_size=1000), columns):
-            yield to_row(self.name, record, self.text_column, self.label_column)
+            yield to_row(self.name, record, self.text_columns, self.label_column)
+
+    def has_labels(self) -> bool:
+        """Return whether any row has a label; the Hub's sets write -1 where there is none."""
+        import pyarrow.compute as pc
+
+        if self.label_column is None:
+            return False
+        labels = self._dataset.data.column(self.label_column)
+        missing = pc.is_null(labels, nan_is_null=True)
+        try:
+            missing = pc.or_kleene(missing, pc.equal(labels, -1))
+        except pa.ArrowNotImplementedError:  # texts
+            missing = pc.or_kleene(missing, pc.equal(labels, ""))
+        return not pc.all(missing).as_py()
 
     def fingerprint(self) -> str:
         rows = ((row.value, row.label, row.problem) for row in self)

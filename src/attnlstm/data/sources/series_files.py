@@ -6,9 +6,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from attnlstm.config.data import Delimiter, SeriesColumns, SeriesConfig
+from attnlstm.config.data import SeriesColumns, SeriesConfig, TableFormat
 from attnlstm.config.schema import register_source
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, join_descriptions
 from attnlstm.data.sources.source import FileSource
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @register_source
-class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
+class SeriesFilesSource(FileSource, SeriesColumns, TableFormat, SeriesConfig):
     """Files of series: .ts, .npz, and long tables."""
 
     source: Literal["series_files"] = "series_files"
@@ -31,7 +31,7 @@ class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
                 "time_column": self.time_column,
                 "label_column": self.label_column,
                 "channel_columns": self.channel_columns,
-                "delimiter": self.delimiter,
+                **self.format_options(),
             }
         return SeriesFiles(files, key=key, needs_labels=needs_labels, **options)
 
@@ -90,7 +90,8 @@ class SeriesFiles(RowSource):
         self.channel_names = tables[0].columns.channels if tables else None
         if tables:
             self.columns_used = tables[0].columns_used
-        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
+        self.read_as = join_descriptions(source.read_as for source in self._sources)
+        self._find_doubt()
         self.name = self._sources[0].name
         if len(files) > 1:
             self.name += f" and {len(files) - 1} more"
@@ -99,7 +100,13 @@ class SeriesFiles(RowSource):
             self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))
 
     def __iter__(self) -> Iterator[Row]:
-        return chain.from_iterable(self._sources)
+        try:
+            yield from chain.from_iterable(self._sources)
+        finally:
+            self._find_doubt()
+
+    def _find_doubt(self) -> None:
+        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
 
     def fingerprint(self) -> str:
         parts = [source.fingerprint() for source in self._sources]
