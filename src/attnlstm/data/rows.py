@@ -56,7 +56,7 @@ class RowSource(ABC):
     channel_names: the columns that hold the channels of series, if they have names.
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
-    read_as: how the files are written, such as "UTF-8 with delimiter ','", where that was found out.
+    read_as: how the files are written, such as "UTF-8 with delimiter ','".
     doubt: a sentence about what looks wrong with the data, if anything does.
     """
 

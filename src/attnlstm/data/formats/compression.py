@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from attnlstm.errors import UserError
 from attnlstm.files import open_binary, reading
@@ -18,22 +18,22 @@ LARGEST_RATIO = 250
 BUFFER_BYTES = 1 << 18
 
 
-def _open_gzip(path: Path) -> IO[bytes]:
+def _open_gzip(path: Path) -> BinaryIO:
     import gzip
 
-    return gzip.open(path)
+    return gzip.open(path)  # type: ignore[return-value]
 
 
-def _open_bzip2(path: Path) -> IO[bytes]:
+def _open_bzip2(path: Path) -> BinaryIO:
     import bz2
 
-    return bz2.open(path)
+    return bz2.open(path)  # type: ignore[return-value]
 
 
-def _open_xz(path: Path) -> IO[bytes]:
+def _open_xz(path: Path) -> BinaryIO:
     import lzma
 
-    return lzma.open(path)
+    return lzma.open(path)  # type: ignore[return-value]
 
 
 def _open_zstandard(path: Path) -> Any:
@@ -42,7 +42,7 @@ def _open_zstandard(path: Path) -> Any:
     return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
 
 
-OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
+OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": _open_gzip,
     ".bz2": _open_bzip2,
     ".xz": _open_xz,
@@ -90,7 +90,7 @@ def check_is_unpacked(path: Path, start: bytes) -> None:
 class _Unpacked(io.RawIOBase):
     """The unpacked bytes of a file."""
 
-    def __init__(self, path: Path, opener: Callable[[Path], IO[bytes]]) -> None:
+    def __init__(self, path: Path, opener: Callable[[Path], Any]) -> None:
         import lzma
         import zlib
 

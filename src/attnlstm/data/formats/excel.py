@@ -29,7 +29,8 @@ SAMPLED_ROWS = 100
 class ExcelTable(Table):
     """A sheet of an Excel workbook; formulas count as the values that Excel has saved with them.
 
-    Empty rows are no records, and cells beyond the named columns are not read. `Record.line` is the number of the row in the sheet.
+    Empty rows are no records, and cells beyond the named columns are not read. `Record.line` is the
+    number of the row in the sheet.
     """
 
     def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
@@ -141,8 +142,8 @@ def _import_openpyxl(path: Path) -> Any:
         import openpyxl
     except ImportError as error:
         raise UserError(
-            f"{path} is an Excel workbook, which needs a package: pip install 'attnlstm[excel]', or "
-            "save it as CSV"
+            f"{path} is an Excel workbook, which needs a package: pip install 'attnlstm[excel]', "
+            "or save it as CSV"
         ) from error
     return openpyxl
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from attnlstm.data.formats.columns import is_usual
 
@@ -32,7 +33,7 @@ def has_header(records: Sequence[Fields]) -> bool:
         for name, values in columns
         if _is_number(name) and all(_is_number(value) or not value.strip() for value in values)
     ]
-    is_ascending = all(one < other for one, other in zip(numbers, numbers[1:], strict=False))
+    is_ascending = all(one < other for one, other in pairwise(numbers))
     return not numbers or (is_ascending and len(numbers) > 1)
 
 

@@ -157,8 +157,8 @@ class _Characters:
                 continue
             if end in (-1, len(self._buffer)):
                 raise UserError(
-                    f"{path} is a JSON array that is broken at line {self.line}: fix it, or save it "
-                    "with one object a line"
+                    f"{path} is a JSON array that is broken at line {self.line}: fix it, or save "
+                    "it with one object a line"
                 )
             self.take(end - self._place)
             return found

@@ -18,7 +18,7 @@ class RowProblemError(Exception):
 
 
 def read_label(value: Any) -> str | None:
-    """Return a label as text: 1 and 1.0 as "1", 0.5 as "0.5", True as "True", a missing one as None.
+    """Return a label as text: 1 and 1.0 as "1", 0.5 as "0.5", True as "True", None if missing.
 
     None, NaN and blank strings are missing. An integral float counts as an integer because a
     column of integers with gaps is often saved as floats.

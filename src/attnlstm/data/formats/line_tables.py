@@ -44,8 +44,8 @@ class CSVTable(Table):
         if (encoding := options.get("encoding")) is not None:
             check_encoding(encoding)
         if (delimiter := options.get("delimiter")) is not None:
-            options["delimiter"] = "\t" if delimiter == r"\t" else delimiter
-            if len(options["delimiter"]) != 1 or options["delimiter"] in '"\r\n':
+            character = options["delimiter"] = "\t" if delimiter == r"\t" else delimiter
+            if len(character) != 1 or character in '"\r\n':
                 raise UserError(
                     f"data.delimiter={delimiter!r} is not one character: such as ',' or ';'"
                 )

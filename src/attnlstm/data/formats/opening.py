@@ -88,7 +88,11 @@ def _find_reader(path: Path) -> type | None:
     if path.is_dir():
         return None
     reader = formats.READERS.get(without_packing(path).suffix.lower())
-    if reader is not None and without_packing(path) != path and not reader.is_packable:
+    if (
+        reader is not None
+        and without_packing(path) != path
+        and not getattr(reader, "is_packable", False)
+    ):
         raise UserError(f"{path} is packed, which this kind of file need not be: unpack it")
     return reader
 

@@ -113,12 +113,12 @@ def _to_number(value: Any) -> float:
 def refuse_decimal_commas(where: str, values: Mapping[str, Any]) -> None:
     """Raise a UserError that names the key if the value of a column is a number such as "0,5"."""
     for column, value in values.items():
-        if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value):
-            if not THOUSANDS.fullmatch(value):  # such as 1,234, which may be either
-                raise UserError(
-                    f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such "
-                    f"as {shorten(value)!r}: say data.decimal=','"
-                )
+        is_decimal = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value)
+        if is_decimal and not THOUSANDS.fullmatch(value):  # such as 1,234, which may be either
+            raise UserError(
+                f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such as "
+                f"{shorten(value)!r}: say data.decimal=','"
+            )
 
 
 def check_series_values(series: np.ndarray) -> None:

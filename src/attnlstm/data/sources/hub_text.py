@@ -53,9 +53,10 @@ class HubTextSource(Source, TextColumns, TextConfig):
             else:
                 unlabelled.append(part)
         if unlabelled and "train" in parts:
-            parts["train"].read_as = (
-                f"a data set whose {' and '.join(unlabelled)} rows have no labels, so that they are "
-                "left out"
+            parts[
+                "train"
+            ].read_as = (
+                f"a data set without its {' and '.join(unlabelled)} rows, which have no labels"
             )
         if only in parts and only != "train":
             return {only: parts[only]}
@@ -187,17 +188,7 @@ class HubText(RowSource):
 
     def has_labels(self) -> bool:
         """Return whether any row has a label; the Hub's sets write -1 where there is none."""
-        import pyarrow.compute as pc
-
-        if self.label_column is None:
-            return False
-        labels = self._dataset.data.column(self.label_column)
-        missing = pc.is_null(labels, nan_is_null=True)
-        try:
-            missing = pc.or_kleene(missing, pc.equal(labels, -1))
-        except pa.ArrowNotImplementedError:  # texts
-            missing = pc.or_kleene(missing, pc.equal(labels, ""))
-        return not pc.all(missing).as_py()
+        return any(row.label not in (None, "-1") for row in self)
 
     def fingerprint(self) -> str:
         rows = ((row.value, row.label, row.problem) for row in self)

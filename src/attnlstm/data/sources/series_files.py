@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from attnlstm.config.data import SeriesColumns, SeriesConfig, TableFormat
 from attnlstm.config.schema import register_source
@@ -24,7 +24,7 @@ class SeriesFilesSource(FileSource, SeriesColumns, TableFormat, SeriesConfig):
     def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
         from attnlstm.data.formats.opening import is_series_file
 
-        options: TableOptions = {}
+        options: Any = {}  # TableOptions
         if not all(map(is_series_file, files)):
             options = {
                 "id_column": self.id_column,
