@@ -44,7 +44,7 @@ class TokenizerConfig(Section):
 class DataConfig(Section):
     """The options of all sources: a name, the splits and the batches."""
 
-    name: str = ""
+    name: Name = ""
     """name of the data set, and of the folder of its runs"""
     val_fraction: Fraction = 0.2
     """share of the training rows used for validation, if there is no validation file"""

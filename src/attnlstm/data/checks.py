@@ -1,5 +1,6 @@
 """One pass over a source before training: what it contains, and which rows are bad."""
 
+import math
 import sys
 from array import array
 from collections import Counter, defaultdict
@@ -12,11 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from attnlstm.console import printable, shorten
+from attnlstm.console import enumerate_names, printable, shorten
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
+
+FEWEST_ROWS = 20  # from which one can tell that labels are no classes
+
+MOST_STEPS = 20  # of a scale such as half stars
 
 LONGEST_LABEL = 1 << 14  # characters; a longer one is a text from the wrong column
 
@@ -164,6 +169,38 @@ def survey(
         np.array(lengths, np.int64),
         is_complete=most_bad is None or num_bad < most_bad,
     )
+
+
+def refuse_targets(found: Survey) -> None:
+    """Raise a UserError if the labels of training rows are plainly no classes.
+
+    They are numbers that mostly differ, or that are fractions and often differ, or all differ.
+    """
+    num_rows, num_labels = int(found.usable.sum()), len(found.names)
+    if num_rows < FEWEST_ROWS or found.source.label_names:
+        return
+    if all(map(_is_number, found.names)):
+        is_fraction = any(not name.lstrip("+-").isdecimal() for name in found.names)
+        is_target = num_labels > num_rows / 2
+        is_target |= is_fraction and num_labels > max(MOST_STEPS, num_rows / 5)
+        if is_target:
+            raise UserError(
+                f"{found.source.name} has {num_labels:,} different numbers as labels of "
+                f"{num_rows:,} rows: these are values to estimate (regression) and no classes. "
+                "Choose another data.label_column, or group the numbers into classes"
+            )
+    elif num_labels == num_rows:
+        raise UserError(
+            f"{found.source.name} has another label in each of {num_rows:,} rows, such as "
+            f"{enumerate_names(found.names[:3])}: these are no classes. Check data.label_column"
+        )
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:

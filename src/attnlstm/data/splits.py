@@ -13,7 +13,7 @@ import numpy as np
 from attnlstm.config.data import DataConfig, OnBadRow
 from attnlstm.config.schema import Validation
 from attnlstm.console import enumerate_names, shorten
-from attnlstm.data.checks import Survey, survey
+from attnlstm.data.checks import Survey, refuse_targets, survey
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
@@ -132,6 +132,8 @@ def split_sources(
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
+    if label_names is None and "train" in surveys:
+        refuse_targets(surveys["train"])
     if label_names is None and len(classes) < 2:
         raise UserError(
             f"{sources['train'].name} has only one class, {shorten(classes[0])!r}: there is "

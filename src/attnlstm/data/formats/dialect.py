@@ -8,12 +8,12 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from attnlstm.data.formats.encodings import describe_encoding
+from attnlstm.data.formats.encodings import UTF8, describe_encoding, is_utf8
 from attnlstm.data.formats.headers import has_header
 from attnlstm.data.formats.lines import LONGEST_LINE, TOO_LONG, is_cut, open_lines, read_line
 from attnlstm.data.formats.series import DECIMAL_COMMA
@@ -37,6 +37,7 @@ class Dialect:
 
     escapes: whether a backslash takes the meaning from a quote, as in \\".
     has_excel_line: whether its first line names the delimiter.
+    may_be_utf8: whether it is read with another encoding though it is valid UTF-8.
     """
 
     encoding: str
@@ -44,6 +45,7 @@ class Dialect:
     escapes: bool = False
     has_header: bool = True
     has_excel_line: bool = False
+    may_be_utf8: bool = False
 
     def describe(self) -> str:
         """Return for example "UTF-8 with delimiter ';', without a header line"."""
@@ -155,7 +157,8 @@ def find_dialect(path: Path, usual_delimiter: str, given: FormatOptions) -> Dial
     if is_named is None:
         rows = _split_sample(sample, dialect)
         is_named = not rows or isinstance(rows[0], str) or has_header(list(_good(rows)))
-    return Dialect(encoding, delimiter, escapes, is_named, excel_line is not None)
+    may_be_utf8 = encoding != UTF8 and not sample.isascii() and is_utf8(sample, encoding)
+    return replace(dialect, has_header=is_named, may_be_utf8=may_be_utf8)
 
 
 def _split_sample(sample: str, dialect: Dialect) -> list[list[str] | str]:

@@ -103,6 +103,11 @@ def describe_encoding(encoding: str) -> str:
     return "UTF-8" if encoding.startswith("utf-8") else encoding
 
 
+def is_utf8(text: str, encoding: str) -> bool:
+    """Return whether the bytes that were read as this text are valid UTF-8, too."""
+    return _decodes(text.encode(encoding, "ignore"), "utf-8")
+
+
 def not_utf8(path: Path) -> UserError:
     """Return the complaint about a file that is not UTF-8 from its beginning on."""
     with open_unpacked(path) as file:

@@ -148,6 +148,11 @@ class CSVTable(Table):
 
     @property
     def doubt(self) -> str | None:  # type: ignore[override]
+        if self.dialect.may_be_utf8:
+            return (
+                f"{self.path.name} is read as {self.dialect.encoding}, but is valid UTF-8: if "
+                "letters look odd, say data.encoding=utf-8"
+            )
         return self._undecoded.advise(self.path.name)
 
 

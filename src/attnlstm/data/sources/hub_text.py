@@ -29,7 +29,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
     source: Literal["hub_text"] = "hub_text"
     path: Name | None = None
     """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
-    subset: str | None = None
+    subset: Name | None = None
     """name of a subset, if the data set has several"""
 
     def open(self, only: str | None = None) -> Mapping[str, RowSource]:
