@@ -88,9 +88,7 @@ def test_files_that_would_fill_the_disk(tmp_path, monkeypatch, ending):
 def test_a_packed_file_without_its_ending(tmp_path, content, ending):
     path = write(tmp_path / "rows.csv", PACKERS[ending](content))
     message = problem_of(lambda: found(open_table(path)))
-    assert message == (
-        f"{path} is packed as {ending}: add .{ending} to its name, or unpack it"
-    )
+    assert message == (f"{path} is packed as {ending}: add .{ending} to its name, or unpack it")
 
 
 def test_files_that_must_not_be_packed(tmp_path):

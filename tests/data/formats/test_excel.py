@@ -85,7 +85,9 @@ def test_a_header_that_is_missing(tmp_path):
     path = write_cells(tmp_path / "a.xlsx", cells)
     rows = list(TextFiles([path], key="data.train"))
     assert [[row.label, row.value] for row in rows] == cells
-    rows = list(TextFiles([path], key="data.train", header=False, text_column="1", label_column="0"))
+    rows = list(
+        TextFiles([path], key="data.train", header=False, text_column="1", label_column="0")
+    )
     assert [[row.label, row.value] for row in rows] == cells
 
 

@@ -27,7 +27,9 @@ def test_an_array_is_read_as_the_same_lines_are(tmp_path, monkeypatch, name, chu
 
 
 def test_items_that_are_no_objects(tmp_path):
-    content = '\n[{"text": "a", "label": 1}, 3, [1],\n{"text": "b", "text": "c"}, {"text": "\\ud800"}]'
+    content = (
+        '\n[{"text": "a", "label": 1}, 3, [1],\n{"text": "b", "text": "c"}, {"text": "\\ud800"}]'
+    )
     assert found(open_table(write(tmp_path / "a.json", content))) == [
         (0, 2, ("a", 1)),
         (1, 2, "not a JSON object"),
@@ -47,6 +49,7 @@ def test_items_that_are_no_objects(tmp_path):
         ('[{"text": "a"}, ' + "[" * 100_000, "broken at line 1"),
         ('[{"text": "a"}, ' + "9" * 5_000 + "]", "broken at line 1"),
         ('[{"text": "' + "a" * 5_000_000, "broken at line 1"),
+        ('[{"text": "a"}]\n[{"text": "b"}]', "goes on after its JSON array (line 2)"),
         ("[]", "is empty"),
         ("[1, 2]", "has no JSON objects with keys"),
     ],

@@ -242,7 +242,7 @@ def test_ids_and_labels_of_json_that_are_lists(write):
     lines = [{"id": [1], "x": 1, "label": ["up"]}, {"id": [2], "x": 1, "label": "up"}]
     rows = read(write("\n".join(map(json.dumps, lines)), "walks.jsonl"))
     assert summary(rows) == [
-        ("[1]", None, 1, "label is not a string, integer or boolean"),
+        ("[1]", None, 1, "label is not a string, number or boolean"),
         ("[2]", "up", 2, None),
     ]
 
@@ -267,7 +267,7 @@ def test_labels_of_all_types(write_table, labels, texts):
 
 def test_values_that_are_not_labels(write_table):
     (row,) = read(write_table(id=[0], x=[1.0], label=[0.5]))
-    assert row.problem == "label is not a string, integer or boolean"
+    assert row.problem == "label is not a string, number or boolean"
 
 
 def test_declared_class_names(tmp_path):

@@ -197,6 +197,33 @@ class TestHub:
         assert "data.path=user/news has no split called train, only unsupervised" in message
 
 
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_parts_without_labels_are_left_out(monkeypatch, part):
+    splits = {"train": make_dataset(["a", "b"], [0, 1]), part: make_dataset(["c"], [-1])}
+    monkeypatch.setattr(hub, "load_hub", lambda path, subset: splits)
+    opened = HubTextSource(path="user/news").open()
+    assert list(opened) == ["train"]
+    assert opened["train"].read_as == f"a data set without its {part} rows, which have no labels"
+    assert list(HubTextSource(path="user/news").open(part)) == ["train"]
+    for labels in ([-1, 1], [0, 0]):
+        splits[part] = make_dataset(["c", "d"], labels)
+        opened = HubTextSource(path="user/news").open()
+        assert list(opened) == ["train", part]
+        assert opened["train"].read_as is None
+    splits[part] = Dataset.from_dict({"text": ["c"]})
+    assert list(HubTextSource(path="user/news").open()) == ["train"]
+    for labels in ([-1, -1], [None, None], ["", None]):
+        splits[part] = Dataset.from_dict({"text": ["c", "d"], "label": labels})
+        assert list(HubTextSource(path="user/news").open()) == ["train"]
+
+
+def test_several_columns_of_texts_are_joined(monkeypatch):
+    rows = {"title": ["a", None], "body": ["b", "c"], "label": ["x", "y"]}
+    monkeypatch.setattr(hub, "load_hub", lambda path, subset: {"train": Dataset.from_dict(rows)})
+    source = HubTextSource(path="user/news", text_column=["title", "body"]).open()["train"]
+    assert [(row.value, row.label) for row in source] == [("a\nb", "x"), ("c", "y")]
+
+
 @pytest.mark.parametrize("ending", ["pickle", "pkl", "pth"])
 def test_pickles_of_a_webdataset_are_refused_and_not_executed(tmp_path, ending):
     class Touching:

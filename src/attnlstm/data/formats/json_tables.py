@@ -107,7 +107,12 @@ class JSONTable(Table):
                 raise UserError(f"{self.path} is a JSON array without its end: save it again")
             line = text.line
             found = text.decode(self.path)
-            yield line, found if isinstance(found, dict | str) else NOT_JSON
+            yield line, found if isinstance(found, dict) or found is KEY_TWICE else NOT_JSON
+        text.take()
+        if text.peek():
+            raise UserError(
+                f"{self.path} goes on after its JSON array (line {text.line}): save it as one array"
+            )
 
     @property
     def doubt(self) -> str | None:  # type: ignore[override]
