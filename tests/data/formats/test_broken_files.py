@@ -78,7 +78,7 @@ def tokenizer(**changes: Any) -> str:
 X, Y = np.arange(48.0).reshape(12, 2, 2), np.array(["a", "b"] * 6)
 OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
 SPACES = " " * 100
-BOMB = lzma.compress(b"text,label\n" + b"a,b\n" * (1 << 27), preset=0)
+BOMB = gzip.compress(b"text,label\n") + gzip.compress(b" " * (1 << 24)) * 20
 DEEP = "[" * 100_000
 
 # name of the file -> (content, pattern of the message)
@@ -157,8 +157,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         pa.compress(GOOD.encode() * 9, "zstd", asbytes=True)[:-9],
         "cannot be read .*Truncated",
     ),
-    "bomb.csv.gz": (gzip.compress(bytes(1 << 29)), "unpacks to more than 250 times its size|UTF-8"),
-    "bomb of rows.csv.xz": (BOMB, "unpacks to more than 250 times its size"),
+    "bomb.csv.gz": (BOMB, "unpacks to more than 250 times its size"),
     "packed.parquet.gz": (gzip.compress(GOOD_PARQUET), "is packed, which .*unpack it"),
     "html.csv": ("<!DOCTYPE html>\n<html>\n<body>\n", "no column with a usual name for the text"),
     "blank texts.csv": (GOOD + " ,good\n", r"no text in .*: row 12 \(line 14\)"),
@@ -261,7 +260,6 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "cut.xlsx": (b"PK\x03\x04" + bytes(100), "is broken or not an Excel workbook"),
     "empty.xlsx": (archive(), "cannot be read|is broken"),
     "arrays.xlsx": (archive(X=b"a"), "cannot be read .*save it again as .xlsx"),
-    "bomb.xlsx": (archive(X=bytes(1 << 29)), "would unpack to 536,870,912 bytes"),
     "unknown ending.xls": (GOOD, "is not a known kind of file: save it as one of .csv"),
     "pickle.pkl": (pickle.dumps([1]), "is not a known kind of file: save it as one of .csv"),
 }

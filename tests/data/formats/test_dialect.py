@@ -1,4 +1,4 @@
-"""How CSV files are written: found where it is plain, as said otherwise, and as pandas reads them."""
+"""How CSV files are written: found where it is plain, otherwise as said; read as pandas does."""
 
 import csv
 import io

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from attnlstm.data.formats import excel
 from attnlstm.data.formats.opening import open_table
 from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.data.sources.text_files import TextFiles
@@ -141,21 +142,16 @@ def change(path, part, old, new):
 )
 def test_broken_parts(path, part, old, new):
     change(path, part, old, new)
-    try:
-        assert len(found(open_table(path))) <= len(ROWS)
-    except Exception as error:
-        assert "cannot be read" in str(error) or "no sheet" in str(error)
-        assert type(error).__name__ == "UserError"
+    assert "save it again as .xlsx" in problem_of(lambda: found(open_table(path)))
 
 
-def test_a_workbook_that_would_fill_the_memory(tmp_path):
+def test_a_workbook_that_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(excel, "FREE_BYTES", 1 << 20)
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(3):
-            with archive.open(f"{number}", "w") as part:
-                for _ in range(100):
-                    part.write(bytes(1 << 20))
+            archive.writestr(f"{number}", bytes(1 << 20))
     message = problem_of(open_table(tmp_path / "a.xlsx").column_names)
-    assert "would unpack to 314,572,800 bytes" in message
+    assert "would unpack to 3,145,728 bytes" in message
 
 
 def test_without_the_package(path, monkeypatch):
