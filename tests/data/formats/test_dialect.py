@@ -44,6 +44,14 @@ class TestDelimiter:
         path = write(tmp_path / "b.csv", "text\none;x\ntwo;x\n")
         assert open_table(path).column_names() == ["text"]
 
+    def test_beside_others_in_quotes_and_in_the_header(self, tmp_path):
+        content = '"texte, long";"label"\n"a; ""b"", c";"x"\nd, e, f;y\n'
+        table = open_table(write(tmp_path / "a.csv", content))
+        assert [values for _, _, values in found(table, ["texte, long", "label"])] == [
+            ('a; "b", c', "x"),
+            ("d, e, f", "y"),
+        ]
+
     def test_between_decimal_commas(self, tmp_path):
         path = write(tmp_path / "a.csv", "1;0,5;0,25\n2;0,5;-1,0\n1;1e-3;2,5e2\n")
         table = open_table(path, header=False, decimal=",")

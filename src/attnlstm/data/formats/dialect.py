@@ -157,7 +157,7 @@ def find_dialect(path: Path, usual_delimiter: str, given: FormatOptions) -> Dial
     if is_named is None:
         rows = _split_sample(sample, dialect)
         is_named = not rows or isinstance(rows[0], str) or has_header(list(_good(rows)))
-    may_be_utf8 = encoding != UTF8 and not sample.isascii() and is_utf8(sample, encoding)
+    may_be_utf8 = encoding != UTF8 and is_utf8(sample, encoding)
     return replace(dialect, has_header=is_named, may_be_utf8=may_be_utf8)
 
 
@@ -177,16 +177,13 @@ def _find_delimiter(sample: str, usual: str) -> str:
     decimal numbers.
     """
     tables = {}
-    for delimiter in DELIMITERS:
-        if delimiter in sample:
-            rows = list(_good(_split_sample(sample, Dialect("", delimiter))))
-            if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:
-                tables[delimiter] = rows
-    others = [delimiter for delimiter in tables if delimiter != usual]
+    for delimiter in filter(sample.__contains__, DELIMITERS):
+        rows = list(_good(_split_sample(sample, Dialect("", delimiter))))
+        if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:
+            tables[delimiter] = rows
     if usual == "," and _has_decimal_commas(tables.get(";", ())):
         return ";"
-    first = next(_good(_split_sample(sample, Dialect("", usual))), [])
-    return others[0] if len(first) < 2 and len(others) == 1 else usual
+    return usual if usual in tables or len(tables) != 1 else next(iter(tables))
 
 
 def _has_decimal_commas(rows: Sequence[list[str]]) -> bool:

@@ -104,8 +104,9 @@ def describe_encoding(encoding: str) -> str:
 
 
 def is_utf8(text: str, encoding: str) -> bool:
-    """Return whether the bytes that were read as this text are valid UTF-8, too."""
-    return _decodes(text.encode(encoding, "ignore"), "utf-8")
+    """Return whether the bytes that were read as this text are valid UTF-8, and not just ASCII."""
+    content = text.encode(encoding, "replace")
+    return not content.isascii() and _decodes(content, "utf-8")
 
 
 def not_utf8(path: Path) -> UserError:

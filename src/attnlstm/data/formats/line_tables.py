@@ -143,7 +143,8 @@ class CSVTable(Table):
             return NUL
         if is_unicode(content):
             return None
-        self._undecoded.add(content, self.dialect.encoding)
+        bad = next(field for field in fields if not is_unicode(field))
+        self._undecoded.add(bad, self.dialect.encoding)
         return not_decoded(self.dialect.encoding)
 
     @property
