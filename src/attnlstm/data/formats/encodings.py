@@ -123,8 +123,8 @@ class Undecoded:
         self._content = bytearray()
 
     def add(self, line: str, encoding: str) -> None:
-        """Keep a line that was read with an encoding, if it is UTF-8 and the line has bad bytes."""
-        if encoding == UTF8 and not line.isascii() and len(self._content) < SAMPLED_BYTES:
+        """Keep a line that this encoding could not read, if it is UTF-8."""
+        if encoding == UTF8 and len(self._content) < SAMPLED_BYTES:
             self._content += (
                 line[:SAMPLED_BYTES].rstrip().encode("utf-8", "surrogateescape") + b"\n"
             )

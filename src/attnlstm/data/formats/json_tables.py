@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, TextIO, Unpack
 
 from attnlstm.data.formats import register_reader
-from attnlstm.data.formats.encodings import Undecoded, check_encoding, describe_encoding, not_utf8
+from attnlstm.data.formats.encodings import (
+    Undecoded,
+    check_encoding,
+    describe_encoding,
+    not_decoded,
+    not_utf8,
+)
 from attnlstm.data.formats.lines import LONGEST_LINE, check_lines, is_unicode, open_lines
 from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
@@ -86,7 +92,8 @@ class JSONTable(Table):
             return
         for number, line, problem in check_lines(file):
             if problem is not None:
-                self._undecoded.add(line, file.encoding)
+                if problem == not_decoded(file.encoding):
+                    self._undecoded.add(line, file.encoding)
                 yield number, problem
             elif not line.isspace():
                 yield number, _parse(line)
