@@ -105,6 +105,7 @@ class JSONTable(Table):
             UserError: the array is broken: where the next item begins cannot be told.
         """
         text = _Characters(file)
+        text.peek()
         text.take()  # the bracket
         while (character := text.peek()) != "]":
             if character == ",":
