@@ -97,8 +97,7 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     if not equals or key.startswith(("-", "~")):
         return argument
     if key.startswith("hydra"):
-        is_path = key.endswith("dir")
-        quoted = _quote_special(value) if is_path else _quote_letters(value)
+        quoted = _quote_letters(_quote_special(value) if key.endswith("dir") else value)
         return argument.removesuffix(value) + quoted if value else argument
     if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
         if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):

@@ -19,13 +19,13 @@ def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
     lines = [f"{config.name}: {sizes} {kind}, {len(data.label_names)} classes"]
     first, part = next(iter(data.parts.items()))
     source = part.pieces[0][0]
-    if source.read_as is not None:
-        lines.append(f"{_name(source.name)} read as {source.read_as}")
     if source.columns_used:
         used = [f"{role} {_quote(name)}" for role, name in source.columns_used.items()]
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
+    if source.read_as is not None:
+        lines.append(f"{_name(source.name)} read as {source.read_as}")
     for name, described in data.parts.items():
         if described.lengths is not None:
             lengths = _describe_lengths(described.lengths, described.num_channels)

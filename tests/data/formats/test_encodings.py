@@ -66,7 +66,7 @@ def test_a_name_that_is_no_encoding(name):
 
 
 def test_a_slip_in_the_name_is_corrected():
-    assert "did you mean cp1252" in problem_of(check_encoding, "cp125")
+    assert "did you mean cp1252" in problem_of(check_encoding, "cp12522")
 
 
 @pytest.mark.parametrize("encoding", TEXTS)

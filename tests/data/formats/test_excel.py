@@ -66,7 +66,7 @@ def test_labels_are_those_of_other_formats(tmp_path):
 
 def test_series(tmp_path):
     frame = pd.DataFrame({"id": np.repeat(list("ab"), 3), "time": [0, 1, 2] * 2})
-    frame["x"] = np.random.default_rng(0).normal(size=6)
+    frame["x"] = np.random.default_rng(0).normal(size=6).round(6)
     frame["label"] = np.repeat(["up", "down"], 3)
     frame.to_excel(tmp_path / "walks.xlsx", index=False)
     rows = list(SeriesFiles([tmp_path / "walks.xlsx"], key="data.train"))
@@ -134,15 +134,24 @@ def change(path, part, old, new):
     [
         ("xl/worksheets/sheet1.xml", b"</row>", b"<row>"),
         ("xl/worksheets/sheet1.xml", b'r="A2"', b'r="?"'),
-        ("xl/worksheets/sheet1.xml", b"<v>0</v>", b"<v>99999</v>"),
         ("xl/workbook.xml", b"<sheets>", b"<sheeps>"),
-        ("xl/_rels/workbook.xml.rels", b"worksheets/sheet1.xml", b"nowhere.xml"),
-        ("[Content_Types].xml", b"<Types", b"<!DOCTYPE a [<!ENTITY b 'c'>]><Types"),
+        ("[Content_Types].xml", b"</Types>", b"</Tips>"),
     ],
 )
 def test_broken_parts(path, part, old, new):
     change(path, part, old, new)
     assert "save it again as .xlsx" in problem_of(lambda: found(open_table(path)))
+
+
+def test_entities_that_would_fill_the_memory(path):
+    entities = "<!ENTITY a0 'aaaaaaaaaa'>" + "".join(
+        f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 10)
+    )
+    declared = f"<!DOCTYPE a [{entities}]><worksheet".encode()
+    change(path, "xl/worksheets/sheet1.xml", b"<worksheet", declared)
+    row = b'<row r="9"><c r="A9" t="inlineStr"><is><t>&a9;</t></is></c></row></sheetData>'
+    change(path, "xl/worksheets/sheet1.xml", b"</sheetData>", row)
+    assert "cannot be read" in problem_of(lambda: found(open_table(path)))
 
 
 def test_a_workbook_that_would_fill_the_memory(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats import line_tables, lines
+from attnlstm.data.formats import dialect, lines
 from attnlstm.data.formats.opening import open_table
 from tests.data.formats.written import (
     COLUMNS,
@@ -154,7 +154,7 @@ class TestCSV:
         assert found(open_table(path)) == [(0, 2, (long, "1"))]
 
     def test_lines_and_fields_beyond_the_limit(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(dialect, "LONGEST_LINE", 40)
         long = "x" * 100
         rows = [("a", "1"), (long, "2"), ("b", "3"), ("\n".join(["y" * 15] * 3), "4"), ("c", "5")]
         records = found(open_table(write_csv(tmp_path / "rows.csv", rows)))
@@ -167,7 +167,7 @@ class TestCSV:
         assert records[-1][1:] == (8, ("c", "5"))
 
     def test_a_line_beyond_the_limit_after_an_open_quote(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(dialect, "LONGEST_LINE", 40)
         path = write(tmp_path / "rows.csv", f'text,label\n"a,1\nb,2\n{"x" * 95},3\nc,4\n')
         assert found(open_table(path)) == [
             (0, 2, 'a quote (") that is not closed or not doubled'),

@@ -76,14 +76,14 @@ class TestHubText:
         assert [(r.value, r.label) for r in HubText(dataset, "news")] == [("a", "pos")]
 
     def test_columns_as_in_files(self):
-        dataset = Dataset.from_dict({"title": ["a"], "kind": [3]})
+        dataset = Dataset.from_dict({"words": ["a"], "kind": [3]})
         message = problem_of(HubText, dataset, "news, train split")
         assert "news, train split has no column" in message
         assert "name one with data.text_column" in message
-        assert "Its columns are 'title', 'kind'" in message
-        source = HubText(dataset, "news", text_column="title", needs_labels=False)
+        assert "Its columns are 'words', 'kind'" in message
+        source = HubText(dataset, "news", text_column="words", needs_labels=False)
         assert [(r.value, r.label) for r in source] == [("a", None)]
-        source = HubText(dataset, "news", text_column="title", label_column="kind")
+        source = HubText(dataset, "news", text_column="words", label_column="kind")
         assert [(r.value, r.label) for r in source] == [("a", "3")]
         assert source.label_names is None
 

@@ -249,7 +249,6 @@ class TestColumns:
         assert "has no column 'Titel' (data.text_column)" in message
         message = problem_of(reviews, text_column=["Review", "Review"])
         assert "'Review' is named twice, by data.text_column: name it once" in message
-        assert "no column with a usual name" in problem_of(reviews, text_column=[])
 
     def test_less_usual_names_count_if_there_are_no_others(self, tmp_path):
         path = write(tmp_path / "rows.csv", "Review Text,Rating,Title\na,x,b\n")

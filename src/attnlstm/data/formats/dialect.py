@@ -178,9 +178,10 @@ def _find_delimiter(sample: str, usual: str) -> str:
     """
     tables = {}
     for delimiter in filter(sample.__contains__, DELIMITERS):
-        rows = list(_good(_split_sample(sample, Dialect("", delimiter))))
-        if len(set(map(len, rows))) == 1 and len(rows[0]) > 1:
-            tables[delimiter] = rows
+        rows = _split_sample(sample, Dialect("", delimiter))
+        good = list(_good(rows))
+        if good[:1] == rows[:1] and len(set(map(len, good))) == 1 and len(good[0]) > 1:
+            tables[delimiter] = good
     if usual == "," and _has_decimal_commas(tables.get(";", ())):
         return ";"
     return usual if usual in tables or len(tables) != 1 else next(iter(tables))

@@ -68,8 +68,8 @@ def not_decoded(encoding: str) -> str:
 def guess_encoding(content: bytes) -> str | None:
     """Return a likely encoding of a text that is not UTF-8, or None.
 
-    UTF-16 is known by its zero bytes, and a Latin script by its few letters that are not ASCII,
-    which stand alone; cp1252 is by far the most common encoding of these.
+    UTF-16 is known by its zero bytes, Japanese by its kana, and a Latin script by its few letters
+    that are not ASCII, which stand alone; cp1252 is by far the most common encoding of these.
     """
     content = content[:SAMPLED_BYTES]
     if content.count(0) > len(content) // 4:
@@ -84,10 +84,19 @@ def guess_encoding(content: bytes) -> str | None:
     is_latin = num_other <= MOST_OTHER * num_letters and num_alone >= num_other / 2
     if is_latin and _decodes(content, "cp1252"):
         return "cp1252"
+    for encoding in ("cp932", "euc_jp"):
+        if _decodes(content, encoding) and _has_kana(content.decode(encoding)):
+            return encoding
     from charset_normalizer import from_bytes
 
     found = from_bytes(content).best()
     return found.encoding if found is not None and not found.encoding.startswith("utf") else None
+
+
+def _has_kana(text: str) -> bool:
+    """Return whether a good part of a text is written as only Japanese is."""
+    others = [letter for letter in text if not letter.isascii()]
+    return sum("\u3040" < letter < "\u3100" for letter in others) > len(others) / 5
 
 
 def _decodes(content: bytes, encoding: str) -> bool:

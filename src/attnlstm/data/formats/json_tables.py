@@ -158,29 +158,33 @@ class _Characters:
             UserError: it is none, or too long.
         """
         while True:
-            try:
-                found, end = OBJECTS.raw_decode(self._buffer, self._place)
-            except _KeyTwiceError:
-                found, (_, end) = KEY_TWICE, PLAIN.raw_decode(self._buffer, self._place)
-            except RecursionError:
-                end = -1
-            except ValueError:
-                end = len(self._buffer)  # perhaps the rest is still to be read
-            if end == len(self._buffer) and end - self._place <= LONGEST_LINE and self._fill():
-                continue
-            if end in (-1, len(self._buffer)):
-                raise UserError(
-                    f"{path} is a JSON array that is broken at line {self.line}: fix it, or save "
-                    "it with one object a line"
-                )
-            self.take(end - self._place)
-            return found
+            found, end = self._decode()
+            if end is not None and end < len(self._buffer):
+                break
+            if len(self._buffer) - self._place > LONGEST_LINE or not self._fill():
+                break
+        if end is None:
+            raise UserError(
+                f"{path} is a JSON array that is broken at line {self.line}: fix it, or save it "
+                "with one object a line"
+            )
+        self.take(end - self._place)
+        return found
+
+    def _decode(self) -> tuple[Any, int | None]:
+        """Return the value and its end, or None if it is broken, or the rest is to be read."""
+        try:
+            return OBJECTS.raw_decode(self._buffer, self._place)
+        except _KeyTwiceError:
+            return KEY_TWICE, PLAIN.raw_decode(self._buffer, self._place)[1]
+        except (ValueError, RecursionError):
+            return None, None
 
     def _fill(self) -> bool:
         """Read on, twice as much as there is, and return whether there was anything."""
-        self._buffer, self._place = self._buffer[self._place :], 0
-        more = self._file.read(max(CHUNK, len(self._buffer)))
-        self._buffer += more
+        more = self._file.read(max(CHUNK, len(self._buffer) - self._place))
+        if more:
+            self._buffer, self._place = self._buffer[self._place :] + more, 0
         return bool(more)
 
 

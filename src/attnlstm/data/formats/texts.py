@@ -39,7 +39,7 @@ def to_row(
     if not all(isinstance(text, str) for text in texts):
         text, problem = None, "text is not a string"
     else:
-        text = "\n".join(text for text in texts if len(texts) == 1 or not text.isspace())
+        text = "\n".join(text for text in texts if len(texts) == 1 or text.strip())
         if len(text) > LONGEST_LINE:
             text, problem = None, TOO_LONG
         elif not text or text.isspace():
