@@ -181,8 +181,9 @@ def test_progress_gives_the_rows_themselves(make_rows):
     ("labels", "words"),
     [
         ([f"{n / 97:.4f}" for n in range(60)], "60 different numbers as labels of 60 rows"),
-        ([str(n) for n in range(40)] * 1 + ["1"] * 20, "40 different numbers as labels of 60"),
+        ([str(7 * n) for n in range(40)] + ["7"] * 20, "40 different numbers as labels of 60"),
         ([f"{n % 30 / 7:.3f}" for n in range(100)], "30 different numbers as labels of 100"),
+        ([str(n) for n in range(60)], "60 different numbers as labels of 60 rows"),
         ([f"-{n}e-3" for n in range(60)], "60 different numbers"),
         ([f"id {n}" for n in range(60)], "another label in each of 60 rows, such as 'id 0', 'id 1"),
     ],
@@ -199,7 +200,8 @@ def test_labels_that_are_no_classes(make_rows, labels, words):
     [
         [str(n / 2) for n in range(11)] * 6,  # half stars
         [str(n) for n in range(30)] * 2,
-        [str(n) for n in range(15)],  # too few to tell
+        [str(n) for n in range(18)],  # a row of each class
+        ["0.5", "0.25", "0.125"],  # too few to tell
         [f"class {n}" for n in range(59)] + ["class 1"],
         ["a", "b"] * 30,
     ],

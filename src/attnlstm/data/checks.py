@@ -19,9 +19,11 @@ from attnlstm.errors import UserError
 
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
 
-FEWEST_ROWS = 20  # from which one can tell that labels are no classes
+FEWEST_TARGETS = 10  # rows by which one can tell that labels are no classes
 
 MOST_STEPS = 20  # of a scale such as half stars
+
+MOST_NUMBERED = 50  # classes of a row each, which may have the numbers 1, 2, 3, ...
 
 LONGEST_LABEL = 1 << 14  # characters; a longer one is a text from the wrong column
 
@@ -175,15 +177,17 @@ def refuse_targets(found: Survey) -> None:
     """Raise a UserError if the labels of training rows are plainly no classes.
 
     They are numbers that mostly differ, or that are fractions and often differ, or all differ.
+    Numbers without gaps may be those of classes.
     """
     num_rows, num_labels = int(found.usable.sum()), len(found.names)
-    if num_rows < FEWEST_ROWS or found.source.label_names:
+    if num_rows < FEWEST_TARGETS or found.source.label_names:
         return
     if all(map(_is_number, found.names)):
-        is_fraction = any(not name.lstrip("+-").isdecimal() for name in found.names)
-        is_target = num_labels > num_rows / 2
-        is_target |= is_fraction and num_labels > max(MOST_STEPS, num_rows / 5)
-        if is_target:
+        values = np.array(list(map(float, found.names)))
+        is_fraction = (values % 1 != 0).any()
+        has_gaps = np.ptp(values) >= num_labels or num_labels == num_rows >= MOST_NUMBERED
+        is_target = num_labels > num_rows / 2 and (is_fraction or has_gaps)
+        if is_target or (is_fraction and num_labels > max(MOST_STEPS, num_rows / 5)):
             raise UserError(
                 f"{found.source.name} has {num_labels:,} different numbers as labels of "
                 f"{num_rows:,} rows: these are values to estimate (regression) and no classes. "
