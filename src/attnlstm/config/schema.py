@@ -17,6 +17,7 @@ from attnlstm.config.data import (
     AnySource,
     DataConfig,
     Delimiter,
+    Layout,
     OnBadRow,
     SeriesColumns,
     TextColumns,
@@ -343,6 +344,8 @@ class EvaluateConfig(Section, defer_build=True):
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
     """How to read the input; None is as in training."""
 
+    layout: Layout | None = None
+    """what a line is: a step of a series (long) or a series (wide)"""
     batch_size: Count = 64
     """rows per batch"""
 

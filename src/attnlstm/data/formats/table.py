@@ -37,7 +37,10 @@ class Table(ABC):
     """Named columns of a file or folder.
 
     delimiter: between the columns of a CSV file; other tables have none.
+    has_header: whether the file names its columns, which otherwise are called "0", "1", ...
     """
+
+    has_header: bool = True
 
     def __init__(self, path: Path, delimiter: str | None = None) -> None:
         self.path = path
