@@ -68,6 +68,8 @@ READERS: list[tuple[str, Reader]] = [
     (".txt", lines),
     (".txt", vectors),
     (".json", tokenizer),
+    (".tsv", series),
+    (".txt", series),
 ]
 
 

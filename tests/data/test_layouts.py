@@ -308,7 +308,7 @@ def test_what_was_read_is_said(tmp_path):
         record["age"] = 3
     source = SeriesFiles([write(tmp_path, records, "csv")], key="data.train")
     assert source.layout is not None
-    assert re.match("wide: a row a series, as each 'id' has one row", source.layout)
+    assert re.match("wide: a series in each row, as each 'id' has one row", source.layout)
     assert "'x' from 9 columns, 'x_0' to 'x_8', 'y' from 9 columns, 'y_0' to 'y_8'" in source.layout
     assert source.columns_used == {"id": "id", "label": "label"}
     assert source.left_out == {"": "an index", "age": "not a step"}

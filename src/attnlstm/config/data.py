@@ -118,7 +118,7 @@ class SeriesColumns(LabelColumn):
     """column that identifies the series of a line; null: the one with a usual name"""
     time_column: Name | Literal[False] | None = None
     """column of the time of a step; false: file order; null: the one with a usual name, if any"""
-    time_format: str | None = None
+    time_format: Name | None = None
     """format of dates, such as '%d/%m/%Y %H:%M:%S'; null: numbers or ISO dates"""
     channel_columns: list[str] | None = None
     """value columns, one per channel, or names of numbered ones (x for x_0, x_1); null: all"""

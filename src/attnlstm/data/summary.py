@@ -51,7 +51,7 @@ def describe_layout(source: RowSource) -> list[str]:
     if source.left_out:
         items = [f"{_quote(name)} ({why})" for name, why in source.left_out.items()]
         lines.append(list_within(f"columns left out of {_name(source.name)}: ", items))
-    return lines
+    return [*lines, *source.notes]
 
 
 def warn_of_names(source: RowSource, trained_on: Sequence[str] | None) -> None:

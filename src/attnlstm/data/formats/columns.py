@@ -75,6 +75,12 @@ WIDER_WIDE_TABLE: UsualNames = {
 INDEX_NAME = re.compile(r"|unnamed: \d+|__index_level_\d+__")
 """What pandas calls a column that was the index."""
 
+WIDER_INDEX_NAMES = ("index", "level_0", "rownames", "row_id", "rowid", "row_number", "row_index")
+"""Names of an index if its numbers differ in all records."""
+
+
+COUNTS = "counts the rows"
+
 
 class TableOptions(TypedDict, total=False):
     """How a table of series is read: the settings of `data` with the same names; None finds out.
@@ -173,7 +179,12 @@ def find_series_columns(
         found.channels.extend(column for column in rest if column not in found.left_out)
         _refuse_texts(table, where, found.channels, sample)
     if not found.channels:
-        raise UserError(f"{where} has no channels: add columns of numbers")
+        counting = [column for column, why in found.left_out.items() if why == COUNTS]
+        hint = f" ({shorten(counting[0])!r} counts the rows)" if counting else ""
+        raise UserError(
+            f"{where} has no channels: add columns of numbers{hint}, or name the channels with "
+            "data.channel_columns"
+        )
     return found
 
 
@@ -204,20 +215,22 @@ def find_left_out(
     A column that counts the rows is an index if it is the only one that does.
     """
     counters = [column for column in columns if column in sample.counters]
-    left_out = find_indices(columns) | dict.fromkeys(
+    left_out = find_indices(columns, sample) | dict.fromkeys(
         times, "time, and the order of the file counts"
     )
     if len(counters) == 1:
-        left_out.setdefault(counters[0], "counts the rows")
+        left_out.setdefault(counters[0], COUNTS)
     return left_out
 
 
-def find_indices(columns: Sequence[str]) -> dict[str, str]:
+def find_indices(columns: Sequence[str], sample: Sample) -> dict[str, str]:
     """Return which columns are no data by their names, and why."""
     left_out = {}
     for column in columns:
         name = column.strip().lower()
-        if INDEX_NAME.fullmatch(name):
+        if INDEX_NAME.fullmatch(name) or (
+            name in WIDER_INDEX_NAMES and sample.are_distinct(column)
+        ):
             left_out[column] = "an index"
         elif name in WIDER_SERIES_TABLE["id"]:
             left_out[column] = "another id"

@@ -141,14 +141,16 @@ def find_label(sample: Sample, where: str, is_archive: bool, needs_labels: bool)
         found = ends[:1]  # series that end with zeros
     middle = sample.values(columns[len(columns) // 2])
     has_fractions = any(to_int(value) is None for value in middle)
+    chosen = None
     if ends[0] in found and (is_archive or (found == ends[:1] and has_fractions)):
-        is_constant = len(set(sample.values(ends[0]))) == 1 and len(sample.records) > 1
-        if needs_labels or not is_constant:
-            return ends[0]
+        chosen = ends[0]
     elif found == ends[1:] and has_fractions:
-        return ends[1]
+        chosen = ends[1]
     elif not found and not needs_labels:
         return None
+    # a column that never changes may as well be a step of series without labels
+    if chosen is not None and (needs_labels or len(set(sample.values(chosen))) > 1):
+        return chosen
     one, other = (f"data.label_column={name}" for name in ends)
     raise UserError(
         f"{where} has no header line, and the labels may be its first or its last column: say "

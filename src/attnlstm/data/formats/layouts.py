@@ -61,7 +61,7 @@ class _Finder:
         self.ids, self.times = self.roles["id"], self.roles["time"]
         roles = {name for found in self.roles.values() for name in found}
         rest = [column for column in sample.columns if column not in roles]
-        left_out = find_indices(rest)
+        left_out = find_indices(rest, sample)
         self.values = [column for column in rest if column not in left_out]
         self.chosen = options.get("channel_columns")
 
@@ -126,7 +126,10 @@ class _Finder:
                 f"as each {identity!r} has one row and columns {steps[0].describe()} are numbered",
             )
         if self._ids_are_sure():
-            return Layout("long", f"as values of {identity!r} repeat")
+            keys = self.sample.keys(self.ids)
+            if self.times or 2 * len(set(keys)) <= len(keys):
+                return Layout("long", f"as values of {identity!r} repeat")
+            raise self._ask(steps)  # some ids may be there twice by mistake
         if self._labels_vary(identity):
             return Layout(
                 "wide",
@@ -183,9 +186,9 @@ class _Finder:
     def _ask(self, steps: list[Steps]) -> UserError:
         name = "" if self.ids else ", and name the id of each row's series with data.id_column"
         return UserError(
-            f"{self.where} can be read in two ways: as a row a series, whose steps are columns "
-            f"{steps[0].describe()}, with data.layout=wide; or as a row a step, whose channels are "
-            f"these columns, with data.layout=long{name}. {self.table.describe_columns()}"
+            f"{self.where} can be read in two ways: with a series in each row, whose steps are "
+            f"columns {steps[0].describe()}, with data.layout=wide; or with a step in each row, "
+            f"whose channels are these columns, with data.layout=long{name}. {self.table.describe_columns()}"
         )
 
 

@@ -100,7 +100,7 @@ class LongTable(SeriesTable):
         self.channel_names = self.columns.channels
         self.left_out = self.columns.left_out
         order = "in the order of the file" if self.columns.time is None else "in order of time"
-        self.layout = f"long: a row a step, {layout.reason}; steps {order}"
+        self.layout = f"long: a step of a series in each row, {layout.reason}; steps {order}"
 
     def _channels(self) -> list[str]:
         return self.columns.channels

@@ -51,7 +51,7 @@ class Sample:
 
     @cached_property
     def counters(self) -> set[str]:
-        """The columns that only count the records: 5, 6, 7, ..."""
+        """The columns that only number the records: 5, 6, 7, ..., perhaps in another order."""
         if len(self.records) < FEW_RECORDS:
             return set()
         return {column for column in self.columns if self._counts(column)}
@@ -62,12 +62,22 @@ class Sample:
         return [column for column in self.columns if self._is_nested(column)]
 
     def _counts(self, column: str) -> bool:
-        first, second = (to_int(self.records[place][column]) for place in (0, 1))
-        if first is None or second != first + 1:  # most columns end here
+        if to_int(self.records[0][column]) is None:  # most columns end here
             return False
-        return all(
-            to_int(value) == first + place for place, value in enumerate(self.values(column))
+        values = [number for value in self.values(column) if (number := to_int(value)) is not None]
+        if len(values) < len(self.records):
+            return False
+        in_order = list(range(values[0], values[0] + len(values)))
+        if values == in_order:
+            return True
+        return self.is_whole and sorted(values) == list(
+            range(min(values), min(values) + len(values))
         )
+
+    def are_distinct(self, column: str) -> bool:
+        """Return whether a column has another whole number in each record."""
+        values = {to_int(value) for value in self.values(column)}
+        return None not in values and len(values) == len(self.records)
 
     def _is_nested(self, column: str) -> bool:
         cells = [cell for cell in self.values(column) if cell is not None]

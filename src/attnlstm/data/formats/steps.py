@@ -22,7 +22,8 @@ CHANNEL_WORDS = {
 
 NUMBER = re.compile(r"\d+")
 WHOLE_NAME = re.compile(r"[+-]?\d+(\.\d+)?")
-DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
+CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+DATE = re.compile(rf"{CLOCK}|\d{{4}}-\d{{2}}(-\d{{2}}([ T]{CLOCK})?)?")
 SEPARATORS = "_-.:# []()"
 
 
@@ -66,7 +67,8 @@ def group_steps(columns: Sequence[str], chosen: Sequence[str] | None = None) -> 
         if all(map(WHOLE_NAME.fullmatch, columns)):
             return [_in_order(None, {column: float(column) for column in columns})]
         if all(map(DATE.fullmatch, columns)):
-            return [Steps(None, sorted(columns), [])]
+            in_order = sorted(columns, key=lambda name: list(map(int, NUMBER.findall(name))))
+            return [Steps(None, in_order, [])]
     by_last, by_first = _group(columns, -1), _group(columns, 0)
     if by_last == by_first or not _is_complete(by_first):
         return by_last

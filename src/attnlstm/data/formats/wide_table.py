@@ -12,11 +12,12 @@ Or each channel is a column whose cells hold all of its steps, as in sktime's ne
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from attnlstm.console import enumerate_names, shorten
+from attnlstm.console import counted, enumerate_names, shorten
 from attnlstm.data.formats.columns import (
     SERIES_TABLE,
     WIDER_WIDE_TABLE,
@@ -28,6 +29,7 @@ from attnlstm.data.formats.columns import (
 from attnlstm.data.formats.headerless import find_label, is_archive_name
 from attnlstm.data.formats.labels import RowProblemError, read_label
 from attnlstm.data.formats.layouts import Layout
+from attnlstm.data.formats.number_blocks import read_blocks
 from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import NOT_A_NUMBER, check_series_values, to_numbers
 from attnlstm.data.formats.series_table import SeriesTable
@@ -57,27 +59,45 @@ class WideTable(SeriesTable):
     columns: WideColumns
 
     def __iter__(self) -> Iterator[Row]:
-        self.num_padded = 0
         identity, label = self.columns.id, self.columns.label
         values = [column for steps in self.columns.channels for column in steps.columns]
-        wanted = [*values, *filter(None, (identity, label))]
-        num_records = 0
-        for record in self._table.records(wanted):
+        others = list(filter(None, (identity, label)))
+        num_records = self._num_padded = 0
+        if not self.columns.is_nested:
+            names = self._table.column_names()
+            for block in read_blocks(self._table.path, names, values, others):
+                texts = zip(*block.texts.values(), strict=True)
+                for place, numbers in enumerate(block.numbers):
+                    record = Record(num_records, dict(zip(others, next(texts, ()), strict=True)))
+                    yield self._to_row(record._replace(line=block.line + place), numbers)
+                    num_records += 1
+        for record in islice(self._table.records([*values, *others]), num_records, None):
             num_records += 1
             yield self._to_row(record, values)
-        if self.doubt is None and not self.columns.is_nested and len(values) > num_records:
+        self._conclude(len(values), num_records)
+
+    def _conclude(self, num_columns: int, num_records: int) -> None:
+        """Note what only shows once all records have been read."""
+        if self._num_padded:
+            padded = counted(self._num_padded, "series", "series")
+            self.notes = [f"{self.name}: missing values at the end of {padded} are padding"]
+        is_certain = self.columns.is_nested or not self._table.has_header
+        if self.doubt is None and not is_certain and num_columns > num_records:
             self.doubt = (
-                f"{self._where} has more columns ({len(values):,}) than rows ({num_records:,}): if "
+                f"{self._where} has more columns ({num_columns:,}) than rows ({num_records:,}): if "
                 "each column is a series, transpose the table"
             )
 
-    def _to_row(self, record: Record, columns: Sequence[str]) -> Row:
+    def _to_row(self, record: Record, steps: Sequence[str] | np.ndarray) -> Row:
+        """Return the row of a record; `steps` are its numbers, or the columns that have them."""
         problem, line, number = record.problem, record.line, record.number
         if record.values is None:
             return Row(self.name, number, None, problem=problem, line=line)
         name = None if self.columns.id is None else _read_id(record.values[self.columns.id])
         try:
-            series = self._read(record.values, columns)
+            series = self._shape(
+                steps if isinstance(steps, np.ndarray) else self._read(record.values, steps)
+            )
             label = None
             if self.columns.label is not None:
                 label = self._table.read_label(record.values[self.columns.label])
@@ -86,21 +106,23 @@ class WideTable(SeriesTable):
         return Row(self.name, number, series, label, line=line, name=name)
 
     def _read(self, values: dict[str, Any], columns: Sequence[str]) -> np.ndarray:
-        """Return the series `[time, channel]` of a record, without padding."""
-        if self.columns.is_nested:
-            channels = [_read_cell(values[column]) for column in columns]
-            if len(set(map(len, channels))) > 1:
-                raise RowProblemError("channels of different lengths")
-            series = np.stack(channels, axis=1)
-        else:
-            numbers = to_numbers([values[column] for column in columns])
-            series = numbers.reshape(len(self.columns.channels), -1).T
+        """Return the numbers of all channels, one after the other, `[channel * time]`."""
+        if not self.columns.is_nested:
+            return to_numbers([values[column] for column in columns])
+        channels = [_read_cell(values[column]) for column in columns]
+        if len(set(map(len, channels))) > 1:
+            raise RowProblemError("channels of different lengths")
+        return np.concatenate(channels)
+
+    def _shape(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the series `[time, channel]`, without padding."""
+        series = numbers.reshape(len(self.columns.channels), -1).T
         if len(series) and np.isnan(series[-1]).all():
             real = np.flatnonzero(~np.isnan(series).all(axis=1))
             series = series[: real[-1] + 1 if len(real) else 0]
-            self.num_padded += 1
+            self._num_padded += 1
         check_series_values(series)
-        return np.ascontiguousarray(series)
+        return series.copy()  # which does not keep the numbers of other rows in memory
 
     def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
         identity, label, rest = self._find_roles(needs_labels, sample)
@@ -146,7 +168,7 @@ class WideTable(SeriesTable):
         identity = ids[0] if len(ids) == 1 else None
         if table.has_header:
             label = finder.choose("label", candidates) if needs_labels or labels else None
-            dropped = find_indices(sample.columns)
+            dropped = find_indices(sample.columns, sample)
         else:
             is_archive = is_archive_name(table.path) or table.path.suffix.lower() == ".tsv"
             label = (
@@ -156,16 +178,14 @@ class WideTable(SeriesTable):
             if identity is None and (others := [name for name in texts if name != label]):
                 identity = others[0]
             dropped = find_left_out(sample.columns, sample) | dict.fromkeys(texts, "a text")
-        times = [*SERIES_TABLE["time"], *WIDER_WIDE_TABLE["time"]]
-        return (
-            identity,
-            label,
-            [
-                column
-                for column in sample.columns
-                if column not in (identity, label, *dropped) and column.strip().lower() not in times
-            ],
-        )
+        times = {*SERIES_TABLE["time"], *WIDER_WIDE_TABLE["time"]}
+        taken = {identity, label, *dropped}
+        rest = [
+            column
+            for column in sample.columns
+            if column not in taken and column.strip().lower() not in times
+        ]
+        return identity, label, rest
 
     def _find_steps(
         self, columns: Sequence[str], chosen: Sequence[str] | None, sample: Sample
@@ -209,13 +229,13 @@ class WideTable(SeriesTable):
         """Return how the table is read, for the log."""
         columns = self.columns
         if columns.is_nested:
-            return f"wide: a row a series, {layout.reason}"
+            return f"wide: a series in each row, {layout.reason}"
         parts = [
             f"{shorten(steps.name)!r} from {len(steps.columns)} columns, {steps.describe()}"
             for steps in columns.channels[:4]
         ]
         more = f" and {len(columns.channels) - 4} more" * (len(columns.channels) > 4)
-        return f"wide: a row a series, {layout.reason}; channel {', '.join(parts)}{more}"
+        return f"wide: a series in each row, {layout.reason}; channel {', '.join(parts)}{more}"
 
 
 def _read_cell(cell: Any) -> np.ndarray:

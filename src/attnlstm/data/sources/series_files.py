@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from attnlstm.data.formats.columns import TableOptions
 
 
+MOST_NOTES = 5
+
+
 @register_source
 class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
     """Files of series: .ts, .npz, and long or wide tables."""
@@ -112,7 +115,8 @@ class SeriesFiles(RowSource):
         return next((source.doubt for source in self._sources if source.doubt), None)
 
     def __iter__(self) -> Iterator[Row]:
-        return chain.from_iterable(self._sources)
+        yield from chain.from_iterable(self._sources)
+        self.notes = [note for source in self._sources for note in source.notes][:MOST_NOTES]
 
     def fingerprint(self) -> str:
         parts = [source.fingerprint() for source in self._sources]
