@@ -72,6 +72,8 @@ READERS: list[tuple[str, Reader]] = [
     (".txt", lines),
     (".txt", vectors),
     (".json", tokenizer),
+    (".tsv", series),
+    (".txt", series),
 ]
 
 

@@ -16,6 +16,7 @@ from attnlstm.config.data import (
     SOURCES,
     AnySource,
     DataConfig,
+    Layout,
     OnBadRow,
     SeriesColumns,
     TableFormat,
@@ -343,6 +344,8 @@ class EvaluateConfig(Section, defer_build=True):
 class PredictDataConfig(TextColumns, SeriesColumns, TableFormat):
     """How to read the input; None is as in training."""
 
+    layout: Layout | None = None
+    """what a line is: a step of a series (long) or a series (wide)"""
     batch_size: Count = 64
     """rows per batch"""
 

@@ -5,7 +5,7 @@ memory. A bad row does not stop it: the row says what is wrong, and the reader d
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -57,7 +57,11 @@ class RowSource(ABC):
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
     read_as: how the files are written, such as "UTF-8 with delimiter ','".
+    left_out: by the name of a column that is not read, why not.
+    layout: how the rows lie in the file, and why it is read so, if there are several ways.
     doubt: a sentence about what looks wrong with the data, if anything does.
+    notes: lines for the log about what was read, such as padding that was cut off; complete once
+        all rows have been read.
     """
 
     name: str
@@ -65,7 +69,10 @@ class RowSource(ABC):
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
     read_as: str | None = None
+    left_out: Mapping[str, str] = MappingProxyType({})
+    layout: str | None = None
     doubt: str | None = None
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __iter__(self) -> Iterator[Row]:

@@ -34,6 +34,7 @@ from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
+from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.predictor import Prediction, Predictor
@@ -65,8 +66,6 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     source = open_input(config, trained)
     name = source.name if isinstance(source, RowSource) else "text"
     rows = source if config.text is not None else show_progress(source, "predicting")
-    if isinstance(source, RowSource) and source.read_as is not None:
-        logger.info("%s read as %s", source.name, source.read_as)
     output, report = config.output, None
     if output is None and config.text is None and config.report is None:
         Path(run_dir).mkdir(parents=True, exist_ok=True)
@@ -188,7 +187,12 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
         return TextLines(files[0], encoding=encoding)
     if isinstance(trained.encoder, SeriesEncoder):
         data = data.with_channels(trained.encoder.channel_names)
-    return data.open_files(files, "input", needs_labels=False)
+    source = data.open_files(files, "input", needs_labels=False)
+    for line in [*describe_columns(source), *describe_layout(source)]:
+        logger.info("%s", line)
+    if isinstance(trained.encoder, SeriesEncoder):
+        warn_of_names(source, trained.encoder.channel_names)
+    return source
 
 
 def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:

@@ -203,13 +203,13 @@ def test_parts_without_labels_are_left_out(monkeypatch, part):
     monkeypatch.setattr(hub, "load_hub", lambda path, subset: splits)
     opened = HubTextSource(path="user/news").open()
     assert list(opened) == ["train"]
-    assert opened["train"].read_as == f"a data set without its {part} rows, which have no labels"
+    assert opened["train"].notes == [f"the {part} rows of user/news have no labels: left out"]
     assert list(HubTextSource(path="user/news").open(part)) == ["train"]
     for labels in ([-1, 1], [0, 0]):
         splits[part] = make_dataset(["c", "d"], labels)
         opened = HubTextSource(path="user/news").open()
         assert list(opened) == ["train", part]
-        assert opened["train"].read_as is None
+        assert opened["train"].notes == ()
     splits[part] = Dataset.from_dict({"text": ["c"]})
     assert list(HubTextSource(path="user/news").open()) == ["train"]
     for labels in ([-1, -1], [None, None], ["", None]):

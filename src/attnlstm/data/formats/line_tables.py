@@ -119,7 +119,8 @@ class CSVTable(Table):
             rows = self.dialect.split(file)
             if self.has_header:
                 next(rows)
-            places = [names.index(column) for column in columns]
+            place_of = {name: place for place, name in enumerate(names)}
+            places = [place_of[column] for column in columns]
             num_named = max((place for place, name in enumerate(names) if name), default=-1) + 1
             for number, (line, fields) in enumerate(rows):
                 if isinstance(fields, str):

@@ -14,10 +14,18 @@ from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
 from attnlstm.data.formats.columns import TableOptions
 from attnlstm.data.formats.compression import without_packing
+from attnlstm.data.formats.headerless import (
+    find_headerless,
+    is_archive_name,
+)
+from attnlstm.data.formats.layouts import find_layout
+from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
+from attnlstm.data.formats.sample import read_sample
 from attnlstm.data.formats.series import SeriesFile
 from attnlstm.data.formats.table import FormatOptions, Table
 from attnlstm.data.formats.text_folder import TextFolder, has_texts
+from attnlstm.data.formats.wide_table import WideTable
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
 from attnlstm.files import is_saved
@@ -50,6 +58,20 @@ def open_table(path: str | Path, **options: Unpack[FormatOptions]) -> Table:
     return reader(path, **options)
 
 
+def open_table_of_series(path: Path, **options: Unpack[FormatOptions]) -> Table:
+    """Open a table as `open_table` does, or lines of numbers that have no header."""
+    reader = _find_reader(path)
+    is_archive = path.is_file() and is_archive_name(without_packing(path))
+    usual = None
+    if reader is not None and issubclass(reader, CSVTable):
+        usual = reader.usual_delimiter
+    is_plain = not options.get("header") and options.get("decimal") != ","
+    may_lack_names = is_plain and (usual is not None or is_archive)
+    if may_lack_names and (found := find_headerless(path, usual, options)):
+        return found
+    return CSVTable(path, **options) if is_archive else open_table(path, **options)
+
+
 def is_series_file(path: Path) -> bool:
     """Return whether a file holds whole series, and not a table with a step in each record."""
     reader = _find_reader(path)
@@ -59,13 +81,13 @@ def is_series_file(path: Path) -> bool:
 def open_series(
     path: Path, *, key: str, name: str, needs_labels: bool, **options: Unpack[TableOptions]
 ) -> RowSource:
-    """Open a file of whole series, or any other file as a long table.
+    """Open a file of whole series, or any other file as a table with a long or wide layout.
 
     Args:
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
         needs_labels: whether a file without labels is refused.
-        options: for long tables only.
+        options: for tables only.
 
     Raises:
         UserError: the file is not of a known kind, or its reader refuses it.
@@ -73,7 +95,11 @@ def open_series(
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
         written: Any = {key: options.get(key) for key in FormatOptions.__annotations__}
-        return LongTable(open_table(path, **written), key, name, needs_labels, options)
+        table = open_table_of_series(path, **written)
+        sample, where = read_sample(table), f"{key}: {path}"
+        layout = find_layout(table, where, needs_labels, options, sample)
+        kind = WideTable if layout.name == "wide" else LongTable
+        return kind(table, key, name, needs_labels, options, layout, sample)
     for setting, value in options.items():
         if value is not None:
             raise UserError(

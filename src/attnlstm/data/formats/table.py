@@ -82,14 +82,12 @@ class Table(ABC):
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise a UserError if one of the columns is missing."""
         known = self.column_names()
-        for column in columns:
-            if column not in known:
-                raise missing_column(str(self.path), column, known, self.describe_columns())
-            if known.count(column) > 1:
-                raise UserError(
-                    f"{self.path} has several columns without a name: name the one to use in the "
-                    "file"
-                )
+        for column in dict.fromkeys(columns).keys() - set(known):
+            raise missing_column(str(self.path), column, known, self.describe_columns())
+        if known.count("") > 1 and "" in columns:
+            raise UserError(
+                f"{self.path} has several columns without a name: name the one to use in the file"
+            )
 
     def describe_columns(self) -> str:
         """Return the end of a message about columns: what they are, and why they may look odd."""

@@ -53,11 +53,9 @@ class HubTextSource(Source, TextColumns, TextConfig):
             else:
                 unlabelled.append(part)
         if unlabelled and "train" in parts:
-            parts[
-                "train"
-            ].read_as = (
-                f"a data set without its {' and '.join(unlabelled)} rows, which have no labels"
-            )
+            parts["train"].notes = [
+                f"the {' and '.join(unlabelled)} rows of {self.path} have no labels: left out"
+            ]
         if only in parts and only != "train":
             return {only: parts[only]}
         if "train" not in parts:
