@@ -173,7 +173,8 @@ def find_series_columns(
     taken = {found.id, found.time, found.label, *found.channels}
     rest = [column for column in sample.columns if column not in taken]
     if channels is not None:
-        found.left_out.update(dict.fromkeys(rest, "not in data.channel_columns"))
+        others = dict.fromkeys(rest, "not in data.channel_columns")
+        found.left_out.update(others | find_indices(rest, sample))
     else:
         found.left_out.update(find_left_out(rest, sample, candidates["time"] * is_file_order))
         found.channels.extend(column for column in rest if column not in found.left_out)
