@@ -26,27 +26,13 @@ TEXT_TABLE: UsualNames = {
     ),
 }
 
-WIDER_TEXT_TABLE: UsualNames = {
-    "text": (
-        *("title", "headlines", "news", "post", "post_text", "caption", "abstract", "summary"),
-        *("sms", "email", "mail", "email_text", "mail_text", "message_text", "tweet_text"),
-        *("review_body", "comments", "reviews", "question_text", "query", "prompt", "passage"),
-        *("full_text", "raw_text", "clean_text", "cleaned_text", "body_text", "snippet"),
-    ),
-    "label": (
-        *("topics", "genre", "section", "classification", "class_label", "label_text"),
-        *("label_name", "categories", "polarity", "rating", "stars", "score", "activity"),
-    ),
-}
-"""Names that count only where none of `TEXT_TABLE` is there."""
-
 SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
     "id": ("id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"),
     "time": ("time", "timestamp", "datetime", "date", "time_step", "timestep", "step", "t"),
     "label": ("label", "class", "category", "target"),
 }
 
-WIDER_SERIES_TABLE: UsualNames = {
+WIDER_SERIES_TABLE: UsualNames = {  # where a table of series has none of the above
     "id": (
         *("session", "session_id", "recording", "recording_id", "record_id", "trial", "trial_id"),
         *("segment", "segment_id", "episode", "episode_id", "window_id", "sample_id", "run_id"),
@@ -132,7 +118,7 @@ def find_text_columns(
     named = {"text": text_column, "label": label_column}
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
-    finder = Finder(columns, where, describe, TEXT_TABLE, WIDER_TEXT_TABLE)
+    finder = Finder(columns, where, describe, TEXT_TABLE)
     candidates = finder.find_candidates(named)
     text, label = finder.choose("text", candidates), None
     if needs_labels or len(candidates.get("label", ())) == 1:
@@ -244,14 +230,14 @@ def find_indices(columns: Sequence[str], sample: Sample) -> dict[str, str]:
 class Finder:
     """The columns of a table by role, and the messages about them; see `find_text_columns`.
 
-    wider_names: names that count for a role if no column has one of its `usual_names`.
+    less_usual: names that count for a role if no column has one of its `usual_names`.
     """
 
     columns: Sequence[str]
     where: str
     describe: Callable[[], str]
     usual_names: UsualNames
-    wider_names: UsualNames
+    less_usual: UsualNames = field(default_factory=dict)
 
     def find_candidates(
         self, named: Mapping[str, str | None], channels: Sequence[str] = ()
@@ -273,7 +259,7 @@ class Finder:
         left = [column for column in self.columns if column not in taken]
         usual = {
             role: _with_names(left, self.usual_names[role])
-            or _with_names(left, self.wider_names[role])
+            or _with_names(left, self.less_usual.get(role, ()))
             for role in named
         }
         return usual | {role: [name] for role, name in named.items() if name is not None}
