@@ -225,6 +225,31 @@ class TestDecimalCommas:
         with pytest.raises(UserError, match=r"decimal comma in column 'x', .*data\.decimal=','"):
             list(SeriesFiles([path], key="data.train"))
 
+    def test_the_key_is_named_for_wide_tables_too(self, tmp_path):
+        rows = "".join(f"{'ab'[n % 2]};0,5;1;{n},25;0,1;3,5;2;-0,5;4;1,5\n" for n in range(20))
+        for content in ("label;" + ";".join(f"x_{t}" for t in range(9)) + "\n" + rows, rows):
+            path = write(tmp_path / "wide.csv", content)
+            with pytest.raises(UserError, match=r"decimal comma in column .*data\.decimal=','"):
+                SeriesFiles([path], key="data.train")
+            said = SeriesFiles([path], key="data.train", decimal=",")
+            assert next(iter(said)).value[:, 0].tolist() == [
+                0.5,
+                1,
+                0.25,
+                0.1,
+                3.5,
+                2,
+                -0.5,
+                4,
+                1.5,
+            ]
+
+    def test_series_with_columns_without_names(self, tmp_path):
+        content = self.walks()[0].to_csv(index=False).replace("\n", ",,\n")
+        rows = list(SeriesFiles([write(tmp_path / "a.csv", content)], key="data.train"))
+        assert [row.label for row in rows] == ["up", "down", "up", "down"]
+        assert rows[0].value.shape == (5, 1)
+
     def test_thousands_are_not_taken_for_decimals(self, tmp_path):
         content = 'id,x,label\na,"1,234",up\nb,"5,678",up\n'
         with pytest.raises(UserError, match="without numbers") as caught:

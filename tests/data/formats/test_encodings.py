@@ -13,7 +13,6 @@ from tests.data.formats.written import found, problem_of, write
 TEXTS = {
     "cp1252": ["meet at the café 1", "win £100 now", "“smart” quotes – a dash", "niño, mañana"],
     "cp1251": ["Привет мир, это текст", "очень хорошо", "плохой фильм"],
-    "cp1253": ["πολύ καλή ταινία", "κακή ταινία"],
     "gb18030": ["这是一个很好的电影", "不好看的电影"],
     "shift_jis": ["これはとても良い映画です", "つまらない映画でした"],
     "euc_kr": ["이 영화는 정말 좋았습니다", "정말 재미없었어요"],

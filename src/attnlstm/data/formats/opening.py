@@ -22,7 +22,7 @@ from attnlstm.data.formats.layouts import find_layout
 from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
 from attnlstm.data.formats.sample import read_sample
-from attnlstm.data.formats.series import SeriesFile
+from attnlstm.data.formats.series import SeriesFile, refuse_decimal_commas
 from attnlstm.data.formats.table import FormatOptions, Table
 from attnlstm.data.formats.text_folder import TextFolder, has_texts
 from attnlstm.data.formats.wide_table import WideTable
@@ -97,6 +97,8 @@ def open_series(
         written: Any = {key: options.get(key) for key in FormatOptions.__annotations__}
         table = open_table_of_series(path, **written)
         sample, where = read_sample(table), f"{key}: {path}"
+        for column in sample.columns:
+            refuse_decimal_commas(where, column, sample.values(column))
         layout = find_layout(table, where, needs_labels, options, sample)
         kind = WideTable if layout.name == "wide" else LongTable
         return kind(table, key, name, needs_labels, options, layout, sample)

@@ -91,6 +91,8 @@ def read_sample(table: Table) -> Sample:
         UserError: it is no table.
     """
     columns = table.column_names()
+    if columns.count("") > 1:  # columns without a name, of which none can be meant
+        columns = list(filter(None, columns))
     most = min(MOST_RECORDS, max(FEW_RECORDS, MOST_CELLS // len(columns)))
     records: list[dict[str, Any]] = []
     for record in table.records(columns):
@@ -112,7 +114,7 @@ def is_number(value: Any) -> bool:
 
 def to_int(value: Any) -> int | None:
     """Return a value such as 3, "3" or 3.0 as an int; None if it is no whole number."""
-    if isinstance(value, str) and len(value) < 20:
+    if isinstance(value, str) and len(value) < 64:
         try:
             value = float(value)
         except ValueError:

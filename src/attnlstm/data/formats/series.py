@@ -3,7 +3,7 @@
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
@@ -110,15 +110,20 @@ def _to_number(value: Any) -> float:
         return math.inf
 
 
-def refuse_decimal_commas(where: str, values: Mapping[str, Any]) -> None:
-    """Raise a UserError that names the key if the value of a column is a number such as "0,5"."""
-    for column, value in values.items():
-        is_decimal = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value)
-        if is_decimal and not THOUSANDS.fullmatch(value):  # such as 1,234, which may be either
-            raise UserError(
-                f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such as "
-                f"{shorten(value)!r}: say data.decimal=','"
-            )
+def refuse_decimal_commas(where: str, column: str, values: Sequence[Any]) -> None:
+    """Raise a UserError that names the key if a column has numbers such as "0,5"."""
+    commas = [value for value in values if isinstance(value, str) and "," in value]
+    decimals = [value for value in commas if DECIMAL_COMMA.fullmatch(value)]
+    if len(decimals) < len(commas) or all(map(THOUSANDS.fullmatch, decimals)):
+        return  # texts, or numbers such as 1,234, which may be either
+    try:
+        to_numbers([value for value in values if value not in decimals])
+    except RowProblemError:
+        return
+    raise UserError(
+        f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such as "
+        f"{shorten(decimals[0])!r}: say data.decimal=','"
+    )
 
 
 def check_series_values(series: np.ndarray) -> None:
