@@ -10,6 +10,8 @@ BAD_LABEL = "label is not a string, number or boolean"
 WHOLE_NUMBER = re.compile(r"([+-]?(?:0|[1-9]\d*))\.0+", re.ASCII)
 """Such as 1.0, which is how a column of integers with gaps is often saved."""
 
+UNTYPED = {"": None, "nan": None, "true": "True", "false": "False"}
+
 LONGEST_NUMBER = 4300  # digits that Python makes an integer of
 
 
@@ -44,8 +46,6 @@ def read_untyped_label(cell: str) -> str | None:
     difference stay: "1.10" may be another version than "1.1".
     """
     text = cell.strip()
-    if found := WHOLE_NUMBER.fullmatch(text):
+    if text.endswith("0") and (found := WHOLE_NUMBER.fullmatch(text)):
         return str(int(found[1])) if len(found[1]) < LONGEST_NUMBER else text
-    if text.lower() in ("true", "false"):
-        return text.capitalize()
-    return None if text.lower() == "nan" else text or None
+    return UNTYPED.get(text.lower(), text)

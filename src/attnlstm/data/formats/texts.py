@@ -36,14 +36,15 @@ def to_row(
             problem = str(error)
     texts = [record.values[column] for column in text_columns]
     texts = [text for text in texts if text is not None and text == text]  # NaN: pandas' missing
-    if not all(isinstance(text, str) for text in texts):
+    if len(texts) > 1 and all(isinstance(text, str) for text in texts):
+        texts = ["\n".join(text for text in texts if text.strip())]
+    text: Any = texts[0] if texts else ""
+    if len(texts) > 1 or not isinstance(text, str):
         text, problem = None, "text is not a string"
-    else:
-        text = "\n".join(text for text in texts if len(texts) == 1 or text.strip())
-        if len(text) > LONGEST_LINE:
-            text, problem = None, TOO_LONG
-        elif not text or text.isspace():
-            text, problem = None, NO_TEXT
+    elif len(text) > LONGEST_LINE:
+        text, problem = None, TOO_LONG
+    elif not text or text.isspace():
+        text, problem = None, NO_TEXT
     return Row(file, record.number, text, label, problem, record.line, record.name)
 
 
