@@ -187,7 +187,7 @@ def test_only_held_out_rows_are_used_for_the_test(
     with pytest.raises(StopIteration):
         recipes.measure(rows, (), 3, 1, seed=0)
     with np.load(folder / "ucr" / "toy_TRAIN.npz") as arrays:
-        X, y, lengths = arrays["X"], arrays["y"], arrays["lengths"]  # noqa: N806
+        X, y, lengths = arrays["X"], arrays["y"], arrays["lengths"]
     held_out = rows.deal(3, seed=0) == 1
     for part, mask in (("train", ~held_out), ("test", held_out)):
         np.testing.assert_array_equal(seen[part]["y"], y[mask])

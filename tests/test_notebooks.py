@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 FORMULAS = "01_lstm_from_the_formulas.ipynb"
 TRAINING = "02_train_and_look.ipynb"
 TEXT = "03_text.ipynb"
+PYTHON = "04_python.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str]]:
             yield output.get("name", output.output_type), "\n".join(texts)
 
 
-@pytest.mark.parametrize("name", [FORMULAS, TRAINING, TEXT])
+@pytest.mark.parametrize("name", [FORMULAS, TRAINING, TEXT, PYTHON])
 def test_the_stored_outputs_come_from_one_clean_run(name: str) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     nbformat.validate(notebook)
@@ -179,3 +180,22 @@ def test_text(workplace: Path) -> None:
         assert marked_up in html.unescape(re.sub("<[^>]*>", "", shown))
     predictions = (folder / "predictions.csv").read_text(encoding="utf-8")
     assert predictions.count("\n") == 1 + 400 + len(results["texts"])
+
+
+def test_python(workplace: Path) -> None:
+    results = execute(
+        workplace,
+        PYTHON,
+        "{'texts': text_accuracy, 'restored': restored.classes_.tolist(),"
+        " 'text_scores': {name: float(s.mean()) for name, s in text_scores.items()},"
+        " 'series_scores': {name: float(s.mean()) for name, s in series_scores.items()},"
+        " 'attention': [float(w.sum()) for w in weights], 'lengths': list(map(len, weights))}",
+    )
+    assert results["texts"] > 0.8
+    assert results["restored"] == ["business", "entertainment", "politics", "sports", "tech"]
+    assert min(results["text_scores"].values()) > 0.8
+    assert min(results["series_scores"].values()) > 0.9
+    assert results["attention"] == pytest.approx([1.0] * 4, abs=1e-4)
+    assert results["lengths"] == [100] * 4
+    notebook = nbformat.read(ROOT / "notebooks" / PYTHON, as_version=4)
+    assert any("Epoch" in text for kind, text in outputs(notebook) if kind == "stdout")

@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from attnlstm.cli.in_process import compose_job
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,10 @@ def test_make_commands_are_targets(command: str) -> None:
 def test_commands_and_python_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All run in one process and one temporary folder, so `runs/` carries over to later steps."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "attnlstm.cli.in_process.compose_job",
+        lambda given: compose_job([*given, *QUICK, "callbacks.figures=null"]),
+    )
     make_files(tmp_path)
     before = os.listdir(tmp_path)
     for step, page in STEPS.items():
@@ -97,7 +103,8 @@ def test_commands_and_python_run_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         except BaseException as error:  # an invalid command raises SystemExit
             error.add_note(f"{page}:\n{step}")
             raise
-    made = {"runs", "predictions.csv", "sets.csv", "report.html", "weights.jsonl"}
+    made = {"runs", "predictions.csv", "sets.csv", "all.csv", "report.html", "weights.jsonl"}
+    made |= {"reviews.ckpt"}
     assert set(os.listdir(tmp_path)) == {*before, *made}
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 

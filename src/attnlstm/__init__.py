@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnlstm.checkpoint.load import load_checkpoint as load
+    from attnlstm.aeon_classifier import AeonAttentionLSTMClassifier
+    from attnlstm.cli.in_process import train
+    from attnlstm.estimator import AttentionLSTMClassifier, load
     from attnlstm.nn import (
         LSTM,
         HnQueryAttention,
@@ -24,6 +26,8 @@ __version__ = "0.2.0"
 
 __all__ = [
     "LSTM",
+    "AeonAttentionLSTMClassifier",
+    "AttentionLSTMClassifier",
     "HnQueryAttention",
     "LastState",
     "LearnedQueryAttention",
@@ -33,16 +37,22 @@ __all__ = [
     "SideBySide",
     "__version__",
     "load",
+    "train",
 ]
+
+_MODULES = {
+    "AeonAttentionLSTMClassifier": "attnlstm.aeon_classifier",
+    "AttentionLSTMClassifier": "attnlstm.estimator",
+    "load": "attnlstm.estimator",
+    "train": "attnlstm.cli.in_process",
+}
+"""Where to find what is not in `attnlstm.nn`."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        value = import_module("attnlstm.checkpoint.load").load_checkpoint
-    elif name in __all__:
-        value = getattr(import_module("attnlstm.nn"), name)
-    else:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES.get(name, "attnlstm.nn")), name)
     globals()[name] = value  # the next use finds it at once
     return value
 

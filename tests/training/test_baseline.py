@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig
+from attnlstm.config.schema import EvaluateConfig
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.splits import LabelledParts, Part
 from attnlstm.inference.evaluation import evaluate
@@ -311,8 +311,9 @@ def test_the_closing_table(
     assert list(written) == ["TF-IDF + logistic regression", "majority class"]
     for name, scores in written.items():
         assert table[name] == [f"{scores[key]:.4f}" for key in ("val/accuracy", "test/accuracy")]
-    data = EvaluateDataConfig(split="validation")
-    validated = EvaluateConfig(ckpt=str(tmp_path / "checkpoints" / "validated.ckpt"), data=data)
+    validated = EvaluateConfig(
+        ckpt=str(tmp_path / "checkpoints" / "validated.ckpt"), data={"split": "validation"}
+    )
     of_best = evaluate(validated, tmp_path / "validation").metrics["val/accuracy"]
     assert table["attnlstm"][0] == f"{of_best:.4f}"
     assert table["attnlstm"][1] == f"{result.metrics['test/accuracy']:.4f}"

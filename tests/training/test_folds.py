@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from attnlstm.cli.composition import compose_config
-from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig, TrainConfig
+from attnlstm.config.checks import validate
+from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.errors import UserError
@@ -147,8 +148,7 @@ def test_a_run_by_folds(
     assert result.checkpoint is not None
 
     def evaluated(**options: Any) -> Any:
-        data = EvaluateDataConfig(**options)
-        config = EvaluateConfig(ckpt=str(result.checkpoint), data=data)
+        config = validate({"ckpt": str(result.checkpoint), "data": options}, EvaluateConfig)
         return evaluate(config, tmp_path / "evaluated")
 
     assert evaluated().metrics == pytest.approx(result.metrics, abs=1e-5)

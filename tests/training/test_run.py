@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from attnlstm.checkpoint.calibration import fit_temperature
 from attnlstm.checkpoint.load import load_checkpoint
 from attnlstm.config.lightning import MONITORED
-from attnlstm.config.schema import EvaluateConfig, EvaluateDataConfig
+from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.nn.ensemble import members_of
@@ -191,8 +191,7 @@ def test_the_calibration_is_that_of_the_validation_rows(
     run_train(tmp_path / "run", "trainer.max_epochs=3", "model.ensemble_size=2")
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     calibration = torch.load(checkpoint, weights_only=True)["calibration"]
-    data = EvaluateDataConfig(split="validation")
-    config = EvaluateConfig(ckpt=str(checkpoint), data=data)
+    config = EvaluateConfig(ckpt=str(checkpoint), data={"split": "validation"})
     evaluation = evaluate(config, tmp_path / "evaluated")
     p, targets = evaluation.probabilities.double(), evaluation.targets
     scores = 1 - p.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -369,8 +368,9 @@ def test_rows_are_encoded_once_for_all_runs(
         run_train(tmp_path / seed, *text_files, seed, "refit=true", "trainer.max_epochs=1")
         files = [path for path in (tmp_path / "cache").rglob("*") if path.suffix]
         modified.append({path: path.stat().st_mtime_ns for path in files})
-    # encoder, train, validation and test, once without and once with validation rows in training
-    assert len(modified[0]) == (1 + 2 * 3) + (1 + 2 * 2)
+    # two encoders, without and with the validation rows, and two files each for train, validation,
+    # test and train with validation; the encoders are equal, so they share the test rows
+    assert len(modified[0]) == 2 + 2 * 4
     assert modified[1] == modified[0]
     assert modified[2].items() > modified[0].items()  # another seed carves other rows
     assert len(modified[2]) == len(modified[0]) + 7

@@ -2,7 +2,8 @@
 
 Besides what Lightning needs to resume training, a checkpoint has `state_dict` (the weights),
 `hyper_parameters` (the arguments of `ClassificationModule`, as plain containers), the fields of a
-`Calibration` or None under `CALIBRATION_KEY`, and the version of its format under `FORMAT_KEY`.
+`Calibration` or None under `CALIBRATION_KEY`, and the version of its format under `FORMAT_KEY`. One
+that was fitted on Python objects also has the type of their labels under `LABEL_TYPE_KEY`.
 
 Evaluation, prediction and resumed training all read it with `read_checkpoint`. To change the
 format, append a function to `MIGRATIONS` that turns the last version into the new one. A new key of
@@ -36,6 +37,16 @@ from attnlstm.data.encoders.encoding import Encoder, encoder_from_dict
 from attnlstm.errors import UserError
 
 FORMAT_KEY = "attnlstm_format"
+
+LABEL_TYPE_KEY = "label_type"
+
+LABEL_TYPES: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": {"False": False, "True": True}.__getitem__,
+}
+"""From the name of a class to its label, by the type of the labels."""
 
 PREFIX = "classifier."
 """What the names of all weights of a `ClassificationModule` begin with."""
@@ -93,6 +104,8 @@ class CheckpointContent(NamedTuple):
     weights: the weights by their names in the classifier.
     calibration: None if the model is not calibrated.
     loaded: the whole migrated file, with what Lightning needs to resume training.
+    classes: the labels of the classes, in the order of `label_names`; their names, unless the model
+        was fitted on labels of another type.
     """
 
     config: TrainConfig
@@ -102,6 +115,7 @@ class CheckpointContent(NamedTuple):
     weights: dict[str, Tensor]
     calibration: Calibration | None
     loaded: dict[str, Any]
+    classes: list[Any]
 
 
 def read_checkpoint(path: str | Path, key: str = "ckpt") -> CheckpointContent:
@@ -162,7 +176,12 @@ def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
         weights[name.removeprefix(PREFIX)] = weight
     _check_weights(weights, arguments["config"]["model"], encoder, len(names), file_size)
     calibration = _check_calibration(loaded[CALIBRATION_KEY])
-    return CheckpointContent(config, encoder, names, arguments, weights, calibration, loaded)
+    classes = [LABEL_TYPES[loaded.get(LABEL_TYPE_KEY, "str")](name) for name in names]
+    if len(set(classes)) < len(names):
+        raise ValueError("its label_names are not distinct labels of its label_type")
+    return CheckpointContent(
+        config, encoder, names, arguments, weights, calibration, loaded, classes
+    )
 
 
 def _is_list_of(kind: type, values: Any) -> bool:

@@ -20,7 +20,8 @@ class TrainedModel:
         classifier: its logits are not calibrated, see `temperature`.
         encoder: turns texts or series into the classifier's inputs.
         config: the configuration of the run.
-        label_names: the classes, in the order of the logits.
+        label_names: the names of the classes, in the order of the logits.
+        classes: their labels; other than the names if the model was fitted on other than strings.
         trained_on: the parts of the data it was trained on, such as "train".
         calibration: None if the model is not calibrated.
         arguments: the arguments of its `ClassificationModule`.
@@ -30,6 +31,7 @@ class TrainedModel:
     encoder: Encoder
     config: TrainConfig
     label_names: list[str]
+    classes: list[Any]
     trained_on: list[str]
     calibration: Calibration | None
     arguments: dict[str, Any]
@@ -64,6 +66,7 @@ def load_checkpoint(path: str | Path, backend: str | None = None) -> TrainedMode
         content.encoder,
         content.config,
         content.label_names,
+        content.classes,
         content.arguments["trained_on"],
         content.calibration,
         content.arguments,

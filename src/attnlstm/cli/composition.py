@@ -1,7 +1,9 @@
 """From a command line to the typed config: Hydra composes, the schema validates."""
 
 import itertools
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +14,10 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -24,6 +28,8 @@ from attnlstm.config.checks import Config, Settings
 from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
+
+HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
@@ -38,6 +44,16 @@ SPECIAL = re.compile(r"[^\w.,/~-]")
 WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},'\"])+")
 SECTION_WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},:'\"])+")
 """Something quoted, or anything else between the signs of lists and sections."""
+_composing = threading.RLock()
+
+
+def _unlock() -> None:
+    global _composing
+    _composing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread of the parent may have been composing
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def compose_config(
@@ -55,9 +71,23 @@ def compose_config(
     return config
 
 
-def initialized(config_dir: Path) -> Any:
-    """Return a context in which Hydra composes from this folder."""
-    return hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE)
+@contextmanager
+def initialized(config_dir: Path) -> Iterator[None]:
+    """Let Hydra compose from this folder; other threads wait.
+
+    Hydra has one state in a process. Afterwards it is as before, within a Hydra program too.
+    """
+    with _composing:
+        version, runtime = VersionBase.instance(), JobRuntime.instance()
+        outer, base, name = GlobalHydra.instance().hydra, version.getbase(), runtime.get("name")
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(str(config_dir), version_base=VERSION_BASE):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = outer
+            version.version_base = base
+            runtime.set("name", name)
 
 
 def compose_jobs(
@@ -97,7 +127,7 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     if not equals or key.startswith(("-", "~")):
         return argument
     if key.startswith("hydra"):
-        quoted = _quote_letters(_quote_special(value) if key.endswith("dir") else value)
+        quoted = _quote_letters(_quote_special(value) if key in HYDRAS_FOLDERS else value)
         return argument.removesuffix(value) + quoted if value else argument
     if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
         if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
@@ -315,6 +345,6 @@ def _explain(error: Exception) -> str:
         return str(error).partition("Config search path")[0]
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         section = cause.full_key.rpartition(".")[0]
-        names = [f"{section}.{key}" for key in cause.parent_node or ()]
+        names = [section, *(f"{section}.{key}" for key in cause.parent_node or ())]
         return str(checks.unknown_key(cause.full_key, names))
     return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"

@@ -1,6 +1,5 @@
 """One pass over a source before training: what it contains, and which rows are bad."""
 
-import math
 import sys
 from array import array
 from collections import Counter, defaultdict
@@ -13,18 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from attnlstm.console import enumerate_names, printable, shorten
+from attnlstm.console import printable, shorten
 from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
-
-FEWEST_TARGETS = 10  # rows by which one can tell that labels are no classes
-
-MOST_STEPS = 20  # of a scale such as half stars
-
-MOST_NUMBERED = 50  # classes of a row each, which may have the numbers 1, 2, 3, ...
 
 LONGEST_LABEL = 1 << 14  # characters; a longer one is a text from the wrong column
 
@@ -104,6 +97,7 @@ class Survey:
     source: RowSource
     labels: np.ndarray  # [row] int32, the index of each row's label in `names`; -1 for a bad row
     names: list[str]  # the labels, in the order of their first appearance
+    bad_labels: set[str]  # the labels of rows that are bad for another reason
     contents: np.ndarray  # [row] int64, equal for equal values; see `_digest`
     problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
     num_channels: int  # 0 for texts
@@ -148,9 +142,14 @@ def survey(
     numbers: dict[str, int] = {}
     labels, contents, lengths = array("i"), array("q"), array("q")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
+    bad_labels: set[str] = set()
     num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
-        problem = find_problem(row, num_channels) or _find_label_problem(row.label, known)
+        problem = _find_label_problem(row.label, known)
+        if (bad_value := find_problem(row, num_channels)) is not None:
+            if problem is None and len(bad_labels) <= MOST_CLASSES:
+                bad_labels.add(str(row.label))
+            problem = bad_value
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
         contents.append(_digest(row.value))
         lengths.append(0 if row.value is None else len(row.value))
@@ -172,6 +171,7 @@ def survey(
         source,
         np.array(labels, np.int32),
         list(numbers),
+        bad_labels,
         np.array(contents, np.int64),
         problems,
         num_channels,
@@ -179,40 +179,6 @@ def survey(
         doubts,
         is_complete=most_bad is None or num_bad < most_bad,
     )
-
-
-def refuse_targets(found: Survey) -> None:
-    """Raise a UserError if the labels of training rows are plainly no classes.
-
-    They are numbers that mostly differ, or that are fractions and often differ, or all differ.
-    Numbers without gaps may be those of classes.
-    """
-    num_rows, num_labels = int(found.usable.sum()), len(found.names)
-    if num_rows < FEWEST_TARGETS or found.source.label_names:
-        return
-    if all(map(_is_number, found.names)):
-        values = np.array(list(map(float, found.names)))
-        is_fraction = (values % 1 != 0).any()
-        has_gaps = np.ptp(values) >= num_labels or num_labels == num_rows >= MOST_NUMBERED
-        is_target = num_labels > num_rows / 2 and (is_fraction or has_gaps)
-        if is_target or (is_fraction and num_labels > max(MOST_STEPS, num_rows / 5)):
-            raise UserError(
-                f"{found.source.name} has {num_labels:,} different numbers as labels of "
-                f"{num_rows:,} rows: these are values to estimate (regression) and no classes. "
-                "Choose another data.label_column, or group the numbers into classes"
-            )
-    elif num_labels == num_rows:
-        raise UserError(
-            f"{found.source.name} has another label in each of {num_rows:,} rows, such as "
-            f"{enumerate_names(found.names[:3])}: these are no classes. Check data.label_column"
-        )
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False
 
 
 def _doubt_lengths(source: RowSource, num_channels: int, lengths: np.ndarray) -> list[str]:

@@ -4,17 +4,18 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import compress
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from attnlstm.config.data import DataConfig, OnBadRow
 from attnlstm.config.schema import Validation
 from attnlstm.console import enumerate_names, shorten
-from attnlstm.data.checks import Survey, refuse_targets, survey
+from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.usable import check_bad_rows, check_classes, describe_single_rows
 from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
@@ -78,10 +79,14 @@ class Part:
         return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)
+_FINGERPRINTS: WeakKeyDictionary[RowSource, str] = WeakKeyDictionary()
+
+
 def _fingerprint(source: RowSource) -> str:
     """Read all files of a source, once."""
-    return source.fingerprint()
+    if source not in _FINGERPRINTS:
+        _FINGERPRINTS[source] = source.fingerprint()
+    return _FINGERPRINTS[source]
 
 
 class LabelledParts(NamedTuple):
@@ -100,6 +105,7 @@ def split_sources(
     label_names: list[str] | None = None,
     validation: Validation = "holdout",
     num_folds: int = 5,
+    carves_test: bool = True,
 ) -> LabelledParts:
     """Check all rows, and set rows of "train" apart for the parts that have no source.
 
@@ -117,6 +123,7 @@ def split_sources(
         label_names: the classes of a trained model; None: those of the training rows.
         validation: "holdout", "folds" or "auto".
         num_folds: the largest number of folds; there are never more than different training rows.
+        carves_test: otherwise there are no test rows if they have no source.
 
     Raises:
         UserError: there are both folds and a validation source, there are bad rows or no rows, or
@@ -128,12 +135,11 @@ def split_sources(
             "or choose validation=holdout"
         )
     surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)
-    warnings = check_bad_rows(surveys, config.on_bad_row)
+    doubts = check_classes(surveys) if label_names is None else []
+    warnings = check_bad_rows(surveys, config.on_bad_row) + doubts
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
-    if label_names is None and "train" in surveys:
-        refuse_targets(surveys["train"])
     if label_names is None and len(classes) < 2:
         raise UserError(
             f"{sources['train'].name} has only one class, {shorten(classes[0])!r}: there is "
@@ -145,12 +151,14 @@ def split_sources(
     if "train" in surveys:
         train = surveys["train"]
         warnings += _keep_apart(surveys, chosen)
-        if "test" not in surveys:
+        if "test" not in surveys and carves_test:
             warnings += _carve(train, chosen, "test", config, seed)
         if "validation" not in surveys:
             is_small = chosen["train"].sum() <= MOST_FOLDED
             if validation == "folds" or (validation == "auto" and is_small):
                 folds = deal_folds(train, chosen["train"], num_folds, seed)
+                if "test" in surveys:  # otherwise `_carve` has named these classes
+                    warnings += describe_single_rows(train, chosen["train"])
             else:
                 warnings += _carve(train, chosen, "validation", config, seed)
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
@@ -196,31 +204,6 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
         return sorted(in_order, key=lambda label: (float(label), label))
     except ValueError:
         return in_order
-
-
-def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
-    """Return what looks wrong with the sources, and which rows are dropped.
-
-    Raises:
-        UserError: there are bad rows and `on_bad_row` is "stop"; it says where the first ones are.
-    """
-    doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
-    doubts = doubts[:1]  # the other parts are most likely alike
-    problems = [text for found in surveys.values() for text in found.describe_problems()]
-    suspicious = next((found.doubts for found in surveys.values() if found.doubts), [])
-    if not problems:
-        return doubts + suspicious
-    if on_bad_row == "stop":
-        if not all(found.is_complete for found in surveys.values()):
-            problems.append("and perhaps more, as no more were looked for")
-        advice = (
-            "Rows and channels count from 0, lines from 1. Fix or remove these rows, or set "
-            "data.on_bad_row=drop to continue without them"
-        )
-        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
-    count = sum(int((~found.usable).sum()) for found in surveys.values())
-    dropped = f"dropped {count} bad row{'s' * (count > 1)}:"
-    return [*doubts, *suspicious, dropped, *(f"  {text}" for text in problems)]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:

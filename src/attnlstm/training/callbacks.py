@@ -1,14 +1,16 @@
 """Callbacks: the progress bar, the collector of logits, and the figures."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import rich
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomBarColumn
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -33,6 +35,29 @@ IN_BAR = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"}
 def has_terminal() -> bool:
     """Return whether standard output can show a progress bar: a terminal or a notebook."""
     return sys.stdout.isatty() or rich.get_console().is_jupyter
+
+
+def build_progress_bar() -> Callback:
+    """Build a progress bar for a terminal or a notebook, where rich's needs ipywidgets."""
+    if rich.get_console().is_jupyter and find_spec("ipywidgets") is None:
+        return PlainProgressBar()
+    return ProgressBar()
+
+
+class PlainProgressBar(TQDMProgressBar):
+    """A progress bar of one line of text, for training only."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        return {label: metrics[name] for name, label in IN_BAR.items() if name in metrics}
 
 
 class ProgressBar(RichProgressBar):

@@ -5,24 +5,27 @@ import math
 import os
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from lightning import Trainer
 
-from attnlstm.checkpoint.classifier import build_configured, describe_reading
+from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.source import open_sources
 from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
 from attnlstm.training import budget, comparison, preparation
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
+from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.failures import explain_failures
@@ -31,7 +34,8 @@ from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
-from attnlstm.training.refit import refit, wants_refit
+from attnlstm.training.refit import explain_no_refit, refit, wants_refit
+from attnlstm.training.resources import check_memory, check_processors
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
@@ -47,19 +51,27 @@ class TrainingResult(NamedTuple):
     """The result of a run, for notebooks and tests.
 
     Attributes:
-        metrics: of the test split, such as "test/accuracy"; NaN where a metric does not exist.
+        metrics: of the test split, such as "test/accuracy"; NaN where a metric does not exist, and
+            empty without test rows.
         checkpoint: the best checkpoint, which was tested; None: the last weights were.
         module: the tested model.
         trainer: of the fit and the test.
+        run_dir: the folder of the run.
     """
 
     metrics: dict[str, float]
     checkpoint: Path | None
     module: ClassificationModule
     trainer: Trainer
+    run_dir: Path
 
 
-def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
+def train(
+    config: TrainConfig,
+    run_dir: str | Path,
+    sources: Mapping[str, RowSource] | None = None,
+    carves_test: bool = True,
+) -> TrainingResult:
     """Fit and validate a model, calibrate it, refit it if that is wanted, and test it once.
 
     Writes into `run_dir`: config.yaml (resolved), metrics.csv, tensorboard/, figures/,
@@ -68,6 +80,13 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
 
     With `config.resume`, or as a job that SLURM has requeued, the run in `run_dir` resumes from its
     newest checkpoint, or starts again if there is none yet.
+
+    Args:
+        config: the typed config.
+        run_dir: the folder of the run.
+        sources: the rows of "train" and other parts; None: those that `config.data` names.
+        carves_test: whether test rows are split off "train" if they have no source. Without any,
+            nothing is tested.
 
     Raises:
         UserError: something about the data or the configuration that the user can fix, or
@@ -78,17 +97,26 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes = config.resume is not None or is_requeued
-    config = config.model_copy(update={"resume": None})
+    config = config.model_copy(update={"resume": None, "overwrite": False})
+    check_processors("num_threads", config.num_threads)
+    check_processors("data.num_workers", config.data.num_workers)
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None
     # Refuse an impossible trainer or LSTM before any data is loaded.
     trainer = build_trainer(config, run_dir, resume_point)
-    build_configured(config.model.model_dump(), encoder=None, num_classes=2)
+    check_memory(config, trainer.strategy.root_device)
 
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, sources, carves_test)
     encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
+    check_memory(
+        config,
+        trainer.strategy.root_device,
+        encoded.encoder,
+        len(dataset.label_names),
+        budget.measure(encoded).longest,
+    )
     datamodule = preparation.build_datamodule(config, encoded)
     config = plan_length(config, encoded, datamodule, trainer)
     write_config(config, run_dir)
@@ -109,7 +137,9 @@ def train(config: TrainConfig, run_dir: str | Path) -> TrainingResult:
         if wants_refit(config, dataset):
             module, datamodule = refit(config, run_dir, dataset, best, trainer, resumes)
             copy_calibration(trainer, best, calibrated)
-        result, predictions = test(trainer, module, datamodule, best)
+        if "test" not in dataset.parts:
+            return TrainingResult({}, best, module, trainer, run_dir)
+        result, predictions = test(trainer, module, datamodule, best, run_dir)
         if trainer.is_global_zero:
             write_metrics(run_dir / "metrics.json", result.metrics)
     if trainer.is_global_zero:
@@ -126,18 +156,23 @@ def write_config(config: TrainConfig, run_dir: Path) -> None:
             partial.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False))
 
 
-def load_dataset(config: TrainConfig) -> LabelledParts:
-    """Open the data set of a configuration, and check and split its rows.
+def load_dataset(
+    config: TrainConfig,
+    sources: Mapping[str, RowSource] | None = None,
+    carves_test: bool = True,
+) -> LabelledParts:
+    """Open the data set of a configuration, and check and split its rows; see `train`.
 
     Raises:
         UserError: something about the data, or about what is monitored, that the user can fix.
     """
     dataset = split_sources(
-        open_sources(config.data),
+        open_sources(config.data) if sources is None else sources,
         config.data,
         config.seed,
         validation=budget.choose_validation(config),
         num_folds=config.num_folds,
+        carves_test=carves_test,
     )
     for line in dataset.warnings:
         logger.warning("%s", line)
@@ -158,14 +193,22 @@ def plan_length(
     sampler = datamodule.sampler("train", shuffle=True)
     padding = 100 * sampler.padding_share()
     logger.info("%s, %.1f %% padding", counted(len(sampler), "batch", "batches"), padding)
-    seconds = budget.time_step(
-        preparation.build_module(config, encoded), datamodule, trainer.strategy.root_device
-    )
+    module, device = preparation.build_module(config, encoded), trainer.strategy.root_device
+    seconds = budget.time_step(module, datamodule, device)
     batches = math.ceil(len(sampler) / trainer.world_size)  # of one process
     if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
-        config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
+        costs: dict[str, Any] = {}
+        if config.budget.minutes is not None:
+            costs["validation_seconds"] = budget.time_validation(module, datamodule, device)
+            costs["refits"] = explain_no_refit(config, encoded.dataset) is None
+        config = budget.settle_length(config, budget.measure(encoded), batches, seconds, **costs)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
+    counts = {"train": batches, "validation": 0}
+    for part in encoded.splits.keys() - {"train"}:
+        held_out = datamodule.sampler(part, shuffle=False)
+        counts[part] = math.ceil(len(held_out) / trainer.world_size)
+    check_batches(config, counts)
     if (line := budget.describe_length(config, batches, seconds)) is not None:
         logger.info("%s", line)
     return config
@@ -185,6 +228,7 @@ def test(
     module: ClassificationModule,
     datamodule: SequenceDataModule,
     best: Path | None,
+    run_dir: Path,
 ) -> tuple[TrainingResult, np.ndarray]:
     """Test the best checkpoint, or the last weights if there is none.
 
@@ -199,7 +243,7 @@ def test(
         predictions[collector.rows.numpy()] = collector.logits.argmax(dim=1).numpy()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
-    return TrainingResult(metrics, best, module, trainer), predictions
+    return TrainingResult(metrics, best, module, trainer, run_dir), predictions
 
 
 def report(

@@ -225,11 +225,11 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "infinite label.jsonl": ('{"text": "a", "label": 1e999}\n' * 4, "label is not a string"),
     "regression.csv": (
         "text,target\n" + "".join(f"film {n},{n / 97:.4f}\n" for n in range(60)),
-        "60 different numbers as labels of 60 rows: these are values to estimate",
+        "60 different labels in 60 rows, .*numbers to predict, and not classes",
     ),
     "ids as labels.csv": (
         "text,label\n" + "".join(f"film {n},id {n}\n" for n in range(60)),
-        "another label in each of 60 rows, such as 'id 0'",
+        "60 different labels in 60 rows, .*: these are not classes",
     ),
     "half a pair.jsonl": ('{"text": "\\ud800", "label": "x"}\n' * 4, "invalid Unicode .*row 0"),
     "latin-1.jsonl": ('{"text": "é", "label": "x"}\n'.encode("latin-1"), "no JSON objects|not UTF"),
@@ -416,7 +416,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
     "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 2, 2\]"),
     "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
-    "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different numbers as labels of 12"),
+    "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different labels in 12 rows"),
     "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
     "nested header.npz": (archive(X=npy("(" * 5_000), y=npy("")), "that numpy cannot read"),
     "long header.npz": (

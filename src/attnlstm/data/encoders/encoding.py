@@ -7,6 +7,8 @@ then moved there, so a file is never incomplete.
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +38,18 @@ SIZE_AT_ONCE = 2**24
 
 LAYOUT = f"3, tokenizers {tokenizers.__version__}"
 """Changes when the same settings and rows are encoded differently."""
+
+_CACHE: ContextVar[Path | None] = ContextVar("cache", default=None)
+
+
+@contextmanager
+def caching_in(folder: Path) -> Iterator[None]:
+    """Use this folder instead of the cache of `datasets`."""
+    token = _CACHE.set(folder)
+    try:
+        yield
+    finally:
+        _CACHE.reset(token)
 
 
 @dataclass
@@ -158,7 +172,8 @@ def batches_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _size(row: Row) -> int:
-    return row.value.size if isinstance(row.value, np.ndarray) else len(row.value or "")
+    size = row.value.size if isinstance(row.value, np.ndarray) else len(row.value or "")
+    return size + sum(len(value or "") for value in row.kept)
 
 
 def _fit(config: DataConfig, train: Part) -> Encoder:
@@ -193,11 +208,8 @@ def _write_encoded(encoder: Encoder, part: Part, name: str, path: Path) -> Count
 def _cache_folder(*content: Any) -> Path:
     import datasets  # see `encode_part`
 
-    return (
-        Path(datasets.config.HF_DATASETS_CACHE)
-        / "attnlstm"
-        / fingerprint_of([LAYOUT, *content])[:32]
-    )
+    cache = _CACHE.get() or Path(datasets.config.HF_DATASETS_CACHE) / "attnlstm"
+    return cache / fingerprint_of([LAYOUT, *content])[:32]
 
 
 def _from_cache(folder: Path, read: Callable[[], T], write: Callable[[], None]) -> T:
