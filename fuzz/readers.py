@@ -59,7 +59,11 @@ READERS: list[tuple[str, Reader]] = [
     (".csv", texts),
     (".tsv", texts),
     (".jsonl", texts),
+    (".json", texts),
     (".parquet", texts),
+    (".xlsx", texts),
+    (".csv.gz", texts),
+    (".csv.zst", texts),
     (".csv", series),
     (".jsonl", series),
     (".parquet", series),
@@ -68,6 +72,8 @@ READERS: list[tuple[str, Reader]] = [
     (".txt", lines),
     (".txt", vectors),
     (".json", tokenizer),
+    (".tsv", series),
+    (".txt", series),
 ]
 
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,16 @@ HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
 
+QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+
+ITEM = re.compile(rf"\s*({QUOTED}|[^,]+?)\s*(?:,|$)")
+"""An item of a list of names; within a name, a quote is an apostrophe."""
+
+SPECIAL = re.compile(r"[^\w.,/~-]")
+
+WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},'\"])+")
+SECTION_WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},:'\"])+")
+"""Something quoted, or anything else between the signs of lists and sections."""
 _composing = threading.RLock()
 
 
@@ -114,39 +124,57 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     Hydra itself refuses keys that no file of conf/ lists, although the schema knows them.
     """
     key, equals, value = argument.lstrip("+").partition("=")
-    if equals and key in HYDRAS_FOLDERS:
-        return f"{key}={_quote_letters(value)}"
-    if not equals or key.startswith(("-", "~", "hydra")):
+    if not equals or key.startswith(("-", "~")):
         return argument
+    if key.startswith("hydra"):
+        quoted = _quote_letters(_quote_special(value) if key in HYDRAS_FOLDERS else value)
+        return argument.removesuffix(value) + quoted if value else argument
     if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
         if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
             raise UserError(
                 f"data={value}: did you mean data=text_files data.train={value}, or "
                 f"data=series_files data.train={value}? data is one of {', '.join(SOURCES)}"
             )
-        return f"{key}={value}"
+        return f"{key}={_quote_letters(value)}"
     if key == "text":
-        value = quote(value)
-    elif re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
-        node = checks.list_settings(schema).get(key, {})
-        if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
-            value = "'{}'".format(value.replace("'", r"\'"))  # the shell's quotes are enough
+        return f"++{key}={quote(value)}"
+    if _is_verbatim(checks.list_settings(schema).get(key, {})):  # the shell's quotes are enough
+        if value[:1] == "[" and value[-1:] == "]":
+            value = f"[{','.join(map(_quote_special, ITEM.findall(value[1:-1])))}]"
+        else:
+            value = _quote_special(value)
     return f"++{key}={_quote_letters(value)}"
 
 
+def _is_verbatim(node: Mapping[str, Any]) -> bool:
+    """Return whether a key takes names, or lists of names, of files or columns."""
+    options = [node, *node.get("anyOf", ())]
+    return any("verbatim" in {**option, **option.get("items", {})} for option in options)
+
+
+def _quote_special(name: str) -> str:
+    """Quote a name with characters that mean something to Hydra, unless it is quoted already."""
+    if name[:1] in ("'", '"', "[") or not (SPECIAL.search(name) or name == ","):
+        return name
+    return "'{}'".format(name.replace("'", r"\'"))
+
+
 def _quote_letters(value: str) -> str:
-    """Quote a value, or the items of a list, with letters that Hydra takes in quotes only."""
-    if value.isascii() or value.startswith("{"):
+    """Quote the words in a value, a list or a section that have letters beyond ASCII.
+
+    Hydra's grammar does not know them.
+    """
+    if value.isascii():
         return value
-    items = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^][,'"]+"""
+    words = SECTION_WORD if value.startswith("{") else WORD
+    return words.sub(lambda found: found[0] if found[0].isascii() else _quote(found[0]), value)
 
-    def quoted(found: re.Match[str]) -> str:
-        item = found[0]
-        if item.isascii() or item[0] in "'\"":
-            return item
-        return f"'{item.strip()}'"
 
-    return re.sub(items, quoted, value)
+def _quote(word: str) -> str:
+    if word[0] in "'\"":
+        return word
+    bare = word.strip()
+    return word.replace(bare, f"'{bare}'")
 
 
 def quote(text: str) -> str:

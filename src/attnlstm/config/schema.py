@@ -16,9 +16,10 @@ from attnlstm.config.data import (
     SOURCES,
     AnySource,
     DataConfig,
-    Delimiter,
+    Layout,
     OnBadRow,
     SeriesColumns,
+    TableFormat,
     TextColumns,
     TextConfig,
     WithSourceOptions,
@@ -357,9 +358,11 @@ class EvaluateConfig(InferenceConfig, defer_build=True):
     """the rows; null: as in training"""
 
 
-class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
+class PredictDataConfig(TextColumns, SeriesColumns, TableFormat):
     """How to read the input; None is as in training."""
 
+    layout: Layout | None = None
+    """what a line is: a step of a series (long) or a series (wide)"""
     batch_size: BatchSize = 64
     """rows per batch"""
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.console import printable, shorten
+from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
@@ -101,6 +102,7 @@ class Survey:
     problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
     num_channels: int  # 0 for texts
     lengths: np.ndarray  # [row] int64, steps or characters; 0 without a value
+    doubts: list[str]  # what looks wrong with the values of good rows
     is_complete: bool  # whether all rows were read
 
     @property
@@ -141,7 +143,7 @@ def survey(
     labels, contents, lengths = array("i"), array("q"), array("q")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
     bad_labels: set[str] = set()
-    num_bad = 0
+    num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
         problem = _find_label_problem(row.label, known)
         if (bad_value := find_problem(row, num_channels)) is not None:
@@ -155,11 +157,16 @@ def survey(
             raise UserError(
                 f"{source.name} has more than {MOST_CLASSES:,} classes: check data.label_column"
             )
+        if problem is None and isinstance(row.value, np.ndarray):
+            leaks.add(row.value, str(row.label))
         if problem is not None:
             problems[problem.what][row.file].add(row, problem.detail)
             num_bad += 1
             if num_bad == most_bad:
                 break
+    doubts = _doubt_lengths(source, num_channels, np.array(lengths, np.int64))
+    if leak := leaks.describe(source.channel_names):
+        doubts.append(f"{source.name}: {leak}")
     return Survey(
         source,
         np.array(labels, np.int32),
@@ -169,8 +176,21 @@ def survey(
         problems,
         num_channels,
         np.array(lengths, np.int64),
+        doubts,
         is_complete=most_bad is None or num_bad < most_bad,
     )
+
+
+def _doubt_lengths(source: RowSource, num_channels: int, lengths: np.ndarray) -> list[str]:
+    """Return a warning if most series have one step, as if each row of a table were one."""
+    lengths = lengths[lengths > 0]
+    if not num_channels or len(lengths) < FEWEST_ROWS or np.median(lengths) > 1:
+        return []
+    return [
+        f"{source.name}: {(lengths == 1).sum():,} of {len(lengths):,} series have one step, so "
+        "there is no order to learn from: is a row a whole series (data.layout=wide), or does the "
+        "id differ in each row?"
+    ]
 
 
 def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:

@@ -265,8 +265,13 @@ def _kind(column: Any) -> str:
     return next(type(value).__name__ for value in values if not isinstance(value, str))
 
 
-def _read_table(table: Any, text_column: str | None, usual: str | None) -> Values:
+def _read_table(table: Any, text_column: str | list[str] | None, usual: str | None) -> Values:
     columns = _columns_of(table)
+    if isinstance(text_column, list):
+        raise UserError(
+            f"data.text_column=[{','.join(text_column)}] is for files: join these columns of X, and "
+            "name the one with the texts"
+        )
     if text_column is None and usual in columns:
         text_column = usual
     if text_column is not None and text_column not in columns:

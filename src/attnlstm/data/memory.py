@@ -46,7 +46,7 @@ class MemoryRows(RowSource):
         if self._values.texts is not None:
             for number, (text, label) in enumerate(zip(self._values.texts, labels, strict=True)):
                 record = Record(number, {"text": text, "label": label})
-                yield to_row(self.name, record, "text", "label", lambda label: label)
+                yield to_row(self.name, record, ["text"], "label", lambda label: label)
             return
         assert self._values.series is not None
         for number, (steps, label) in enumerate(zip(self._values.series, labels, strict=True)):

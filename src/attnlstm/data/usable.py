@@ -29,8 +29,9 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
     doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
     doubts = doubts[:1]  # the other parts are most likely alike
     problems = [text for found in surveys.values() for text in found.describe_problems()]
+    suspicious = next((found.doubts for found in surveys.values() if found.doubts), [])
     if not problems:
-        return doubts
+        return doubts + suspicious
     lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
     refused: list[str] = []
     if on_bad_row != DROP_ALL:
@@ -58,7 +59,7 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
         raise UserError(". ".join([start + "; ".join(problems), *doubts, advice]))
     count = sum(int((~found.usable).sum()) for found in surveys.values())
     dropped = [f"dropped {counted(count, 'bad row')}:", *(f"  {text}" for text in problems)]
-    return [*doubts, *dropped, *(f"  these are {text}" for text in lost)]
+    return [*doubts, *suspicious, *dropped, *(f"  these are {text}" for text in lost)]
 
 
 def _describe_losses(found: Survey, most: float) -> list[str]:

@@ -1,6 +1,7 @@
 """What files of whole series share, and how values become numbers."""
 
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attnlstm.console import shorten
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
@@ -17,6 +19,9 @@ from attnlstm.files import file_fingerprint
 
 EMPTY = "empty series"
 NOT_A_NUMBER = "value that is not a number"
+
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", re.ASCII)
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*", re.ASCII)
 
 
 class SeriesFile(RowSource):
@@ -30,7 +35,12 @@ class SeriesFile(RowSource):
 
     Raises:
         UserError: the file is not of its kind, or broken, or has no labels though it needs them.
+
+    Attributes:
+        is_packable: whether the file may be compressed, such as .ts.gz.
     """
+
+    is_packable = False
 
     def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
         self.path = Path(path)
@@ -98,6 +108,22 @@ def _to_number(value: Any) -> float:
         raise RowProblemError(NOT_A_NUMBER) from None
     except OverflowError:  # an int beyond the range of floats
         return math.inf
+
+
+def refuse_decimal_commas(where: str, column: str, values: Sequence[Any]) -> None:
+    """Raise a UserError that names the key if a column has numbers such as "0,5"."""
+    commas = [value for value in values if isinstance(value, str) and "," in value]
+    decimals = [value for value in commas if DECIMAL_COMMA.fullmatch(value)]
+    if len(decimals) < len(commas) or all(map(THOUSANDS.fullmatch, decimals)):
+        return  # texts, or numbers such as 1,234, which may be either
+    try:
+        to_numbers([value for value in values if value not in decimals])
+    except RowProblemError:
+        return
+    raise UserError(
+        f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such as "
+        f"{shorten(decimals[0])!r}: say data.decimal=','"
+    )
 
 
 def check_series_values(series: np.ndarray) -> None:

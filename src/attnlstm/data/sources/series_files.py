@@ -1,37 +1,42 @@
-"""Time series in files: `.ts`, `.npz`, and long tables of any kind that `open_table` reads."""
+"""Time series in files: `.ts`, `.npz`, and tables of any kind that `open_table` reads."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from attnlstm.config.data import Delimiter, SeriesColumns, SeriesConfig
+from attnlstm.config.data import SeriesColumns, SeriesConfig, TableFormat
 from attnlstm.config.schema import register_source
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, join_descriptions
 from attnlstm.data.sources.source import FileSource
 
 if TYPE_CHECKING:
     from attnlstm.data.formats.columns import TableOptions
 
 
+MOST_NOTES = 5
+
+
 @register_source
-class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
-    """Files of series: .ts, .npz, and long tables."""
+class SeriesFilesSource(FileSource, SeriesColumns, TableFormat, SeriesConfig):
+    """Files of series: .ts, .npz, and long or wide tables."""
 
     source: Literal["series_files"] = "series_files"
 
     def open_files(self, files: Sequence[Path], key: str, needs_labels: bool = True) -> RowSource:
         from attnlstm.data.formats.opening import is_series_file
 
-        options: TableOptions = {}
+        options: Any = {}  # TableOptions
         if not all(map(is_series_file, files)):
             options = {
+                "layout": None if self.layout == "auto" else self.layout,
                 "id_column": self.id_column,
                 "time_column": self.time_column,
+                "time_format": self.time_format,
                 "label_column": self.label_column,
                 "channel_columns": self.channel_columns,
-                "delimiter": self.delimiter,
+                **self.format_options(),
             }
         return SeriesFiles(files, key=key, needs_labels=needs_labels, **options)
 
@@ -42,23 +47,24 @@ class SeriesFilesSource(FileSource, SeriesColumns, Delimiter, SeriesConfig):
 
 
 class SeriesFiles(RowSource):
-    """The series of several files, each `[time, channel]` float64; see `LongTable`, `SeriesFile`.
+    """The series of several files, each `[time, channel]` float64.
 
-    The ending of a file decides how it is read. Long tables must have the same channels, but not in
+    The ending of a file decides how it is read; see `LongTable`, `WideTable`, `SeriesFile` and, for
+    several files with a channel each, `Dimensions`. Tables must have the same channels, but not in
     the same order of columns. The same id in two files is two series.
 
     Args:
         files: at least one.
         key: the setting that names the files, for messages, such as "data.train".
         needs_labels: whether a file without labels is refused.
-        options: of long tables; they must be None if other files are among them.
+        options: of tables; they must be None if other files are among them.
 
     Raises:
         UserError: a file is broken, or does not match its kind, the other files or the settings.
             Damage in the rows shows while iterating, all else on construction.
 
     Attributes:
-        channel_names: the channels of long tables, otherwise None. Other tables for the same model
+        channel_names: the channels of tables, if they have names. Other tables for the same model
             must be read with these as their `channel_columns`.
     """
 
@@ -70,36 +76,53 @@ class SeriesFiles(RowSource):
         needs_labels: bool = True,
         **options: Unpack["TableOptions"],
     ) -> None:
-        from attnlstm.data.formats.long_table import LongTable
+        from attnlstm.data.formats.dimensions import Dimensions, group_dimensions
         from attnlstm.data.formats.opening import open_series
+        from attnlstm.data.formats.series_table import SeriesTable
 
         unique = len({file.name for file in files}) == len(files)
-        self._sources = [
-            open_series(
-                file,
-                key=key,
-                name=file.name if unique else str(file),
-                needs_labels=needs_labels,
-                **options,
+        self._sources: list[RowSource] = []
+        for group in group_dimensions(files, key):
+            if len(group) > 1:
+                self._sources.append(
+                    Dimensions(group, key=key, needs_labels=needs_labels, **options)
+                )
+                continue
+            (file,) = group.values()
+            name = file.name if unique else str(file)
+            self._sources.append(
+                open_series(file, key=key, name=name, needs_labels=needs_labels, **options)
             )
-            for file in files
-        ]
-        tables = [source for source in self._sources if isinstance(source, LongTable)]
+        tables = [source for source in self._sources if isinstance(source, SeriesTable)]
         for table in tables[1:]:
-            table.adopt_columns(tables[0])
-        self.channel_names = tables[0].columns.channels if tables else None
-        if tables:
-            self.columns_used = tables[0].columns_used
-        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
+            table.adopt_channels(tables[0])
+        described = next(iter(tables), self._sources[0])
+        self.channel_names = described.channel_names
+        self.columns_used = described.columns_used
+        self.left_out = described.left_out
+        layouts = dict.fromkeys(filter(None, (source.layout for source in self._sources)))
+        self.layout = "; ".join(list(layouts)[:2]) or None
+        self.read_as = join_descriptions(source.read_as for source in self._sources)
         self.name = self._sources[0].name
-        if len(files) > 1:
-            self.name += f" and {len(files) - 1} more"
+        if len(self._sources) > 1:
+            self.name += f" and {len(self._sources) - 1} more"
         declared = [source.label_names for source in self._sources]
         if None not in declared:
             self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))
 
+    @property
+    def doubt(self) -> str | None:  # type: ignore[override]
+        """The first doubt of a file, which may come up while it is read."""
+        doubts = (
+            doubt
+            for source in self._sources
+            for doubt in (source.doubt, getattr(source, "table_doubt", None))
+        )
+        return next(filter(None, doubts), None)
+
     def __iter__(self) -> Iterator[Row]:
-        return chain.from_iterable(self._sources)
+        yield from chain.from_iterable(self._sources)
+        self.notes = [note for source in self._sources for note in source.notes][:MOST_NOTES]
 
     def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
         if wanted is None:

@@ -1,0 +1,61 @@
+"""Files as spreadsheets and editors write them, through the commands: train, evaluate, predict."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from attnlstm.cli.composition import compose_config
+from attnlstm.config.schema import EvaluateConfig, PredictConfig
+from attnlstm.inference.evaluation import evaluate
+from attnlstm.inference.prediction import predict
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+WORDS = {"été": "plage mer soleil", "hiver": "neige ski froid"}
+ROWS = [(f"titre {n}", f"{text}; {n}", label) for n in range(20) for label, text in WORDS.items()]
+
+
+def write(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    with path.open("w", encoding="cp1252", newline="") as file:
+        csv.writer(file, delimiter=";").writerows(rows)
+    return path
+
+
+def test_the_columns_and_the_encoding_of_training_are_those_of_other_files(
+    run_train, tmp_path: Path
+) -> None:
+    header = ("titre", "texte complet", "étiquette")
+    path = write(tmp_path / "données.csv", [header, *ROWS])
+    run_train(
+        tmp_path / "été",
+        "data=text_files",
+        f"data.train={path}",
+        "data.text_column=[titre,texte complet]",
+        "data.label_column=étiquette",
+        "data.encoding=cp1252",
+    )
+    ckpt = f"ckpt={tmp_path}/été/checkpoints/best.ckpt"
+    evaluated = evaluate(
+        compose_config(ROOT / "conf", "evaluate", EvaluateConfig, [ckpt]), tmp_path / "evaluated"
+    )
+    assert evaluated.label_names == ["hiver", "été"]
+    new = write(tmp_path / "nouveau.csv", [header[:2], *(row[:2] for row in ROWS)])
+    text = tmp_path / "nouveau.txt"
+    text.write_text("".join(f"{title}, {body}\n" for title, body, _ in ROWS), encoding="cp1252")
+    for path in (new, text):
+        output = tmp_path / "predictions.csv"
+        predict(
+            compose_config(
+                ROOT / "conf",
+                "predict",
+                PredictConfig,
+                [ckpt, f"input={path}", f"output={output}", "trainer.accelerator=cpu"],
+            ),
+            tmp_path,
+        )
+        with output.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(ROWS)
+        assert {row["error"] for row in rows} == {""}
