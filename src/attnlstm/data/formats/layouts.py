@@ -108,9 +108,7 @@ class _Finder:
                 "data.layout=wide if each line is a series, or add a line with the names of the "
                 "columns if each line is a step of a series"
             )
-        delimiter = getattr(self.table, "delimiter", None)
-        between = f" (delimiter {delimiter!r})" if delimiter else ""
-        return Layout("wide", f"as it has no header line{between}")
+        return Layout("wide", "as it has no header line")
 
     def _without_numbers(self, repeats: bool | None) -> Layout:
         """Return the layout of a table whose columns are not numbered steps."""
