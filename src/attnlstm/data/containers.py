@@ -269,7 +269,7 @@ def _read_table(table: Any, text_column: str | list[str] | None, usual: str | No
     columns = _columns_of(table)
     if isinstance(text_column, list):
         raise UserError(
-            f"data.text_column=[{','.join(text_column)}] is for files: join these columns of X, and "
+            f"data.text_column=[{','.join(text_column)}] is for files: join these columns, and "
             "name the one with the texts"
         )
     if text_column is None and usual in columns:
