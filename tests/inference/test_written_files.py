@@ -51,7 +51,7 @@ def test_the_columns_and_the_encoding_of_training_are_those_of_other_files(
                 ROOT / "conf",
                 "predict",
                 PredictConfig,
-                [ckpt, f"input={path}", f"output={output}", "trainer.accelerator=cpu"],
+                [ckpt, f"input={path}", f"output={output}", "overwrite=true"],
             ),
             tmp_path,
         )

@@ -269,8 +269,8 @@ def _read_table(table: Any, text_column: str | list[str] | None, usual: str | No
     columns = _columns_of(table)
     if isinstance(text_column, list):
         raise UserError(
-            f"data.text_column=[{','.join(text_column)}] is for files: join these columns, and "
-            "name the one with the texts"
+            f"data.text_column=[{','.join(text_column)}] is for files: join these columns of X, "
+            "and name the one with the texts"
         )
     if text_column is None and usual in columns:
         text_column = usual

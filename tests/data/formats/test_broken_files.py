@@ -178,14 +178,17 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         "more than 5,000 classes.* data.label_column",
     ),
     "long label.parquet": (
-        parquet(text=["fine"] * 3, label=["good", "bad", "x" * 20_000_000]),
+        parquet(text=["fine"] * 5, label=["good", "bad", "x" * 20_000_000, "good", "bad"]),
         r"label longer than 16,384 characters in .*, 1 row: row 2\.",
     ),
     "long text.parquet": (
-        parquet(text=["fine", "dull", "x" * 5_000_000], label=["good", "bad", "bad"]),
+        parquet(
+            text=["fine", "dull", "x" * 5_000_000, "good", "bad"],
+            label=["good", "bad", "bad", "good", "bad"],
+        ),
         r"longer than 4 Mi characters in .*, 1 row: row 2\.",
     ),
-    "one row of each.csv": ("text,label\na,x\nb,y\n", "no class has two different rows"),
+    "one row of each.csv": ("text,label\na,x\nb,y\n", "2 different labels in 2 rows"),
     "huge field.csv": (GOOD + "a" * (1 << 22) + ",good\n", "longer than 4 Mi char.* row 12"),
     "many columns.csv": (
         ",".join(f"c{n}" for n in range(300_000)) + "\n" + "1," * 299_999 + "1\n",
