@@ -66,7 +66,7 @@ def measure(kills: int, seed: int, overrides: Sequence[str], folder: Path) -> Co
     import attnlstm.training.run  # noqa: F401  once: the runs are forks of this process
 
     generator = random.Random(seed)
-    arguments = [*SMALL, *overrides]
+    arguments = [*SMALL, *overrides, "overwrite=true"]  # the output is in the folder, too
     alone = folder / "alone"
     for _ in range(2):  # the first run also fills the cache of datasets
         code = run([*arguments, f"hydra.run.dir={alone}"], alone)

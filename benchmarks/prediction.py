@@ -57,6 +57,7 @@ def main() -> None:
                 f"ckpt={checkpoint.resolve()}",
                 f"input={folder}/texts.csv",
                 f"output={folder}/predictions.csv",
+                "overwrite=true",
                 f"runs_dir={folder}/runs",
                 *options.overrides,
             ]

@@ -103,7 +103,8 @@ def test_commands_and_python_run_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         except BaseException as error:  # an invalid command raises SystemExit
             error.add_note(f"{page}:\n{step}")
             raise
-    made = {"runs", "predictions.csv", "sets.csv", "report.html", "weights.jsonl", "reviews.ckpt"}
+    made = {"runs", "predictions.csv", "sets.csv", "all.csv", "report.html", "weights.jsonl"}
+    made.add("reviews.ckpt")
     assert set(os.listdir(tmp_path)) == {*before, *made}
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 

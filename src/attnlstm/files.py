@@ -50,6 +50,21 @@ def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Turn an OSError into a UserError that says why `place` cannot be written, and what to do.
+
+    place: what messages call it, such as "output=predictions.csv".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{place} cannot be written ({error.strerror or error}): choose a place in a folder "
+            "that exists, that you may write to and that has room"
+        ) from error
+
+
 def open_binary(path: Path) -> BinaryIO:
     """Open a file to read its bytes; a UserError says why it cannot be opened."""
     with reading(path):

@@ -64,14 +64,15 @@ def test_mistakes_in_a_file(tmp_path: Path, file: str, text: str, message: str) 
         # nothing is similar
         ("+model.foo=3", "^unknown key model.foo; --help=all lists the keys$"),
         ("foo=3", "^unknown key foo; --help=all lists the keys$"),
+        ("+hydra.qq=3", "^unknown key hydra.qq; --cfg hydra lists the keys$"),
         # types
-        ("+trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 or null"),
+        ("+trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 .* or null"),
         ("++data.batch_size=abc", "data.batch_size=abc: expected int"),
-        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 or null"),
-        ("trainer.gradient_clip_val=abc", "expected int >= 0 or float >= 0 or null"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: expected int >= -1 .* or null"),
+        ("trainer.gradient_clip_val=abc", "expected int >= 0 .* or float >= 0 or null"),
         (
             "trainer.devices=[a]",
-            "expected int >= -1 or auto or .* or a list of int >= -1, not a$",
+            r"expected int >= -1 .* or auto or .* or a list of int >= -1 and <= [0-9,]+, not a$",
         ),
         ("model.lstm.hidden_size=1.5", "model.lstm.hidden_size=1.5: expected int"),
         ("model.lstm.bidirectional=3", "expected bool"),
@@ -108,7 +109,7 @@ def test_mistakes_in_a_file(tmp_path: Path, file: str, text: str, message: str) 
         ("model.lstm.proj_size=128", "model.lstm.proj_size=128 must be smaller than model.lstm.h"),
         ("loss.label_smoothing=2", "loss.label_smoothing=2: expected (int|float) >= "),
         ("seed=-1", "seed=-1: expected (int|float) >= "),
-        ("trainer.limit_val_batches=1.5", "expected int >= 0 or float >= 0 and <= 1 or null"),
+        ("trainer.limit_val_batches=1.5", "expected int >= 0 .* or float >= 0 and <= 1 or null"),
         # combinations and grammar
         ("logger.wandb.offline=true", "logger.wandb.offline=true: the section is null"),
         (
@@ -128,7 +129,7 @@ def test_mistakes_in_a_file(tmp_path: Path, file: str, text: str, message: str) 
         ("model.pooling=[mean,men]", r"model\.pooling=.*did you mean mean"),
         ("model.pooling=men", "model.pooling=men: expected .*did you mean mean"),
         ("model.skip_pooling=[last_state]", "model.skip_pooling=.*expected"),
-        ("model.stem.stride=0", "expected int >= 1 and <= 65536 or null"),
+        ("model.stem.stride=0", "expected int >= 1 and <= 65,536 or null"),
         ("model/stem=incepton", "did you mean inception"),
         ("validation=fold", "did you mean folds"),
         ("num_folds=1", "num_folds=1: expected int >= 2 and <= 20$"),
@@ -182,7 +183,7 @@ def test_strings_are_converted_to_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert compose("data.name=7").data.name == "7"
     monkeypatch.setenv("THREADS", "three")
-    with pytest.raises(UserError, match="num_threads=three: expected int >= 1 or null"):
+    with pytest.raises(UserError, match=r"num_threads=three: expected int >= 1 .* or null"):
         compose_config(CONF, "train", TrainConfig, ["num_threads=${oc.env:THREADS}"])
 
 

@@ -162,10 +162,52 @@ def test_runs_of_the_same_second_get_separate_folders(tmp_path: Path, job: Run) 
     assert [text.count("job a") for text in logs(tmp_path)] == [1, 1]
 
 
-def test_a_folder_that_the_user_names_is_used_unchanged(job: Run, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert job("ckpt=a", "hydra.run.dir=mine").returncode == 0
-    assert (tmp_path / "mine" / "job.log").read_text().count("job a") == 2
+def test_a_folder_that_the_user_names_is_used_again_only_on_request(
+    job: Run, tmp_path: Path
+) -> None:
+    assert job("ckpt=a", "hydra.run.dir=mine").returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    result = job("ckpt=b", "hydra.run.dir=mine")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: hydra.run.dir=mine has files in it already: add overwr")
+    assert result.stderr.count("\n") == 1
+    after = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert after == before
+    assert job("ckpt=b", "hydra.run.dir=mine", "overwrite=true").returncode == 0
+    log = (tmp_path / "mine" / "job.log").read_text()
+    assert (log.count("job a"), log.count("job b")) == (1, 1)
+
+
+def test_a_sweeps_folder_is_used_again_only_on_request(job: Run, tmp_path: Path) -> None:
+    for more, code in ((), 0), ((), 2), (("overwrite=true",), 0):
+        assert job("-m", "ckpt=a,b", "hydra.sweep.dir=mine", *more).returncode == code
+
+
+@pytest.mark.parametrize("named", [(), ("hydra.run.dir=runs/mine",)])
+def test_a_failed_start_leaves_no_folder(train: Run, tmp_path: Path, named: tuple) -> None:
+    (tmp_path / "broken.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
+    for file in ("mistyped.csv", "broken.csv"):
+        result = train("data=text_files", f"data.train={file}", "trainer=cpu", *named)
+        assert result.returncode == 2
+        assert file in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["broken.csv"]
+
+
+def test_a_failed_start_leaves_a_folder_that_was_there(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert train("data=text_files", "data.train=a.csv", "hydra.run.dir=mine").returncode == 2
+    assert (tmp_path / "mine" / "train.log").exists()
+
+
+def test_letters_of_any_language(job: Run, tmp_path: Path) -> None:
+    path = "läufe/Größe é 日本.ckpt"
+    assert (
+        job(f"ckpt={path}", "hydra.run.dir=läufe/日本 é", "data.test=[été.csv,b.csv]").returncode
+        == 0
+    )
+    assert (tmp_path / "läufe" / "日本 é" / "result.txt").read_text() == path
+    for arguments in (["runs_dir=läufe/ü"], ["data.text_column=texte_étudié"]):
+        assert job("ckpt=é", *arguments).returncode == 0
 
 
 def test_a_runs_dir_that_cannot_be_created(job: Run, tmp_path: Path) -> None:
@@ -181,7 +223,7 @@ def test_a_folder_that_cannot_be_written_to(job: Run, tmp_path: Path) -> None:
     (tmp_path / "mine" / "job.log").mkdir(parents=True)
     for arguments, place in (
         (["hydra.run.dir=file/run"], "file/run"),
-        (["hydra.run.dir=mine"], f"{tmp_path}/mine/job.log"),
+        (["hydra.run.dir=mine", "overwrite=true"], f"{tmp_path}/mine/job.log"),
         (["hydra.sweep.dir=file/sweep", "-m"], "file/sweep"),
     ):
         result = job("ckpt=a", *arguments)

@@ -50,7 +50,8 @@ def test_every_key_refuses_a_wrong_type(key: str) -> None:
     ("key", "value", "message"),
     [
         ("data.source", "text_file", "expected one of archive, .*; did you mean text_files"),
-        ("data.on_bad_row", "skip", "expected one of stop, drop"),
+        ("data.on_bad_row", "skip", "expected one of stop, drop, drop! or float > 0 and <= 1"),
+        ("data.on_bad_row", 1.5, "expected one of stop, drop, drop! or float > 0 and <= 1"),
         ("data.truncation", "end", "expected one of head, tail"),
         ("data.tokenizer.kind", "words", "did you mean word"),
         ("data.tokenizer.vocab_size", 1, "expected (int|float) >= "),

@@ -329,7 +329,7 @@ def test_one_message_names_the_bad_rows_of_all_sources(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv", first_line=2)
-    test = make_rows(["fine", "x"], ["c", None], name="test.csv")
+    test = make_rows(["fine", "x", "y", "z"], ["c", None, "a", "b"], name="test.csv")
     message = message_of(lambda: split(train=train, test=test))
     assert message.startswith("no text in train.csv, 2 rows: row 3 (line 5); row 7 (line 9); ")
     assert "label 'c', which no training row has, in test.csv, 1 row: row 0; " in message
@@ -341,13 +341,13 @@ def test_bad_rows_can_be_dropped(make_rows):
     texts = [f"text {row}" for row in range(20)]
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
-    test = make_rows(["fine", "x", "y"], ["c", "a", None], name="test.csv")
+    test = make_rows(["fine", "x", "y", "z"], ["c", "a", None, "b"], name="test.csv")
     parts, label_names, _, warnings = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]
-    assert values_of(parts["test"]) == ["x"]
-    assert parts["test"].targets.tolist() == [0]
+    assert values_of(parts["test"]) == ["x", "z"]
+    assert parts["test"].targets.tolist() == [0, 1]
     assert warnings == (
         "dropped 4 bad rows:",
         "  no text in train.csv, 2 rows: row 3; row 7",
@@ -371,7 +371,7 @@ def test_sources_without_usable_rows(make_rows):
         split(train=make_rows([], name="empty.csv"))
     blank = make_rows([" ", ""], name="blank.csv")
     with pytest.raises(UserError, match=r"blank\.csv has no usable rows"):
-        split(train=train, test=blank, on_bad_row="drop")
+        split(train=train, test=blank, on_bad_row="drop!")
 
 
 def test_one_class_is_too_few(make_rows):

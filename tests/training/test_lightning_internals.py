@@ -1,11 +1,15 @@
 """Lightning still has the private attributes that are used."""
 
 import operator
+from pathlib import Path
 
 import lightning
 import pytest
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from attnlstm.training.lightning_internals import PRIVATE_ATTRIBUTES
+import attnlstm
+from attnlstm.training.lightning_internals import OVERRIDDEN_METHODS, PRIVATE_ATTRIBUTES
 
 
 @pytest.mark.parametrize("path", PRIVATE_ATTRIBUTES)
@@ -22,13 +26,22 @@ def test_lightning_has_the_private_attribute(path: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", OVERRIDDEN_METHODS)
+def test_lightning_has_the_overridden_method(name: str) -> None:
+    assert callable(getattr(ExperimentWriter, name, None)), (
+        f"lightning {lightning.__version__} has no ExperimentWriter.{name}: "
+        "adapt attnlstm.training.lightning_internals"
+    )
+
+
+def test_lightning_keeps_the_writer_of_a_csv_file(tmp_path: Path) -> None:
+    assert hasattr(CSVLogger(tmp_path), "_experiment")
+
+
 def test_no_other_file_uses_them() -> None:
-    from pathlib import Path
-
-    import attnlstm.training
-
-    names = {part for path in PRIVATE_ATTRIBUTES for part in path.split(".") if part[0] == "_"}
-    for file in Path(attnlstm.training.__path__[0]).parent.rglob("*.py"):
+    names = {*OVERRIDDEN_METHODS, "_experiment"}
+    names |= {part for path in PRIVATE_ATTRIBUTES for part in path.split(".") if part[0] == "_"}
+    for file in Path(attnlstm.__path__[0]).rglob("*.py"):
         if file.name != "lightning_internals.py":
             text = file.read_text()
             assert not [name for name in names if f".{name}" in text], file

@@ -97,9 +97,12 @@ def test_configure_gives_what_lightning_takes() -> None:
         assert made["lr_scheduler"]["scheduler"].T_max == length
         assert made["lr_scheduler"]["interval"] == interval
     config["scheduler"] = {"name": "ReduceLROnPlateau", "monitor": "val/loss"}
-    made = configure(parameters(), config, total_steps=70, epochs=7, validated_every=3)
+    made = configure(parameters(), config, total_steps=70, epochs=7)
     assert made["lr_scheduler"]["monitor"] == "val/loss"
-    assert made["lr_scheduler"]["frequency"] == 3
+    assert made["lr_scheduler"]["frequency"] > 10**9  # the module steps it at each validation
+    config["scheduler"]["monitor"] = "train/loss"
+    made = configure(parameters(), config, total_steps=70, epochs=7)
+    assert made["lr_scheduler"]["frequency"] == 1
     config["scheduler"] = NONE
     made = configure(parameters(), config, total_steps=70, epochs=7)
     assert type(made) is torch.optim.SGD
@@ -160,7 +163,10 @@ def test_mistakes_in_the_optimizer(optimizer: dict[str, Any], message: str) -> N
         ({"name": "StepLR", "step_size": 1, "monitor": "val/loss"}, "StepLR reads no metric"),
         ({"name": "OneCycleLR", "max_lr": 1.0, "epochs": 3}, "OneCycleLR has no scheduler.epochs"),
         ({"name": "OneCycleLR", "max_lr": 1.0, "anneal_strategy": "x"}, "one of cos, linear"),
-        ({"name": "CosineAnnealingLR", "T_max": 0}, "cannot take a step: .*zero"),
+        ({"name": "CosineAnnealingLR", "T_max": 0}, "^scheduler.T_max=0: expected int >= 1$"),
+        ({"name": "StepLR", "step_size": 0}, "^scheduler.step_size=0: expected int >= 1$"),
+        ({"name": "StepLR", "step_size": -3}, "^scheduler.step_size=-3: expected int >= 1$"),
+        ({"name": "LinearLR", "total_iters": 0}, "^scheduler.total_iters=0: expected int >= 1$"),
         ({"name": "ReduceLROnPlateau"}, "ReduceLROnPlateau needs scheduler.monitor"),
         (
             {"name": "ReduceLROnPlateau", "monitor": "val/loss", "interval": "step"},

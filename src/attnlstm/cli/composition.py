@@ -29,6 +29,8 @@ from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
+HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
 
@@ -112,6 +114,8 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     Hydra itself refuses keys that no file of conf/ lists, although the schema knows them.
     """
     key, equals, value = argument.lstrip("+").partition("=")
+    if equals and key in HYDRAS_FOLDERS:
+        return f"{key}={_quote_letters(value)}"
     if not equals or key.startswith(("-", "~", "hydra")):
         return argument
     if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
@@ -127,7 +131,22 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
         node = checks.list_settings(schema).get(key, {})
         if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
             value = "'{}'".format(value.replace("'", r"\'"))  # the shell's quotes are enough
-    return f"++{key}={value}"
+    return f"++{key}={_quote_letters(value)}"
+
+
+def _quote_letters(value: str) -> str:
+    """Quote a value, or the items of a list, with letters that Hydra takes in quotes only."""
+    if value.isascii() or value.startswith("{"):
+        return value
+    items = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^][,'"]+"""
+
+    def quoted(found: re.Match[str]) -> str:
+        item = found[0]
+        if item.isascii() or item[0] in "'\"":
+            return item
+        return f"'{item.strip()}'"
+
+    return re.sub(items, quoted, value)
 
 
 def quote(text: str) -> str:
@@ -298,6 +317,6 @@ def _explain(error: Exception) -> str:
         return str(error).partition("Config search path")[0]
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):
         section = cause.full_key.rpartition(".")[0]
-        names = [f"{section}.{key}" for key in cause.parent_node or ()]
+        names = [section, *(f"{section}.{key}" for key in cause.parent_node or ())]
         return str(checks.unknown_key(cause.full_key, names))
     return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"

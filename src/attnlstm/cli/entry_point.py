@@ -13,7 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -31,6 +31,13 @@ from attnlstm.cli.composition import (
     to_typed,
 )
 from attnlstm.cli.help import render_help
+from attnlstm.cli.run_folder import (
+    check_unused,
+    create_folder,
+    find_missing,
+    joins_run,
+    remove_failed_start,
+)
 from attnlstm.config.checks import Config, list_settings
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_means, printable, shorten
@@ -106,7 +113,7 @@ def _start(function: Job[Config], config_name: str, schema: type[Config]) -> Non
     is_sweep = options.multirun or "hydra.mode=MULTIRUN" in overrides
     shows_help = options.help or options.help_all
     only_shows = bool(shows_help or options.cfg or options.info)
-    config = None
+    config = folder = None
     if not (options.hydra_help or options.shell_completion):
         searched = []
         if options.config_dir:
@@ -121,9 +128,9 @@ def _start(function: Job[Config], config_name: str, schema: type[Config]) -> Non
         if not only_shows:
             for _, checked_config in checked:
                 check_beyond_types(checked_config)
-            overrides = _add_folder(overrides, composed, config, is_sweep)
+            overrides, folder = _add_folder(overrides, composed, config, is_sweep)
     sys.argv[1:] = [*overrides, *flags]
-    _run(function, config_name, schema, None if is_sweep else config)
+    _run(function, config_name, schema, None if is_sweep else config, folder)
 
 
 def _parse_options(arguments: list[str]) -> Namespace:
@@ -154,42 +161,51 @@ def check_beyond_types(config: Any) -> None:
         check_optimization(config.optimizer, config.scheduler)
 
 
+class MadeFolder(NamedTuple):
+    """The folder that was made for a run, and the outermost of those made for it."""
+
+    folder: str
+    outermost: Path
+
+
 def _add_folder(
     overrides: list[str], composed: DictConfig, config: Any, is_sweep: bool
-) -> list[str]:
-    """Return the overrides with the run's folder, which is created unless the user named it."""
+) -> tuple[list[str], MadeFolder | None]:
+    """Return the overrides with the run's folder, and the folder if it did not exist before.
+
+    It is created, unless the user has named it.
+    """
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
     folder, resume = OmegaConf.select(composed, key), getattr(config, "resume", None)
     if resume is None:
-        return overrides if has_folder else [f"{key}={quote(create_folder(folder))}", *overrides]
+        if has_folder and not getattr(config, "overwrite", False):
+            check_unused(key, folder)
+        missing = None if is_sweep or joins_run() else find_missing(folder)
+        if not has_folder:
+            folder = create_folder(folder)
+            overrides = [f"{key}={quote(folder)}", *overrides]
+        return overrides, None if missing is None else MadeFolder(folder, missing)
     if is_sweep or (has_folder and Path(folder) != Path(resume)):
         raise UserError("resume continues one run, in its own folder")
     # The other processes of ddp get this command line, and "last" may by then be another run.
     named = f"++resume={quote(resume)}"
     overrides = [named if text.startswith("++resume=") else text for text in overrides]
     # Hydra's record of how the configuration was composed stays that of the run's start.
-    return [f"{key}={quote(resume)}", "hydra.output_subdir=null", *overrides]
-
-
-def create_folder(wanted: str) -> str:
-    """Create a folder of this name or, if another run was faster, with a number appended."""
-    folder, number = wanted, 1
-    while True:
-        try:
-            Path(folder).mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-            folder = f"{wanted}_{number}"
-        except OSError as error:
-            raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
+    return [f"{key}={quote(resume)}", "hydra.output_subdir=null", *overrides], None
 
 
 def _run(
-    function: Job[Config], config_name: str, schema: type[Config], config: Config | None
+    function: Job[Config],
+    config_name: str,
+    schema: type[Config],
+    config: Config | None,
+    made: MadeFolder | None,
 ) -> None:
-    """Let Hydra run one job with this config, or all jobs of a sweep even if one fails."""
+    """Let Hydra run one job with this config, or all jobs of a sweep even if one fails.
+
+    A folder that was made for a job that fails at once is removed.
+    """
     results: list[Metrics] = []
     errors: list[Exception] = []
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise it prints its own errors and ends the program
@@ -218,6 +234,8 @@ def _run(
         cause = error.__cause__ or error  # logging wraps the system's error about the log file
         if error in errors or not isinstance(cause, OSError):
             raise
+        if made is not None:
+            remove_failed_start(*made)
         place = cause.filename or "the run's folder"
         raise UserError(
             f"cannot write to {place}: {cause.strerror}; choose another folder"
@@ -225,4 +243,6 @@ def _run(
     if len(results) > 1:
         print_means(results)
     if errors:
+        if made is not None:
+            remove_failed_start(*made)
         sys.exit(2)

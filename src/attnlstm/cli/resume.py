@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from attnlstm.checkpoint.find import NEWEST, find_newest_run
 from attnlstm.config.checks import flatten, is_within, show, validate
 from attnlstm.config.data import drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
@@ -36,12 +37,8 @@ def find_run(resume: str, runs_dir: str) -> Path:
     Raises:
         UserError: there is no such run.
     """
-    if resume == "last":
-        # Every run of train.py has a config.yaml; Hydra's own are in a folder below.
-        configs = [p for p in Path(runs_dir).rglob("config.yaml") if p.parent.name != ".hydra"]
-        if not configs:
-            raise UserError(f"resume=last: there is no run in {runs_dir}; set runs_dir")
-        return max(configs, key=lambda path: path.stat().st_mtime).parent
+    if resume == NEWEST:
+        return find_newest_run(runs_dir, "resume")
     folder = Path(resume)
     if not (folder / "config.yaml").is_file():
         what = "is not the folder of a run" if folder.exists() else "does not exist"
@@ -67,7 +64,11 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, given: Iterable[str
     values = _read(folder / "config.yaml")
     old, new = flatten(values), flatten(composed.model_dump())
     default = flatten(plain.model_dump())
-    keys = {name.replace("/", ".") for name in given} - {"resume", "runs_dir"}  # these name the run
+    keys = {name.replace("/", ".") for name in given} - {
+        "resume",
+        "runs_dir",
+        "overwrite",
+    }  # of the folder
     refused = list(keys & {"experiment", "debug"})  # files that may change anything
     refused += [f"~{key}" for key in keys & (old.keys() - new.keys())]
     for leaf, value in new.items():

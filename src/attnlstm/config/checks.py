@@ -130,7 +130,8 @@ def unknown_key(key: str, known: Iterable[str]) -> ConfigError:
     name = key
     while not meant and name and name not in known:  # the mistake may be in a section's name
         meant, name = similar(name, known), name.rpartition(".")[0]
-    hint = f": did you mean {meant}?" if meant else "; --help=all lists the keys"
+    listing = "--cfg hydra" if is_within(key, "hydra") else "--help=all"
+    hint = f": did you mean {meant}?" if meant else f"; {listing} lists the keys"
     return ConfigError(key, f"unknown key {key}{hint}")
 
 
@@ -186,7 +187,7 @@ def describe(node: Mapping[str, Any]) -> str:
         return show(node["const"])
     if "enum" in node:
         return f"one of {', '.join(_choices(node))}"
-    limits = " and ".join(f"{sign} {node[name]}" for name, sign in LIMITS.items() if name in node)
+    limits = " and ".join(f"{sign} {node[name]:,}" for name, sign in LIMITS.items() if name in node)
     return PLAIN_TYPES[node["type"]] + f" {limits}" * bool(limits)
 
 

@@ -11,17 +11,24 @@ from pydantic_core import CoreSchema
 
 from attnlstm.config.section import (
     Amount,
+    BatchSize,
     Count,
     Files,
     Fraction,
     Name,
-    Natural,
     Number,
+    NumWorkers,
     Section,
     ShareAboveZero,
 )
 
-OnBadRow = Literal["stop", "drop"]
+DROP_ALL = "drop!"
+
+OnBadRow = Annotated[
+    Literal["stop", "drop", "drop!"] | ShareAboveZero, Field(json_schema_extra={"verbatim": True})
+]
+"""drop stops if it would remove most rows or a class; drop! and a share of the rows allow that."""
+
 Truncation = Literal["head", "tail"]
 
 
@@ -30,7 +37,7 @@ class TokenizerConfig(Section):
 
     kind: Literal["word", "bpe", "unigram", "character"] = "word"
     """kind of tokens"""
-    vocab_size: Annotated[int, Field(ge=2), Number] = 30000
+    vocab_size: Annotated[int, Field(ge=2, le=10_000_000), Number] = 30000
     """maximum number of tokens, most frequent first"""
     min_frequency: Count = 1
     """tokens that occur less often in the training texts are unknown"""
@@ -50,16 +57,16 @@ class DataConfig(Section):
     test_fraction: Fraction = 0.2
     """share of the training rows used for the test, if there is no test file"""
     on_bad_row: OnBadRow = "stop"
-    """what to do with rows that cannot be read"""
+    """rows that cannot be read: stop; drop, within reason; drop!; or drop up to a share like 0.8"""
     crop: ShareAboveZero | None = None
     """train on random crops of at least this share of a row; null: on whole rows"""
-    batch_size: Count | None = 16
+    batch_size: BatchSize | None = 16
     """rows per training batch, a quarter of an evaluation batch; null: chosen from the rows"""
     batch_tokens: Count | None = None
     """steps per batch, including padding, instead of batch_size"""
     sampler: Literal["shuffled", "balanced"] = "shuffled"
     """how rows are drawn: each once per epoch, or all classes equally often"""
-    num_workers: Natural = 0
+    num_workers: NumWorkers = 0
     """processes that load batches; 0: the main process does"""
 
 

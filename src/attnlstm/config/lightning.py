@@ -155,6 +155,15 @@ class TrainerConfig(Section):
     model_registry: str | None = None
     """name of the model in a registry of Lightning's platform"""
 
+    @model_validator(mode="after")
+    def _check_validation_interval(self) -> Any:
+        if self.check_val_every_n_epoch is None and not isinstance(self.val_check_interval, int):
+            raise UserError(
+                "trainer.check_val_every_n_epoch=null counts batches instead of epochs: set "
+                "trainer.val_check_interval to a number of batches, such as 100"
+            )
+        return self
+
 
 class MonitorConfig(Section):
     """The metric that a callback watches."""

@@ -33,12 +33,16 @@ from attnlstm.config.lightning import (
 )
 from attnlstm.config.section import (
     Amount,
+    BatchSize,
     Count,
+    FeatureSize,
     Files,
     Fraction,
     Name,
     Natural,
     Number,
+    NumThreads,
+    NumWorkers,
     Positive,
     Section,
     Share,
@@ -56,9 +60,9 @@ Split = Literal["train", "validation", "test"]
 class LSTMConfig(Section):
     """The keyword arguments of `attnlstm.nn.LSTM`."""
 
-    hidden_size: Count = 128
+    hidden_size: FeatureSize = 128
     """features of the hidden state, in each direction"""
-    num_layers: Count = 1
+    num_layers: Annotated[int, Field(ge=1, le=256), Number] = 1
     """number of stacked layers"""
     bias: bool = True
     """whether gates have biases"""
@@ -113,7 +117,7 @@ class StemConfig(Section):
 class EmbeddingConfig(Section):
     """The token embedding of texts."""
 
-    size: Count = 128
+    size: FeatureSize = 128
     """size of a token's vector"""
     vectors: Name | None = None
     """glove-6b-50d: added to the trained vectors; or a file of initial vectors"""
@@ -168,7 +172,7 @@ class ModelConfig(Section):
     """number of steps that the LSTM reads; null: all"""
     dropout: Share = 0.0
     """dropout of the pooled vector, before the head"""
-    ensemble_size: Count = 1
+    ensemble_size: Annotated[int, Field(ge=1, le=100), Number] = 1
     """number of models that are trained together and averaged"""
 
     @model_validator(mode="after")
@@ -199,7 +203,7 @@ class BudgetConfig(Section):
     steps: Annotated[int, Field(ge=1, le=10_000_000), Number] | None = None
     """optimizer steps; null: chosen from the number of rows"""
     minutes: Positive | None = None
-    """maximum training time in minutes"""
+    """most minutes for training, validation and refit together, roughly"""
 
 
 class TrainConfig(Section, defer_build=True):
@@ -259,12 +263,16 @@ class TrainConfig(Section, defer_build=True):
     """checkpointing, early stopping and figures"""
     logger: LoggerConfig = LoggerConfig()
     """loggers in addition to the files of the run folder"""
-    num_threads: Count | None = None
+    num_threads: NumThreads | None = None
     """CPU threads; more than one only pays for large hidden sizes; null: all cores"""
+    max_memory: Positive | None = None
+    """GB of memory that training may take; null: what is available"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
     resume: Name | None = None
     """folder of an interrupted run to continue; last: the newest run"""
+    overwrite: bool = False
+    """whether to use a run folder that has files in it already"""
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
@@ -293,10 +301,10 @@ class EvaluateDataConfig(Section, defer_build=True):
     split: Split = "test"
     """the part of the data to evaluate on"""
     on_bad_row: OnBadRow | None = None
-    """what to do about rows that cannot be used"""
-    batch_size: Count | None = None
+    """rows that cannot be used: stop, drop, drop! or a share; null: as in training"""
+    batch_size: BatchSize | None = None
     """rows per batch"""
-    num_workers: Natural | None = None
+    num_workers: NumWorkers | None = None
     """processes that load batches"""
 
 
@@ -323,35 +331,42 @@ class EvaluateTrainerConfig(Section):
     """numeric precision, such as bf16-mixed; null: as in training"""
 
 
-class EvaluateConfig(Section, defer_build=True):
-    """conf/evaluate.yaml."""
+class InferenceConfig(Section):
+    """What an evaluation and a prediction share."""
 
     ckpt: Name
-    """a checkpoint written by train"""
-    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
-        default_factory=EvaluateDataConfig
-    )
-    """the rows; null: as in training"""
+    """a checkpoint, a run folder (its best.ckpt, else last.ckpt), or last: the newest run"""
+    keep: Name | list[Name] | None = None
+    """columns of the input to write too: all, none or a list; null: the text or the series' id"""
     model: EvaluateModelConfig = EvaluateModelConfig()
     """the classifier"""
     trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
     """device and precision"""
     runs_dir: Name = "runs"
     """folder for the run folders"""
+    overwrite: bool = False
+    """whether to replace files that exist, and use a folder that has files in it already"""
+
+
+class EvaluateConfig(InferenceConfig, defer_build=True):
+    """conf/evaluate.yaml."""
+
+    data: Annotated[EvaluateDataConfig, WithSourceOptions()] = Field(
+        default_factory=EvaluateDataConfig
+    )
+    """the rows; null: as in training"""
 
 
 class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
     """How to read the input; None is as in training."""
 
-    batch_size: Count = 64
+    batch_size: BatchSize = 64
     """rows per batch"""
 
 
-class PredictConfig(Section):
+class PredictConfig(InferenceConfig):
     """conf/predict.yaml."""
 
-    ckpt: Name
-    """a checkpoint written by train"""
     text: str | None = None
     """a single text to classify"""
     input: Files = None
@@ -360,7 +375,7 @@ class PredictConfig(Section):
     """.csv, .jsonl or .parquet; "-": CSV on standard output; null: in the run folder"""
     report: Name | None = None
     """an HTML page of the most interesting rows and their attention"""
-    report_examples: Count = 300
+    report_examples: Annotated[int, Field(ge=1, le=100_000), Number] = 300
     """number of rows in the report"""
     attention: bool = False
     """whether to write the attention of each token or time step"""
@@ -368,14 +383,8 @@ class PredictConfig(Section):
     """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
     data: PredictDataConfig = PredictDataConfig()
     """how to read the input; null: as in training"""
-    model: EvaluateModelConfig = EvaluateModelConfig()
-    """the classifier"""
-    trainer: EvaluateTrainerConfig = EvaluateTrainerConfig()
-    """device and precision"""
-    num_threads: Count | None = None
+    num_threads: NumThreads | None = None
     """CPU threads; null: all cores"""
-    runs_dir: Name = "runs"
-    """folder for the run folders"""
 
 
 Source = TypeVar("Source", bound=DataConfig)

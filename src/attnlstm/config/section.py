@@ -29,9 +29,15 @@ def _refuse_bool(value: Any) -> Any:
 Number = BeforeValidator(_refuse_bool)
 """Refuses booleans; goes last in the annotation of an int or a float."""
 
-Count = Annotated[int, Field(ge=1), Number]
-Natural = Annotated[int, Field(ge=0), Number]
-NaturalOrAll = Annotated[int, Field(ge=-1), Number]
+BILLION = 1_000_000_000  # what no honest use reaches, and a computer can count to
+
+Count = Annotated[int, Field(ge=1, le=BILLION), Number]
+Natural = Annotated[int, Field(ge=0, le=BILLION), Number]
+NaturalOrAll = Annotated[int, Field(ge=-1, le=BILLION), Number]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000), Number]
+FeatureSize = Annotated[int, Field(ge=1, le=65_536), Number]
+NumThreads = Annotated[int, Field(ge=1, le=1024), Number]
+NumWorkers = Annotated[int, Field(ge=0, le=1024), Number]
 Amount = Annotated[float, Field(ge=0), Number]
 Positive = Annotated[float, Field(gt=0), Number]
 Share = Annotated[float, Field(ge=0, le=1), Number]

@@ -96,6 +96,7 @@ class Survey:
     source: RowSource
     labels: np.ndarray  # [row] int32, the index of each row's label in `names`; -1 for a bad row
     names: list[str]  # the labels, in the order of their first appearance
+    bad_labels: set[str]  # the labels of rows that are bad for another reason
     contents: np.ndarray  # [row] int64, equal for equal values; see `_digest`
     problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
     num_channels: int  # 0 for texts
@@ -139,9 +140,14 @@ def survey(
     numbers: dict[str, int] = {}
     labels, contents, lengths = array("i"), array("q"), array("q")
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
+    bad_labels: set[str] = set()
     num_bad = 0
     for row in show_progress(source, f"checking {source.name}"):
-        problem = find_problem(row, num_channels) or _find_label_problem(row.label, known)
+        problem = _find_label_problem(row.label, known)
+        if (bad_value := find_problem(row, num_channels)) is not None:
+            if problem is None and len(bad_labels) <= MOST_CLASSES:
+                bad_labels.add(str(row.label))
+            problem = bad_value
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
         contents.append(_digest(row.value))
         lengths.append(0 if row.value is None else len(row.value))
@@ -158,6 +164,7 @@ def survey(
         source,
         np.array(labels, np.int32),
         list(numbers),
+        bad_labels,
         np.array(contents, np.int64),
         problems,
         num_channels,

@@ -5,12 +5,13 @@ memory. A bad row does not stop it: the row says what is wrong, and the reader d
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from attnlstm.console import shorten
+from attnlstm.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ class Row:
         same problem; None if the value can be used. A missing label is not a problem.
     line: in a file of lines, the line (from 1) on which it begins.
     name: what the source calls the row, such as the id of a series in a long table.
+    kept: the values, as text, of the columns that `RowSource.keep_columns` asked for.
     """
 
     file: str
@@ -39,6 +41,7 @@ class Row:
     problem: str | None = None
     line: int | None = None
     name: str | None = None
+    kept: tuple[str | None, ...] = ()
 
     @property
     def place(self) -> str:
@@ -68,6 +71,21 @@ class RowSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Row]:
         """Yield the same rows in the same order each time, from the first."""
+
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        """Have each row carry the values of these columns of its table; return their names.
+
+        None are all that are not read for another purpose.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        if wanted:
+            raise UserError(
+                f"keep=[{','.join(wanted)}]: the columns of {self.name} cannot be kept; leave keep "
+                "out, or give keep=none"
+            )
+        return []
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -15,6 +15,7 @@ from attnlstm.config.schema import Validation
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.checks import Survey, survey
 from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.usable import check_bad_rows, check_classes, describe_single_rows
 from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
@@ -134,7 +135,8 @@ def split_sources(
             "or choose validation=holdout"
         )
     surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)
-    warnings = check_bad_rows(surveys, config.on_bad_row)
+    doubts = check_classes(surveys) if label_names is None else []
+    warnings = check_bad_rows(surveys, config.on_bad_row) + doubts
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
@@ -155,6 +157,8 @@ def split_sources(
             is_small = chosen["train"].sum() <= MOST_FOLDED
             if validation == "folds" or (validation == "auto" and is_small):
                 folds = deal_folds(train, chosen["train"], num_folds, seed)
+                if "test" in surveys:  # otherwise `_carve` has named these classes
+                    warnings += describe_single_rows(train, chosen["train"])
             else:
                 warnings += _carve(train, chosen, "validation", config, seed)
         left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
@@ -200,30 +204,6 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
         return sorted(in_order, key=lambda label: (float(label), label))
     except ValueError:
         return in_order
-
-
-def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
-    """Return what looks wrong with the sources, and which rows are dropped.
-
-    Raises:
-        UserError: there are bad rows and `on_bad_row` is "stop"; it says where the first ones are.
-    """
-    doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
-    doubts = doubts[:1]  # the other parts are most likely alike
-    problems = [text for found in surveys.values() for text in found.describe_problems()]
-    if not problems:
-        return doubts
-    if on_bad_row == "stop":
-        if not all(found.is_complete for found in surveys.values()):
-            problems.append("and perhaps more, as no more were looked for")
-        advice = (
-            "Rows and channels count from 0, lines from 1. Fix or remove these rows, or set "
-            "data.on_bad_row=drop to continue without them"
-        )
-        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
-    count = sum(int((~found.usable).sum()) for found in surveys.values())
-    dropped = f"dropped {count} bad row{'s' * (count > 1)}:"
-    return [*doubts, dropped, *(f"  {text}" for text in problems)]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:

@@ -15,6 +15,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
+from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import validate
 from attnlstm.config.data import TextConfig, own_options
@@ -22,17 +23,21 @@ from attnlstm.config.schema import EvaluateConfig, TrainConfig
 from attnlstm.console import print_metrics, print_table
 from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
+from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import Source
 from attnlstm.data.splits import Part, split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
-from attnlstm.files import replacing
+from attnlstm.files import replacing, writing
+from attnlstm.inference.columns import KeptColumns, keep_columns
 from attnlstm.inference.writers import name_probability
 from attnlstm.training.callbacks import RowCollector, build_progress_bar, has_terminal
+from attnlstm.training.devices import choose_precision, find_kind
 from attnlstm.training.figures import draw_confusion_matrix
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
+from attnlstm.training.resources import check_processors
 from attnlstm.training.trainer import limit_threads, silence_known_warnings
 
 logger = logging.getLogger(__name__)
@@ -50,6 +55,8 @@ class Evaluation(NamedTuple):
     metrics: named as in training.
     probabilities: `[row, class]`.
     targets: `[row]`, class indices.
+    part: the rows themselves.
+    kept: which of their columns are written.
     """
 
     title: str
@@ -58,6 +65,8 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     probabilities: Tensor
     targets: Tensor
+    part: Part
+    kept: KeptColumns
 
 
 def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
@@ -71,7 +80,8 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     per_class = describe_classes(evaluation)
     print_metrics(evaluation.title, evaluation.metrics)
     print_table("per class", PER_CLASS_COLUMNS, per_class)
-    write_evaluation(evaluation, per_class, run_dir)
+    with writing(f"the folder {run_dir}"):
+        write_evaluation(evaluation, per_class, run_dir)
     return evaluation
 
 
@@ -84,13 +94,20 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         UserError: the checkpoint or the data does not exist, or labels or channels do not match.
     """
     silence_known_warnings()
-    trained = load_checkpoint(Path(config.ckpt), config.model.lstm.backend)
+    ckpt = find_checkpoint(config.ckpt, config.runs_dir)
+    trained = load_checkpoint(ckpt, config.model.lstm.backend)
+    kind = find_kind(config.trainer.accelerator)
+    trained_in = trained.config.trainer.precision
+    precision = choose_precision(config.trainer.precision, trained_in, kind)
     limit_threads(trained.config.num_threads)
     source = override_data(trained, config)
     split, part = config.data.split, open_split(source, trained, config.data.split)
+    is_text = isinstance(trained.encoder, TextEncoder)
+    kept = keep_columns(config.keep, part.pieces[0][0], is_text)
     encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
+    check_processors("data.num_workers", num_workers)
     batching = {
         "batch_size": config.data.batch_size or source.batch_size or 16,
         "batch_tokens": None,
@@ -101,7 +118,7 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=config.trainer.precision or trained.config.trainer.precision,
+        precision=precision,
         default_root_dir=run_dir,
         logger=False,
         callbacks=[collector, build_progress_bar()] if has_terminal() else [collector],
@@ -116,7 +133,9 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     kind = "texts" if isinstance(source, TextConfig) else "series"
     title = f"{source.name}, {split} split ({len(part)} {kind})"
     probabilities = collector.logits.float().softmax(dim=1)
-    return Evaluation(title, split, trained.label_names, metrics, probabilities, collector.targets)
+    return Evaluation(
+        title, split, trained.label_names, metrics, probabilities, collector.targets, part, kept
+    )
 
 
 def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
@@ -187,19 +206,25 @@ def describe_classes(evaluation: Evaluation) -> list[list[str]]:
 
 
 def write_evaluation(evaluation: Evaluation, per_class: list[list[str]], run_dir: Path) -> None:
-    """Write metrics.json, per_class.csv, predictions.csv and confusion_matrix.png."""
+    """Write metrics.json, per_class.csv, predictions.csv and confusion_matrix.png.
+
+    Raises:
+        UserError: a file cannot be written, or a row cannot be read again.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     write_metrics(run_dir / "metrics.json", evaluation.metrics)
     _write_csv(run_dir / "per_class.csv", PER_CLASS_COLUMNS, per_class)
     names, probabilities = evaluation.label_names, evaluation.probabilities
     targets, predictions = evaluation.targets.tolist(), probabilities.argmax(dim=1).tolist()
-    rows = zip(targets, predictions, probabilities.tolist(), strict=True)
+    kept, part = evaluation.kept, evaluation.part
+    rows = zip(part, targets, predictions, probabilities.tolist(), strict=True)
     _write_csv(
         run_dir / "predictions.csv",
-        ["row", "true_label", "label", *map(name_probability, names)],
+        ["row", "file", *kept.names(), "true_label", "label", *map(name_probability, names)],
         (
-            [row, names[target], names[prediction], *(f"{p:.6f}" for p in values)]
-            for row, (target, prediction, values) in enumerate(rows)
+            [number, row.file, *kept.values(row).values(), names[target], names[prediction]]
+            + [f"{p:.6f}" for p in values]
+            for number, (row, target, prediction, values) in enumerate(rows)
         ),
     )
     confusion = MulticlassConfusionMatrix(len(names))

@@ -6,22 +6,15 @@ import sys
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from rich.console import Console
 from rich.text import Text
 
-from attnlstm.checkpoint.calibration import (
-    PROBABILITY_DECIMALS,
-    conformal_threshold,
-    scores_needed,
-)
+from attnlstm.checkpoint.calibration import conformal_threshold, scores_needed
 from attnlstm.checkpoint.classifier import describe_reading
+from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
@@ -36,9 +29,12 @@ from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
+from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.report import Report
-from attnlstm.inference.writers import name_probability, open_writer
+from attnlstm.inference.writers import open_writer
+from attnlstm.training.devices import choose_precision, find_kind
+from attnlstm.training.resources import check_processors
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +56,13 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     """
     if (config.text is None) == (config.input is None):
         raise UserError("give either text=... or input=FILE (input=- reads lines of text)")
-    trained = load_checkpoint(Path(config.ckpt), config.model.lstm.backend)
+    ckpt = find_checkpoint(config.ckpt, config.runs_dir)
+    trained = load_checkpoint(ckpt, config.model.lstm.backend)
     predictor = build_predictor(config, trained)
     source = open_input(config, trained)
+    for key, path in (("output", config.output), ("report", config.report)):
+        check_is_new(key, path, config.overwrite)
     name = source.name if isinstance(source, RowSource) else "text"
-    rows = source if config.text is not None else show_progress(source, "predicting")
     output, report = config.output, None
     if output is None and config.text is None and config.report is None:
         Path(run_dir).mkdir(parents=True, exist_ok=True)
@@ -74,14 +72,17 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
         spans = trained.encoder.spans if isinstance(trained.encoder, TextEncoder) else None
         report = Report(trained.label_names, spans, max_examples=config.report_examples)
+    rows = source if config.text is not None else show_progress(source, "predicting")
     summary = Summary(config.prediction_sets)
-    columns = list_columns(config, trained)
+    is_text = isinstance(trained.encoder, TextEncoder)
+    kept = keep_columns(config.keep, source if isinstance(source, RowSource) else None, is_text)
+    columns = list_columns(config, trained, kept)
     with nullcontext() if output is None else open_writer(output, columns) as write:
         for predictions in predictor.predict_chunks(batches_of(rows)):
             check_attention(config, trained, predictions)
             if write is not None:
                 numbered = enumerate(predictions, summary.num_rows)
-                write([to_columns(config, trained, *item) for item in numbered])
+                write([to_columns(config, trained, kept, *item) for item in numbered])
             for prediction in predictions:
                 summary.add(prediction)
                 if report is not None:
@@ -89,7 +90,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
         if not summary.num_rows:
             raise UserError(f"{name} has no rows: nothing to predict")
     if report is not None:
-        report.write(str(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
+        report.write(str(config.report), title=f"Predictions for {name}", subtitle=str(ckpt))
     if config.text is not None:
         show(predictions[0], trained, config.prediction_sets)
     else:
@@ -104,24 +105,33 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     return summary.metrics()
 
 
+def check_is_new(key: str, path: str | None, overwrite: bool) -> None:
+    """Raise a UserError if the file that `key` names exists and may not be replaced."""
+    if path not in (None, "-") and not overwrite and os.path.isfile(str(path)):
+        raise UserError(
+            f"{key}={path} exists already: add overwrite=true to replace it, or give another name"
+        )
+
+
 def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
     """Build the predictor for the configured device and precision.
 
     Raises:
-        UserError: see `find_threshold`.
+        UserError: the machine has no such device, it cannot compute in this precision, or see
+            `find_threshold`.
     """
     torch.set_num_threads(1)  # per operation: batches, not operations, run in parallel
-    precision = config.trainer.precision or trained.config.trainer.precision
     accelerator, fabric = config.trainer.accelerator, None
-    has_accelerator = torch.accelerator.is_available() or find_spec("torch_xla") is not None
-    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_accelerator)
-    if not is_cpu or precision not in (None, 32, "32-true"):
+    kind = find_kind(accelerator)
+    precision = choose_precision(config.trainer.precision, trained.config.trainer.precision, kind)
+    if kind != "cpu" or precision not in (None, 32, "32-true"):
         from lightning.fabric import Fabric  # not at the top: importing it takes three seconds
 
         from attnlstm.training.trainer import silence_known_warnings
 
         silence_known_warnings()
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    check_processors("num_threads", config.num_threads)
     num_workers = config.num_threads or os.cpu_count() or 1
     if precision == "64-true":
         num_workers = 1  # Fabric changes the default dtype of all threads while one computes
@@ -211,47 +221,6 @@ def check_attention(
         pooling = trained.config.model.pooling
         names = pooling if isinstance(pooling, str) else ", ".join(pooling)
         raise UserError(f"attention=true: this model's pooling, {names}, has none")
-
-
-def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.DataType]:
-    """Return the names and types of the output's columns."""
-    columns: dict[str, pa.DataType] = {"row": pa.int64(), "file": pa.string()}
-    if isinstance(trained.encoder, SeriesEncoder):
-        columns["id"] = pa.string()
-    columns |= {"true_label": pa.string(), "label": pa.string()}
-    columns |= {name_probability(label): pa.float64() for label in trained.label_names}
-    if config.prediction_sets is not None:
-        columns["prediction_set"] = pa.list_(pa.string())
-    if config.attention:
-        if isinstance(trained.encoder, TextEncoder):
-            columns["tokens"] = pa.list_(pa.string())
-        columns["attention"] = pa.list_(pa.float32())
-    return columns | {"error": pa.string()}
-
-
-def to_columns(
-    config: PredictConfig, trained: TrainedModel, number: int, prediction: Prediction
-) -> dict[str, Any]:
-    """Return a prediction's values by their columns, of which some may be missing."""
-    row = prediction.row
-    values = {
-        "row": number,
-        "file": row.file,
-        "id": row.name,
-        "true_label": row.label,
-        "label": prediction.label,
-        "prediction_set": prediction.prediction_set,
-        "error": prediction.error,
-    }
-    if prediction.probabilities is not None:
-        names = map(name_probability, trained.label_names)
-        values |= zip(names, prediction.probabilities.tolist(), strict=True)
-    if config.attention and prediction.attention is not None:
-        weights = prediction.attention.astype(np.float64)
-        values["attention"] = weights.round(PROBABILITY_DECIMALS).tolist()
-        if isinstance(trained.encoder, TextEncoder):
-            values["tokens"] = trained.encoder.tokens(str(row.value))
-    return values
 
 
 def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) -> None:

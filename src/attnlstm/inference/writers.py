@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attnlstm.errors import UserError
-from attnlstm.files import replacing
+from attnlstm.files import replacing, writing
 
 Columns = Mapping[str, pa.DataType]
 """The names and types of the columns, in order."""
@@ -50,23 +50,11 @@ def open_writer(output: str, columns: Columns) -> Iterator[Write]:
     if open_format is None:
         raise UserError(f"output={output}: end it in {', '.join(FORMATS)}, or give -")
     with ExitStack() as stack:
-        with _naming(output):
+        with writing(f"output={output}"):
             file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
-        yield _naming(output)(stack.enter_context(open_format(file, columns)))
-        with _naming(output):
+        yield writing(f"output={output}")(stack.enter_context(open_format(file, columns)))
+        with writing(f"output={output}"):
             stack.close()  # which moves the file into place
-
-
-@contextmanager
-def _naming(output: str) -> Iterator[None]:
-    """Turn an OSError into a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"output={output} cannot be written ({error.strerror or error}): give a file in a "
-            "folder that exists and that you may write to"
-        ) from error
 
 
 @contextmanager

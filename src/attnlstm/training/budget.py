@@ -5,6 +5,7 @@ The length of a run is counted in optimizer steps: an epoch of 24 rows is one st
 weigh accuracy in cross-validation against time; see benchmarks/ACCURACY.md.
 """
 
+import bisect
 import copy
 import math
 import time
@@ -126,14 +127,31 @@ def count_steps(config: TrainConfig, batches: int) -> int:
     return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
 
-def settle_length(config: TrainConfig, size: Size, batches: int, seconds: float) -> TrainConfig:
+def settle_length(
+    config: TrainConfig,
+    size: Size,
+    batches: int,
+    seconds: float,
+    validation_seconds: float = 0.0,
+    refits: bool = False,
+) -> TrainConfig:
     """Return the configuration with the epochs of its budget, which is null afterwards.
 
-    An epoch has `batches` in one process, and an optimizer step takes `seconds`.
+    An epoch has `batches` in one process, an optimizer step takes `seconds`, and a validation
+    `validation_seconds`. A refit takes as many steps again.
     """
     steps = config.budget.steps or choose_steps(size)
     if config.budget.minutes is not None:
-        steps = max(1, min(steps, int(60 * config.budget.minutes / seconds)))
+
+        def duration(steps: int) -> float:
+            """Return the seconds for training, validations and calibration, which is one more."""
+            trainer = settle_epochs(config, batches, steps).trainer
+            assert trainer.max_epochs is not None
+            validations = 1 + trainer.max_epochs // (trainer.check_val_every_n_epoch or 1)
+            return (1 + refits) * steps * seconds + validations * validation_seconds
+
+        allowed = 60 * config.budget.minutes
+        steps = max(1, bisect.bisect_right(range(1, steps + 1), allowed, key=duration))
     config = settle_epochs(config, batches, steps)
     return config.model_copy(update={"budget": BudgetConfig()})
 
@@ -142,12 +160,13 @@ def settle_epochs(config: TrainConfig, batches: int, num_steps: int) -> TrainCon
     """Return the configuration with as many epochs of `batches` as take about `num_steps` steps.
 
     About `VALIDATIONS` of them end in a validation, unless `trainer.check_val_every_n_epoch` is not
-    1, its default. If the steps are fewer than those of an epoch, the only epoch is shorter.
+    1, its default, or `trainer.val_check_interval` is set. If the steps are fewer than those of an
+    epoch, the only epoch is shorter.
     """
     steps_of_epoch = count_steps(config, batches)
     epochs = max(1, math.ceil(num_steps / steps_of_epoch))
     every = config.trainer.check_val_every_n_epoch
-    if every == 1:
+    if every == 1 and config.trainer.val_check_interval is None:
         every = max(1, epochs // VALIDATIONS)
     epochs = math.ceil(epochs / (every or 1)) * (every or 1)  # so that the last one is validated
     settled = {"max_epochs": epochs, "check_val_every_n_epoch": every}
@@ -176,6 +195,22 @@ def time_step(
         loss.item()  # waits for the device
     torch.set_rng_state(state)
     return (time.monotonic() - started) / TIMED_STEPS
+
+
+def time_validation(
+    module: ClassificationModule, datamodule: SequenceDataModule, device: torch.device
+) -> float:
+    """Return about how many seconds a validation takes, measured on a batch of middling length."""
+    batches = list(datamodule.sampler("validation", shuffle=False))
+    batch = datamodule.splits["validation"].collate(batches[len(batches) // 2])
+    twin = copy.deepcopy(module.classifier).to(device).eval()
+    for _ in range(2):  # the first one warms up
+        started = time.monotonic()
+        with torch.inference_mode():
+            twin(batch.inputs.to(device), batch.lengths).logits.cpu()
+    seconds = len(batches) * (time.monotonic() - started)
+    # With folds, each row is classified by one member only.
+    return seconds if module.folds is None else seconds / len(module.members)
 
 
 def describe_length(config: TrainConfig, batches: int, seconds: float) -> str | None:

@@ -1,11 +1,21 @@
 """Every use of Lightning's private attributes, in one place.
 
-Lightning has no public way to resume exactly in the middle of an epoch. A new version may rename
-any of these attributes; a test checks `PRIVATE_ATTRIBUTES` and names those that are missing.
+Lightning has no public way to resume exactly in the middle of an epoch, nor to continue a CSV file.
+A new version may rename any of these attributes; a test names those that are missing.
 """
 
+import csv
+from pathlib import Path
+from typing import Any
+
 from lightning import Trainer
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from attnlstm.files import replacing
 
 PRIVATE_ATTRIBUTES = (
     "_accelerator_connector.cluster_environment",
@@ -18,6 +28,9 @@ PRIVATE_ATTRIBUTES = (
     "fit_loop.epoch_loop.val_loop._restarting",
 )
 """Paths from a `lightning.Trainer`."""
+
+OVERRIDDEN_METHODS = ("_check_log_dir_exists", "_rewrite_with_new_header")
+"""Of `ExperimentWriter`."""
 
 
 def get_cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
@@ -48,3 +61,55 @@ def begin_epoch_normally(trainer: Trainer) -> None:
     loop._restarting = loop.epoch_loop._restarting = False
     loop.epoch_loop.val_loop._restarting = False
     loop.epoch_loop.reset_restart_stage()
+
+
+class MetricsFile(CSVLogger):
+    """Lightning's CSVLogger, which keeps the first `keep_rows` rows of a run that is resumed."""
+
+    def __init__(self, folder: Path, keep_rows: int) -> None:
+        super().__init__(folder, name="", version="")
+        self.keep_rows = keep_rows
+        self.num_rows = keep_rows  # including those not yet written
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if not isinstance(self._experiment, _Writer):
+            self._experiment = _Writer(self.log_dir, self.keep_rows)
+        return self._experiment
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        self.num_rows += 1
+
+
+class _Writer(ExperimentWriter):
+    """Lightning's writer, which replaces the file as a whole whenever it has to be rewritten."""
+
+    def __init__(self, folder: str, keep_rows: int) -> None:
+        self.keep_rows = keep_rows
+        super().__init__(folder)
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep the first rows of an existing file; Lightning's method would remove it."""
+        path = Path(self.metrics_file_path)
+        if self.keep_rows == 0:
+            path.unlink(missing_ok=True)
+        elif path.is_file():
+            self.metrics_keys, rows = self._read()
+            self._write(self.metrics_keys, rows[: self.keep_rows])
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._write(fieldnames, self._read()[1])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), list(reader)
+
+    def _write(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        with replacing(Path(self.metrics_file_path)) as partial, partial.open("w", newline="") as f:
+            writer = csv.DictWriter(f, fieldnames=columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.plugins.precision import FSDPPrecision
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -26,7 +27,7 @@ from attnlstm.nn import Classification, ClassifierEnsemble, SequenceClassifier
 from attnlstm.nn.classifier import at_least_float32
 from attnlstm.nn.ensemble import members_of
 from attnlstm.training.metrics import MacroAUROC, classification_metrics
-from attnlstm.training.optimization import configure
+from attnlstm.training.optimization import configure, reads_validation
 
 logger = logging.getLogger(__name__)
 
@@ -256,6 +257,14 @@ class ClassificationModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.val_metrics, prog_bar=True)
 
+    def on_validation_end(self) -> None:
+        """Show the new metric to a schedule that reads it: Lightning would do so once an epoch."""
+        trainer, monitor = self.trainer, self.config["scheduler"].get("monitor")
+        is_of_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if is_of_fit and reads_validation(monitor):
+            scheduler: Any = self.lr_schedulers()
+            scheduler.step(trainer.callback_metrics[monitor])
+
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.test_metrics)
 
@@ -309,7 +318,6 @@ class ClassificationModule(LightningModule):
             self.config,
             total_steps=self.trainer.estimated_stepping_batches,
             epochs=self.trainer.max_epochs,
-            validated_every=self.trainer.check_val_every_n_epoch or 1,
         )
 
 

@@ -18,13 +18,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from attnlstm.config.lightning import CheckpointConfig
 from attnlstm.training.lightning_internals import (
+    MetricsFile,
     begin_epoch_normally,
     count_logged_steps,
     end_epoch_normally,
     get_cluster_environment,
     is_within_epoch,
 )
-from attnlstm.training.metrics_file import MetricsFile
 from attnlstm.training.optimization import RUN_LENGTH
 from attnlstm.training.random_state import random_states, set_random_state
 

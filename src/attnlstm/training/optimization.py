@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from attnlstm.config.checks import check_value, nearest, show
+from attnlstm.config.checks import check_value, nearest, show, wrong_value
 from attnlstm.config.lightning import MONITORED
 from attnlstm.errors import UserError
 
@@ -31,6 +32,12 @@ START = {"optimizer": "sgd", "scheduler": "none"}
 
 FUSED = ("Adam", "AdamW", "SGD")
 """Optimizers that can update all weights in one kernel, on every device."""
+
+NEVER = sys.maxsize
+"""Epochs between the steps of a scheduler that Lightning itself shall not take."""
+
+AT_LEAST_ONE = ("step_size", "T_0", "T_mult", *RUN_LENGTH)
+"""Arguments of schedulers that are numbers of steps, of which torch does not refuse 0."""
 
 RESERVED = ("params", "optimizer", "last_epoch", "epochs", "steps_per_epoch")
 """Arguments that cannot be configured: `total_steps` covers the last two."""
@@ -88,12 +95,11 @@ def configure(
     config: dict[str, Any],
     total_steps: float,
     epochs: int | None,
-    validated_every: int = 1,
 ) -> "OptimizerLRScheduler":
     """Return the optimizer and the schedule for a LightningModule's `configure_optimizers`.
 
     The run takes `total_steps`, infinite if they are not limited, and `epochs`, None or -1 if they
-    are not. A scheduler that reads validation metrics steps every `validated_every` epochs.
+    are not. A scheduler that reads validation metrics is left to `on_validation_end` of the module.
 
     Raises:
         UserError: as `build_optimizer` and `build_scheduler`.
@@ -105,16 +111,20 @@ def configure(
     if scheduler is None:
         return optimizer
     monitor = config["scheduler"].get("monitor")
-    reads_validation = monitor is not None and monitor.startswith("val/")
     return {
         "optimizer": optimizer,
         "lr_scheduler": {
             "scheduler": scheduler,
             "interval": interval,
-            "frequency": validated_every if reads_validation else 1,
+            "frequency": NEVER if reads_validation(monitor) else 1,
             "monitor": monitor,
         },
     }
+
+
+def reads_validation(monitor: str | None) -> bool:
+    """Return whether a metric is one of validation rows."""
+    return monitor is not None and monitor.startswith("val/")
 
 
 def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[str, Any]) -> None:
@@ -125,6 +135,24 @@ def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[
     """
     _check_optimizer(optimizer_config)
     _check_scheduler(scheduler_config, length=100)  # before torch builds anything, which is slow
+    try:
+        _take_step(optimizer_config, scheduler_config)
+    except UserError:
+        raise
+    except Exception as error:  # torch raises many kinds
+        configs = {"optimizer": optimizer_config, "scheduler": scheduler_config}
+        wrong = [
+            f"{group}.{key}={show(value)}"
+            for group, config in configs.items()
+            for key, value in config.items()
+            if isinstance(value, int | float) and _steps(**configs | {group: config | {key: 1}})
+        ]
+        listed = ", ".join(wrong) or "the optimizer or the scheduler"
+        raise UserError(f"{listed} cannot take a step: {error}") from error
+
+
+def _take_step(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> None:
+    """Take a step with a small model; the arguments are configurations."""
     # As in an LSTM, one parameter is a matrix and one is a vector.
     parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
     for parameter in parameters:
@@ -133,16 +161,21 @@ def check_optimization(optimizer_config: dict[str, Any], scheduler_config: dict[
     def closure() -> Tensor:
         return torch.zeros(())
 
-    optimizer = build_optimizer(parameters, optimizer_config)
-    scheduler = build_scheduler(optimizer, scheduler_config, length=100)
+    updates = build_optimizer(parameters, optimizer)
+    schedule = build_scheduler(updates, scheduler, length=100)
+    updates.step(closure)  # type: ignore[arg-type]
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(0.0)
+    elif schedule is not None:
+        schedule.step()
+
+
+def _steps(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> bool:
     try:
-        optimizer.step(closure)  # type: ignore[arg-type]
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(0.0)
-        elif scheduler is not None:
-            scheduler.step()
-    except Exception as error:
-        raise UserError(f"optimizer or scheduler cannot take a step: {error}") from error
+        _take_step(optimizer, scheduler)
+    except Exception:
+        return False
+    return True
 
 
 def _check_optimizer(config: dict[str, Any]) -> tuple[type, dict[str, Any]]:
@@ -230,6 +263,8 @@ def _check_arguments(group: str, cls: type, values: dict[str, Any]) -> dict[str,
         if get_origin(hint) is tuple and isinstance(value, list):
             value = tuple(value)
         check_value(full_key, value, hint)
+        if key in AT_LEAST_ONE and isinstance(value, int) and value < 1:
+            raise wrong_value(full_key, value, {"type": "integer", "minimum": 1})
         arguments[key] = value
     for key, parameter in parameters.items():
         is_required = key not in RESERVED and parameter.default is parameter.empty

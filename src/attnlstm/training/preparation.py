@@ -163,7 +163,7 @@ def load_pretrained_vectors(config: TrainConfig, module: ClassificationModule) -
     if is_packaged:
         ids, vectors = packaged_vectors.load_packaged_vectors(encoder.vocabulary())
     else:
-        path, drop = Path(options.vectors), config.data.on_bad_row == "drop"
+        path, drop = Path(options.vectors), config.data.on_bad_row != "stop"
         found = load_vectors(path, encoder.vocabulary(), skip_malformed=drop)
         size = found.vectors.shape[1]
         if size != options.size:

@@ -14,6 +14,7 @@ from attnlstm.data.splits import LabelledParts
 from attnlstm.training.budget import count_steps
 from attnlstm.training.fit import fit, read_resume_point
 from attnlstm.training.module import ClassificationModule
+from attnlstm.training.optimization import reads_validation
 from attnlstm.training.preparation import build_datamodule, build_module, encode, initialize
 from attnlstm.training.trainer import build_refit_trainer
 
@@ -25,28 +26,28 @@ MIN_VALIDATION_ROWS = 30
 
 def wants_refit(config: TrainConfig, dataset: LabelledParts) -> bool:
     """Return whether a refit is wanted, worthwhile and possible; log the reason if it is not."""
+    reason = explain_no_refit(config, dataset)
+    if reason:
+        level = logging.WARNING if config.refit is True else logging.INFO
+        logger.log(level, "no refit: %s", reason)
+    return reason is None
+
+
+def explain_no_refit(config: TrainConfig, dataset: LabelledParts) -> str | None:
+    """Return why there is no refit, "" if nobody expects one, and None if there is one."""
     if not config.refit or config.trainer.fast_dev_run:
-        return False
+        return ""
     if config.validation == "folds":
-        if config.refit is True:
-            logger.warning("no refit: with validation=folds all rows are trained on already")
-        return False
+        expected = "with validation=folds all rows are trained on already"
+        return expected if config.refit is True else ""
     monitor = config.scheduler.get("monitor")
-    if monitor is not None and monitor.startswith("val/"):
-        logger.warning(
-            "no refit: scheduler.monitor=%s needs validation rows, and a refit trains on them",
-            monitor,
-        )
-        return False
+    if reads_validation(monitor):
+        return f"scheduler.monitor={monitor} needs validation rows, and a refit trains on them"
     held_out, trained = len(dataset.parts["validation"]), len(dataset.parts["train"])
     if config.refit == "auto" and (held_out < MIN_VALIDATION_ROWS or 9 * held_out <= trained):
-        logger.info(
-            "no refit: it would add %s to %d; refit=true trains on both nevertheless",
-            counted(held_out, "validation row"),
-            trained,
-        )
-        return False
-    return True
+        added = counted(held_out, "validation row")
+        return f"it would add {added} to {trained}; refit=true trains on both nevertheless"
+    return None
 
 
 def refit(

@@ -7,13 +7,13 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from lightning import Trainer
 
-from attnlstm.checkpoint.classifier import build_configured, describe_reading
+from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
@@ -25,6 +25,7 @@ from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
 from attnlstm.training import budget, comparison, preparation
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
+from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.failures import explain_failures
@@ -33,7 +34,8 @@ from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
-from attnlstm.training.refit import refit, wants_refit
+from attnlstm.training.refit import explain_no_refit, refit, wants_refit
+from attnlstm.training.resources import check_memory, check_processors
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
@@ -95,17 +97,26 @@ def train(
     newest = run_dir / "checkpoints" / "last.ckpt"
     is_requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0" and newest.exists()
     resumes = config.resume is not None or is_requeued
-    config = config.model_copy(update={"resume": None})
+    config = config.model_copy(update={"resume": None, "overwrite": False})
+    check_processors("num_threads", config.num_threads)
+    check_processors("data.num_workers", config.data.num_workers)
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None
     # Refuse an impossible trainer or LSTM before any data is loaded.
     trainer = build_trainer(config, run_dir, resume_point)
-    build_configured(config.model.model_dump(), encoder=None, num_classes=2)
+    check_memory(config, trainer.strategy.root_device)
 
     dataset = load_dataset(config, sources, carves_test)
     encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
+    check_memory(
+        config,
+        trainer.strategy.root_device,
+        encoded.encoder,
+        len(dataset.label_names),
+        budget.measure(encoded).longest,
+    )
     datamodule = preparation.build_datamodule(config, encoded)
     config = plan_length(config, encoded, datamodule, trainer)
     write_config(config, run_dir)
@@ -182,14 +193,22 @@ def plan_length(
     sampler = datamodule.sampler("train", shuffle=True)
     padding = 100 * sampler.padding_share()
     logger.info("%s, %.1f %% padding", counted(len(sampler), "batch", "batches"), padding)
-    seconds = budget.time_step(
-        preparation.build_module(config, encoded), datamodule, trainer.strategy.root_device
-    )
+    module, device = preparation.build_module(config, encoded), trainer.strategy.root_device
+    seconds = budget.time_step(module, datamodule, device)
     batches = math.ceil(len(sampler) / trainer.world_size)  # of one process
     if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
-        config = budget.settle_length(config, budget.measure(encoded), batches, seconds)
+        costs: dict[str, Any] = {}
+        if config.budget.minutes is not None:
+            costs["validation_seconds"] = budget.time_validation(module, datamodule, device)
+            costs["refits"] = explain_no_refit(config, encoded.dataset) is None
+        config = budget.settle_length(config, budget.measure(encoded), batches, seconds, **costs)
     elif config.budget != BudgetConfig():
         logger.warning("budget is not used: trainer.max_epochs or max_steps limits the training")
+    counts = {"train": batches, "validation": 0}
+    for part in encoded.splits.keys() - {"train"}:
+        held_out = datamodule.sampler(part, shuffle=False)
+        counts[part] = math.ceil(len(held_out) / trainer.world_size)
+    check_batches(config, counts)
     if (line := budget.describe_length(config, batches, seconds)) is not None:
         logger.info("%s", line)
     return config

@@ -18,16 +18,26 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from attnlstm.config.lightning import LOWER_IS_BETTER, CheckpointConfig, LoggerConfig
+from attnlstm.config.checks import show
+from attnlstm.config.lightning import (
+    LOWER_IS_BETTER,
+    CheckpointConfig,
+    LoggerConfig,
+    TrainerConfig,
+)
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 from attnlstm.training.callbacks import ValidationFigures, build_progress_bar, has_terminal
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
+from attnlstm.training.devices import check_devices
 from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.fit import ResumePoint
-from attnlstm.training.metrics_file import MetricsFile
+from attnlstm.training.lightning_internals import MetricsFile
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
+
+REFUSALS = (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError)
+"""What Lightning raises for arguments that it does not accept."""
 
 
 def build_trainer(
@@ -88,6 +98,7 @@ def _build_trainer(
     # With trainer.deterministic torch would fill every new tensor before it is written to, which
     # takes a tenth of a small step and only matters to code that reads uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    check_devices(config.trainer)
     options = config.trainer.model_dump() | {
         # otherwise Lightning would add a checkpoint callback and a bar of its own
         "enable_checkpointing": any(isinstance(item, ModelCheckpoint) for item in callbacks),
@@ -101,8 +112,20 @@ def _build_trainer(
             callbacks=callbacks,
             plugins=[AsyncCheckpointIO(WholeFileCheckpointIO())],  # training does not wait for it
         )
-    except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
-        raise UserError(f"trainer: {error}") from error
+    except REFUSALS as error:
+        for key, default in TrainerConfig().model_dump().items():
+            if options[key] != default and _accepts(options | {key: default}):
+                setting = f"trainer.{key}={show(options[key])}"
+                raise UserError(f"{setting} is refused by Lightning: {error}") from error
+        raise UserError(f"the keys of trainer are refused by Lightning: {error}") from error
+
+
+def _accepts(options: dict[str, Any]) -> bool:
+    try:
+        Trainer(**options, logger=False)
+    except REFUSALS:
+        return False
+    return True
 
 
 def _checkpoint_config(config: TrainConfig) -> CheckpointConfig | None:
@@ -215,7 +238,8 @@ def find_best_checkpoint(trainer: Trainer) -> Path | None:
 
 def silence_known_warnings() -> None:
     """Filter Lightning's messages about every run that nobody can act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # tips, and what it found
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # tips, and what it found
     for message in (
         ".*LeafSpec.* is deprecated",  # Lightning's own use of torch
         ".*does not have many workers",  # the rows are in memory: workers would only slow it down

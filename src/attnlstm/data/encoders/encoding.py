@@ -172,7 +172,8 @@ def batches_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _size(row: Row) -> int:
-    return row.value.size if isinstance(row.value, np.ndarray) else len(row.value or "")
+    size = row.value.size if isinstance(row.value, np.ndarray) else len(row.value or "")
+    return size + sum(len(value or "") for value in row.kept)
 
 
 def _fit(config: DataConfig, train: Part) -> Encoder:

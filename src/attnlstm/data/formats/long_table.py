@@ -28,6 +28,7 @@ from attnlstm.data.formats.columns import TableOptions, find_series_columns
 from attnlstm.data.formats.labels import RowProblemError, read_label
 from attnlstm.data.formats.series import check_series_values, to_numbers
 from attnlstm.data.formats.table import Record, Table
+from attnlstm.data.formats.texts import show_value
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
@@ -50,6 +51,7 @@ class _OpenSeries:
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     bad: tuple[str, int | None] | None = None
+    kept: tuple[str | None, ...] = ()
 
 
 class LongTable(RowSource):
@@ -80,6 +82,7 @@ class LongTable(RowSource):
         self.columns_used = name_columns(
             id=self.columns.id, time=self.columns.time, label=self.columns.label
         )
+        self._kept: list[str] = []
         if self.columns.label is not None:
             self.label_names = table.label_names(self.columns.label)
 
@@ -93,6 +96,8 @@ class LongTable(RowSource):
             if series is None:
                 num_left = 1 if identity is None else num_records.pop(identity, 0)
                 series = waiting[key] = _OpenSeries(number, identity, num_left)
+                if record.values is not None:
+                    series.kept = tuple(show_value(record.values[name]) for name in self._kept)
                 number += 1
             if step is None:
                 series.bad = series.bad or (record.problem or "no id", record.line)
@@ -138,7 +143,7 @@ class LongTable(RowSource):
         wanted = [self.columns.id, *self.columns.channels, *filter(None, others)]
         take = itemgetter(*wanted)
         ids: Iterator[Record] | None = None  # for records that are unreadable except for their id
-        for record in self._table.records(wanted):
+        for record in self._table.records(list(dict.fromkeys([*wanted, *self._kept]))):
             if record.values is None:
                 ids = ids or self._table.records([self.columns.id])
                 same = (other for other in ids if other.number == record.number)
@@ -154,9 +159,29 @@ class LongTable(RowSource):
                 values, label = self._assemble(series.steps)
         except RowProblemError:
             problem, line = self._first_problem(series)
+        place, name, kept = series.number, series.name, series.kept
         if problem is not None:
-            return Row(self.name, series.number, None, problem=problem, line=line, name=series.name)
-        return Row(self.name, series.number, values, label, line=series.lines[0], name=series.name)
+            label = self._label_of_bad(series)
+            return Row(self.name, place, None, label, problem, line=line, name=name, kept=kept)
+        return Row(self.name, place, values, label, line=series.lines[0], name=name, kept=kept)
+
+    def _label_of_bad(self, series: _OpenSeries) -> str | None:
+        """Return the label of a series with a problem, if its records before that agree on one."""
+        if self.columns.label is None or not series.steps:
+            return None
+        try:
+            return self._common_label([step[-1] for step in series.steps])
+        except RowProblemError:
+            return None
+
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        """See `RowSource`; the values are those of a series' first record."""
+        if wanted is None:
+            used = {*self.columns_used.values(), *self.columns.channels}
+            wanted = [name for name in self._table.column_names() if name not in used]
+        self._table.check_columns(wanted)
+        self._kept = list(wanted)
+        return self._kept
 
     def _assemble(self, steps: list[tuple[Any, ...]]) -> tuple[np.ndarray, str | None]:
         """Return the series `[time, channel]` and its label."""

@@ -1,12 +1,20 @@
 """Rows of texts, from the records of a table or from plain lines."""
 
+import json
 from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from attnlstm.data.formats.labels import RowProblemError, read_label
-from attnlstm.data.formats.lines import LONGEST_LINE, NUL, TOO_LONG, check_lines, open_lines
+from attnlstm.data.formats.lines import (
+    LONGEST_LINE,
+    NUL,
+    TOO_LONG,
+    check_lines,
+    is_unicode,
+    open_lines,
+)
 from attnlstm.data.formats.table import Record
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.files import file_fingerprint
@@ -40,6 +48,19 @@ def to_row(
     elif not text or text.isspace():
         text, problem = None, NO_TEXT
     return Row(file, record.number, text, label, problem, record.line)
+
+
+def show_value(value: Any) -> str | None:
+    """Return the value of a column that is kept as it would stand in a CSV file; None if missing.
+
+    Lists and objects are JSON.
+    """
+    if value is None or value != value:  # NaN
+        return None
+    if not isinstance(value, list | dict):
+        return str(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if is_unicode(text) else json.dumps(value, default=str)
 
 
 class TextLines(RowSource):

@@ -82,9 +82,10 @@ def load_vectors(
         malformed = [says.format(*announced, num_lines, size), *malformed][:SHOWN]
     if num_malformed and not skip_malformed:
         more = ", ..." * (num_malformed > SHOWN)
+        drop = ", or set data.on_bad_row=drop" * (2 * num_malformed <= num_lines)
         raise UserError(
             f"{path} has {num_malformed} malformed line{'s' * (num_malformed > 1)}: "
-            f"{', '.join(malformed)}{more}: fix or remove them, or set data.on_bad_row=drop"
+            f"{', '.join(malformed)}{more}: fix or remove them{drop}"
         )
     if not vectors:
         raise UserError(

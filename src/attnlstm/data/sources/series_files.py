@@ -101,6 +101,14 @@ class SeriesFiles(RowSource):
     def __iter__(self) -> Iterator[Row]:
         return chain.from_iterable(self._sources)
 
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        if wanted is None:
+            found = [source.keep_columns(None) for source in self._sources]
+            wanted = [name for name in found[0] if all(name in names for names in found)]
+        for source in self._sources:
+            source.keep_columns(wanted)
+        return list(wanted)
+
     def fingerprint(self) -> str:
         parts = [source.fingerprint() for source in self._sources]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -73,18 +74,35 @@ class TextFiles(RowSource):
             if needs_labels and self.label_column is not None:
                 table.check_columns([self.label_column])
         self.label_names = self._declared_names()
+        self._kept: list[str] = []
 
     def __iter__(self) -> Iterator[Row]:
-        from attnlstm.data.formats.texts import to_row
+        from attnlstm.data.formats.texts import show_value, to_row
 
         counts = Counter(table.path.name for table in self._tables)
         for table in self._tables:
             path = table.path
             file = path.name if counts[path.name] == 1 else str(path)
             label_column = self._label_column_of(table.column_names())
+            known = table.column_names()
             columns = [self.text_column, label_column] if label_column else [self.text_column]
-            for record in table.records(columns):
-                yield to_row(file, record, self.text_column, label_column, table.read_label)
+            columns += [name for name in self._kept if name in known]
+            for record in table.records(list(dict.fromkeys(columns))):
+                row = to_row(file, record, self.text_column, label_column, table.read_label)
+                if self._kept and record.values is not None:
+                    values = [show_value(record.values.get(name)) for name in self._kept]
+                    row = replace(row, kept=tuple(values))
+                yield row
+
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        if wanted is None:
+            names = dict.fromkeys(name for table in self._tables for name in table.column_names())
+            wanted = [name for name in names if name != self.label_column]
+        else:
+            for table in self._tables:
+                table.check_columns(wanted)
+        self._kept = list(wanted)
+        return self._kept
 
     def fingerprint(self) -> str:
         files = [file_fingerprint(table.path) for table in self._tables]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from attnlstm.errors import UserError
-from attnlstm.files import replacing
+from attnlstm.files import replacing, writing
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.report.drawings import (
     CHANNELS,
@@ -120,14 +119,8 @@ class Report:
             shows_matrix=len(self._names) <= MATRIX_CLASSES,
             **self._summarize(),
         )
-        try:
-            with replacing(Path(path)) as partial:
-                partial.write_text(html, encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"report={path} cannot be written ({error.strerror}): give a file in a folder that "
-                "exists and that you may write to"
-            ) from error
+        with writing(f"report={path}"), replacing(Path(path)) as partial:
+            partial.write_text(html, encoding="utf-8")
 
     def _number(self, label: str) -> int:
         """Return the number of a class; labels unknown to the model get the numbers after them."""

@@ -1,0 +1,132 @@
+"""Whether the rows that a survey has found will do: what is dropped, and what is no class."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from attnlstm.config.data import DROP_ALL, OnBadRow
+from attnlstm.console import counted, enumerate_names
+from attnlstm.data.checks import Survey
+from attnlstm.errors import UserError
+
+MOST_DROPPED = 0.5
+"""The share of the rows of a source that `data.on_bad_row=drop` may remove."""
+
+MANY_NUMBERS = 20
+"""From this many classes on, decimal numbers are more likely measurements than classes."""
+
+
+def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
+    """Return what looks wrong with the sources, and which rows are dropped.
+
+    Raises:
+        UserError: there are bad rows and `on_bad_row` is "stop", or they are more than it allows;
+            the message says where the first ones are.
+    """
+    doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
+    doubts = doubts[:1]  # the other parts are most likely alike
+    problems = [text for found in surveys.values() for text in found.describe_problems()]
+    if not problems:
+        return doubts
+    lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
+    refused: list[str] = []
+    if on_bad_row != DROP_ALL:
+        most = on_bad_row if isinstance(on_bad_row, float) else MOST_DROPPED
+        refused = [text for found in surveys.values() for text in _describe_losses(found, most)]
+    if on_bad_row in ("stop", "drop"):
+        refused += lost
+    leaves_classes = all(found.usable.any() for found in surveys.values())
+    if "train" in surveys:
+        leaves_classes &= len(surveys["train"].names) > 1
+    if on_bad_row == "stop":
+        if not all(found.is_complete for found in surveys.values()):
+            problems.append("and perhaps more, as no more were looked for")
+        advice = "Rows and channels count from 0, lines from 1. Fix or remove these rows"
+        if refused:
+            advice += f": without them, {' and '.join(refused)} would be missing"
+        elif leaves_classes:
+            advice += ", or set data.on_bad_row=drop to continue without them"
+        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
+    if refused:
+        start = f"data.on_bad_row={on_bad_row} does not remove {' and '.join(refused)}: "
+        advice = "Fix these rows"
+        if leaves_classes:
+            advice += f", or set data.on_bad_row={DROP_ALL} to continue without them"
+        raise UserError(". ".join([start + "; ".join(problems), *doubts, advice]))
+    count = sum(int((~found.usable).sum()) for found in surveys.values())
+    dropped = [f"dropped {counted(count, 'bad row')}:", *(f"  {text}" for text in problems)]
+    return [*doubts, *dropped, *(f"  these are {text}" for text in lost)]
+
+
+def _describe_losses(found: Survey, most: float) -> list[str]:
+    """Return what the source loses if it loses more than this share of its rows."""
+    num_bad, num_rows = int((~found.usable).sum()), len(found.labels)
+    if num_bad <= most * num_rows:
+        return []
+    return [f"{num_bad:,} of the {num_rows:,} rows of {found.source.name}"]
+
+
+def _describe_lost_classes(found: Survey) -> list[str]:
+    """Return the classes of which the source has bad rows only."""
+    lost = sorted(found.bad_labels - set(found.names))
+    if not lost:
+        return []
+    plural = "es" * (len(lost) > 1)
+    return [f"all rows of class{plural} {enumerate_names(lost)} of {found.source.name}"]
+
+
+def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
+    """Return what looks wrong with the labels of the training rows.
+
+    Raises:
+        UserError: they are not classes, because hardly two rows share one.
+    """
+    train = surveys["train"]
+    names, labels = train.names, train.labels[train.usable]
+    name = train.source.name
+    values = [_to_number(label) for label in names]
+    are_numbers = None not in values
+    examples = f"{counted(len(labels), 'row')}, such as {enumerate_names(names[:3])}"
+    is_rare = len(names) == len(labels) > 1
+    if are_numbers and 2 * len(names) > max(len(labels), MANY_NUMBERS):
+        is_rare = True
+    # A test set with the same labels shows that they are classes; bad rows explain their number.
+    others = [found for part, found in surveys.items() if part != "train"]
+    is_explained = 2 * len(labels) < len(train.labels) or any(
+        2 * found.usable.sum() > len(found.labels) for found in others
+    )
+    if is_rare and not is_explained:
+        what = "numbers to predict, and not classes" if are_numbers else "not classes"
+        raise UserError(
+            f"{name} has {len(names):,} different labels in {examples}: these are {what}; check "
+            "data.label_column, or give labels that several rows share"
+        )
+    if are_numbers and len(names) > MANY_NUMBERS and any(value and value % 1 for value in values):
+        return [
+            f"{name} has {len(names):,} numbers as labels in {examples}: as classes they have "
+            "neither order nor distance"
+        ]
+    return []
+
+
+def describe_single_rows(train: Survey, chosen: np.ndarray) -> list[str]:
+    """Return a warning about classes with a single one of the chosen rows, `[row]` bool."""
+    counts = np.bincount(train.labels[chosen], minlength=len(train.names))
+    names = sorted(label for label, count in zip(train.names, counts, strict=True) if count == 1)
+    if not names:
+        return []
+    which = (
+        f"es {enumerate_names(names)} have" if len(names) > 1 else f" {enumerate_names(names)} has"
+    )
+    return [
+        f"class{which} one row in {train.source.name}, which is validated by a model that has "
+        "not seen the class: add rows"
+    ]
+
+
+def _to_number(label: str) -> float | None:
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
