@@ -155,7 +155,9 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         if values.table is None:
             return values
         table = validate_data(self, values.table, reset=reset, ensure_all_finite="allow-nan")
-        return Values(series=list(table[:, :, None]))
+        if values.steps is None:
+            return Values(series=list(table[:, :, None]))
+        return Values(series=list(np.swapaxes(table[:, values.steps], 1, 2)))
 
     def _overridden(self) -> dict[str, str]:
         """Return the values of the overrides by their keys."""
