@@ -104,7 +104,7 @@ def test_commands_and_python_run_in_order(tmp_path: Path, monkeypatch: pytest.Mo
             error.add_note(f"{page}:\n{step}")
             raise
     made = {"runs", "predictions.csv", "sets.csv", "all.csv", "report.html", "weights.jsonl"}
-    made.add("reviews.ckpt")
+    made |= {"reviews.ckpt"}
     assert set(os.listdir(tmp_path)) == {*before, *made}
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 20
 
