@@ -15,6 +15,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -146,11 +147,22 @@ def test_train_does_what_the_command_does(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.metrics == run.metrics
 
 
-def test_train_reports_what_the_command_reports() -> None:
+def test_train_reports_what_the_command_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"unknown key data\.trian: did you mean data\.train\?"):
         attnlstm.train("data=text_files", "data.trian=x.csv")
     with pytest.raises(UserError, match="lr"):
         attnlstm.train("optimizer.lrr=1")
+    monkeypatch.chdir(tmp_path)
+    Path("train.csv").write_text("text,label\na,b\nc,b\n")
+    with pytest.raises(UserError, match="only one class, 'b'"):
+        attnlstm.train("data=text_files", "data.train=train.csv")
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=mine has files in it already"):
+        attnlstm.train("data=text_files", "data.train=train.csv", "hydra.run.dir=mine")
+    assert sorted(os.listdir()) == ["mine", "train.csv"]
 
 
 # What a fitted model does
@@ -181,6 +193,15 @@ def test_it_learns_and_takes_every_container() -> None:
     assert_same_weights(model, same)
     nested = pd.DataFrame({"a": list(X[:, 0]), "b": list(X[:, 1])}, index=y)
     np.testing.assert_array_equal(model.predict_proba(nested), model.predict_proba(X))
+
+
+def test_a_wide_table_of_several_channels() -> None:
+    X, y = make_series()
+    model = attnlstm.AttentionLSTMClassifier(SERIES).fit(X, y)
+    columns = {f"{name}_{step}": X[:, c, step] for step in range(10) for c, name in enumerate("ab")}
+    wide = pd.DataFrame(columns, index=y)
+    assert_same_weights(model, attnlstm.AttentionLSTMClassifier(SERIES).fit(wide, y))
+    np.testing.assert_array_equal(model.predict_proba(wide), model.predict_proba(X))
 
 
 def test_an_index_is_no_channel() -> None:
@@ -438,6 +459,6 @@ def test_processes_fit_at_the_same_time() -> None:
     X, y = make_series()
     model = attnlstm.AttentionLSTMClassifier(SERIES)
     alone = cross_val_score(model, X, y, cv=2, scoring="neg_log_loss")
-    np.testing.assert_allclose(
-        cross_val_score(model, X, y, cv=2, n_jobs=2, scoring="neg_log_loss"), alone, rtol=1e-9
-    )
+    with parallel_config("multiprocessing", n_jobs=2):  # forked, so they need not import torch
+        together = cross_val_score(model, X, y, cv=2, scoring="neg_log_loss")
+    np.testing.assert_allclose(together, alone, rtol=1e-9)

@@ -16,6 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from attnlstm.checkpoint.content import LABEL_TYPE_KEY, read_checkpoint
+from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.data import SOURCES, own_options
 from attnlstm.config.schema import PredictConfig
@@ -154,7 +155,9 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         if values.table is None:
             return values
         table = validate_data(self, values.table, reset=reset, ensure_all_finite="allow-nan")
-        return Values(series=list(table[:, :, None]))
+        if values.steps is None:
+            return Values(series=list(table[:, :, None]))
+        return Values(series=list(np.swapaxes(table[:, values.steps], 1, 2)))
 
     def _overridden(self) -> dict[str, str]:
         """Return the values of the overrides by their keys."""
@@ -306,7 +309,8 @@ def load(path: str | Path, backend: str | None = None) -> AttentionLSTMClassifie
     are strings, unless an estimator was fitted on others and saved.
 
     Args:
-        path: a file that `attnlstm train` or `AttentionLSTMClassifier.save` has written.
+        path: a file that `attnlstm train` or `AttentionLSTMClassifier.save` has written, a run
+            folder, or "last" for the newest run in runs/.
         backend: runs the LSTM; None: the one it was trained with.
 
     Raises:
@@ -314,7 +318,7 @@ def load(path: str | Path, backend: str | None = None) -> AttentionLSTMClassifie
     """
     model = AttentionLSTMClassifier()
     model._text_column = None
-    model._adopt(Path(path), backend)
+    model._adopt(find_checkpoint(str(path), "runs"), backend)
     return model
 
 

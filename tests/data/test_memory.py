@@ -23,7 +23,8 @@ def texts_of(data: Any, text_column: str | None = None) -> list[str | None]:
 def series_of(data: Any) -> list[np.ndarray]:
     values = read_values(data)
     if values.table is not None:  # the estimator lets scikit-learn check these
-        values = Values(series=np.asarray(values.table)[:, :, None])
+        steps = values.steps if values.steps is not None else np.arange(values.table.shape[1])[None]
+        values = Values(series=list(np.swapaxes(np.asarray(values.table)[:, steps], 1, 2)))
     return [row.value for row in MemoryRows(values)]
 
 
@@ -93,6 +94,9 @@ MULTIVARIATE: dict[str, Callable[[np.ndarray], Any]] = {
     "object array": lambda x: pd.Series([series.T for series in x]).to_numpy(),
     "nested table": lambda x: pd.DataFrame(
         {f"channel {number}": list(x[:, number]) for number in range(3)}, index=[9, 8, 7, 6]
+    ),
+    "wide table": lambda x: pd.DataFrame(
+        {f"{name}_{step}": x[:, c, step] for step in range(6) for c, name in enumerate("xyz")}
     ),
     "data set": lambda x: datasets.Dataset.from_dict(
         {f"channel {number}": x[:, number].tolist() for number in range(3)}
@@ -178,6 +182,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "cells of different lengths": (
         pd.DataFrame({"a": [[1, 2]], "b": [[1, 2, 3]]}),
         "different lengths in row 0: its channels 'a', 'b'",
+    ),
+    "two numbers": (
+        pd.DataFrame(np.ones((2, 4)), columns=["a1_1", "a1_2", "a2_1", "a2_2"]),
+        r"have two numbers, and either may count the steps: rename",
+    ),
+    "different steps": (
+        pd.DataFrame(np.ones((2, 4)), columns=["x1", "x2", "y1", "y3"]),
+        "X has channels of different steps: 'x' .*, 'y'",
+    ),
+    "a column beside the steps": (
+        pd.DataFrame(np.ones((2, 3)), columns=["age", "t1", "t2"]),
+        "numbered columns, 't1' to 't2', and others, 'age'",
     ),
     "equal names": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "several columns 'a'"),
 }

@@ -12,7 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from attnlstm.cli import CONF
 from attnlstm.cli.composition import compose_jobs, initialized, normalize, without_hydra
 from attnlstm.cli.entry_point import check_beyond_types
-from attnlstm.cli.run_folder import check_unused, create_folder
+from attnlstm.cli.run_folder import (
+    check_unused,
+    create_folder,
+    find_missing,
+    remove_failed_start,
+)
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import PrintableFormatter
 from attnlstm.training import run
@@ -72,14 +77,20 @@ def compose_job(overrides: Iterable[str]) -> Job:
 def logged(job: Job) -> Iterator[Path]:
     """Yield the run folder, which is created as on the command line and gets a train.log.
 
-    The lines also go to standard output, unless the program has set up logging itself.
+    A start that fails leaves no folder. The lines of the log also go to standard output, unless the
+    program has set up logging itself.
+
+    Raises:
+        UserError: the folder is in use, or cannot be created.
     """
-    folder = job.folder
+    folder, missing = job.folder, None
     if job.config.resume is None:
-        if not any(text.startswith("hydra.run.dir=") for text in job.overrides):
-            folder = Path(create_folder(str(folder)))
-        elif not job.config.overwrite:
+        has_name = any(text.startswith("hydra.run.dir=") for text in job.overrides)
+        if has_name and not job.config.overwrite:
             check_unused("hydra.run.dir", str(folder))
+        missing = find_missing(str(folder))
+        if not has_name:
+            folder = Path(create_folder(str(folder)))
         _record(job, folder / ".hydra")
     logger = logging.getLogger("attnlstm")
     file = logging.FileHandler(folder / "train.log", encoding="utf-8")
@@ -95,6 +106,10 @@ def logged(job: Job) -> Iterator[Path]:
         logger.addHandler(handler)
     try:
         yield folder
+    except Exception:
+        if missing is not None:
+            remove_failed_start(str(folder), missing)
+        raise
     finally:
         logger.setLevel(level)
         for handler in handlers:

@@ -12,6 +12,7 @@ import numpy as np
 
 from attnlstm.console import counted, enumerate_names
 from attnlstm.data.formats.columns import TEXT_TABLE
+from attnlstm.data.formats.steps import StepNumbersError, check_steps, group_steps
 from attnlstm.errors import UserError
 
 FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
@@ -29,7 +30,9 @@ class Values:
 
     texts: a text for each row; anything else is a row without text.
     series: `[time, channel]` for each row.
-    table: numbers `[row, time]`, in whatever container: series with one channel.
+    table: numbers `[row, column]`, in whatever container.
+    steps: the columns of a table that are the steps of each channel, `[channel, time]`; None: all
+        columns are the steps of one channel.
     text_column: the column of a table that holds the texts.
     left_out: the other columns of this table.
     doubt: a sentence about what looks wrong.
@@ -38,6 +41,7 @@ class Values:
     texts: Sequence[Any] | None = None
     series: Sequence[np.ndarray] | None = None
     table: Any = None
+    steps: np.ndarray | None = None
     text_column: str | None = None
     left_out: tuple[str, ...] = ()
     doubt: str | None = None
@@ -291,7 +295,8 @@ def _read_table(table: Any, text_column: str | list[str] | None, usual: str | No
         return Values(_to_list(columns[text_column]), text_column=text_column, left_out=left_out)
     if by_kind.keys() <= {"numbers"}:
         is_dataset = _library(table) == "datasets"
-        return Values(table=np.column_stack(list(columns.values())) if is_dataset else table)
+        numbers = np.column_stack(list(columns.values())) if is_dataset else table
+        return Values(table=numbers, steps=_find_steps(list(columns)))
     if by_kind.keys() == {"series"}:
         return _read_nested(columns)
     listed = "; ".join(f"{kind}: {enumerate_names(names)}" for kind, names in by_kind.items())
@@ -299,6 +304,31 @@ def _read_table(table: Any, text_column: str | list[str] | None, usual: str | No
         f"X has columns of different kinds ({listed}): give a table of numbers only, [row, time], "
         "or one whose cells are series, a column for each channel"
     )
+
+
+def _find_steps(names: list[str]) -> np.ndarray | None:
+    """Return the places of the steps `[channel, time]`, such as those of `x_0, x_1, y_0, y_1`.
+
+    None if no columns are numbered.
+    """
+    try:
+        channels = group_steps(names)
+    except StepNumbersError as error:
+        first = str(error).partition(": ")[0]
+        raise UserError(
+            f"X: {first}: rename them, or give an array [row, channel, time]"
+        ) from error
+    if not channels:
+        return None
+    check_steps(channels, "X")
+    numbered = {name for channel in channels for name in channel.columns}
+    if others := [name for name in names if name not in numbered]:
+        raise UserError(
+            f"X has numbered columns, {channels[0].describe()}, and others, "
+            f"{enumerate_names(others)}: give only those that are steps"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    return np.array([[place[name] for name in channel.columns] for channel in channels])
 
 
 def _choose_text(texts: list[str], by_kind: dict[str, list[str]]) -> str:
