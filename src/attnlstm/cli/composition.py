@@ -94,9 +94,12 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
         return f"{key}={value}"
     if key == "text":
         value = quote(value)
-    elif re.search(r"[^\w.,/~-]", value) and value[:1] not in ("'", '"', "["):
+    elif re.search(r"[^\w./~-]", value) and value[:1] not in ("'", '"', "["):
         node = checks.list_settings(schema).get(key, {})
-        if any("verbatim" in option for option in [node, *node.get("anyOf", ())]):
+        options = [node, *node.get("anyOf", ())]
+        # elsewhere a comma stands between the values of a sweep
+        is_special = re.search(r"[^\w.,/~-]", value) or any("has_commas" in o for o in options)
+        if is_special and any("verbatim" in option for option in options):
             value = "'{}'".format(value.replace("'", r"\'"))  # the shell's quotes are enough
     return f"++{key}={value}"
 

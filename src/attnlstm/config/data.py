@@ -23,6 +23,11 @@ from attnlstm.config.section import (
 
 OnBadRow = Literal["stop", "drop"]
 Truncation = Literal["head", "tail"]
+Missing = Literal["stop", "interpolate", "mask"]
+
+AxesNames = Literal["row,time,channel", "row,channel,time", "time,channel", "channel,time"]
+Axes = Annotated[AxesNames, Field(json_schema_extra={"verbatim": True, "has_commas": True})]
+"""The order of an array's axes; without `row`, a file holds one series."""
 
 
 class TokenizerConfig(Section):
@@ -81,6 +86,8 @@ class SeriesConfig(DataConfig):
     """whether to standardize each channel by the training rows"""
     noise: Amount = 0.0
     """standard deviation of Gaussian noise added in training"""
+    missing: Missing = "stop"
+    """missing values inside series: stop, interpolate, or mask: 0 and a channel that marks them"""
 
 
 class FileParts(Section):
@@ -95,10 +102,12 @@ class FileParts(Section):
 
 
 class LabelColumn(Section):
-    """The column that tables of texts and of series share."""
+    """The columns that tables of texts and of series share."""
 
     label_column: Name | None = None
     """label column; null: the one with a usual name"""
+    group_column: Name | None = None
+    """column such as the user or session, whose rows stay in one part of the data or one fold"""
 
 
 class TextColumns(LabelColumn):
@@ -117,6 +126,35 @@ class SeriesColumns(LabelColumn):
     """column of the time of a step; null: the one with a usual name, else file order"""
     channel_columns: list[str] | None = None
     """value columns, one per channel; null: all other columns"""
+
+
+class Arrays(Section):
+    """How arrays, and files that hold one series each, are read."""
+
+    axes: Axes | None = None
+    """order of the axes of arrays; without row, each file is a series; null: if it is certain"""
+    labels: Files = None
+    """label files (.npy) of the .npy files in train; null: beside them, as X.npy and y.npy"""
+    label_from: Name | None = None
+    """label of a file that is one series: folder, or name:PATTERN with one group"""
+
+
+class LabelFiles(Section):
+    """The label files of the parts that are not for training."""
+
+    validation_labels: Files = None
+    """label files of the .npy files in validation; null: beside them"""
+    test_labels: Files = None
+    """label files of the .npy files in test; null: beside them"""
+
+
+class Windowing(Section):
+    """How streams are cut into windows."""
+
+    window: Count | None = None
+    """steps of the windows that series are cut into; null: series stay whole"""
+    stride: Count | None = None
+    """steps from one window to the next; null: as many as a window has"""
 
 
 class Delimiter(Section):

@@ -15,12 +15,14 @@ from attnlstm.config.data import (
     DEFAULT_SOURCE,
     SOURCES,
     AnySource,
+    Arrays,
     DataConfig,
     Delimiter,
     OnBadRow,
     SeriesColumns,
     TextColumns,
     TextConfig,
+    Windowing,
     WithSourceOptions,
     source_name,
 )
@@ -340,7 +342,7 @@ class EvaluateConfig(Section, defer_build=True):
     """folder for the run folders"""
 
 
-class PredictDataConfig(TextColumns, SeriesColumns, Delimiter):
+class PredictDataConfig(TextColumns, SeriesColumns, Arrays, Windowing, Delimiter):
     """How to read the input; None is as in training."""
 
     batch_size: Count = 64

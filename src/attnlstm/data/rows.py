@@ -5,7 +5,7 @@ memory. A bad row does not stop it: the row says what is wrong, and the reader d
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +14,8 @@ from attnlstm.console import shorten
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from attnlstm.config.data import Axes
 
 T = TypeVar("T")
 
@@ -30,6 +32,9 @@ class Row:
         same problem; None if the value can be used. A missing label is not a problem.
     line: in a file of lines, the line (from 1) on which it begins.
     name: what the source calls the row, such as the id of a series in a long table.
+    group: rows of one group, such as those of one user, go to the same part of the data.
+    step: of a window that was cut from a series, its first step in that series, from 0.
+    step_labels: the label of each step, of a series that is to be cut into windows.
     """
 
     file: str
@@ -39,12 +44,16 @@ class Row:
     problem: str | None = None
     line: int | None = None
     name: str | None = None
+    group: str | None = None
+    step: int | None = None
+    step_labels: list[str | None] | None = None
 
     @property
     def place(self) -> str:
         """The position within the file, such as "row 3 (line 5)"."""
         parts = [f"line {self.line}"] if self.line is not None else []
         parts += [f"id {shorten(self.name)}"] if self.name is not None else []
+        parts += [f"step {self.step}"] if self.step is not None else []
         return f"row {self.number}" + (f" ({', '.join(parts)})" if parts else "")
 
 
@@ -57,6 +66,9 @@ class RowSource(ABC):
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
     doubt: a sentence about what looks wrong with the data, if anything does.
+    axes: the order in which arrays are read, for other arrays of the same model; see `data.axes`.
+    notes: lines for the log about what was read, such as padding that was cut off; complete once
+        all rows have been read.
     """
 
     name: str
@@ -64,6 +76,8 @@ class RowSource(ABC):
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
     doubt: str | None = None
+    axes: "Axes | None" = None
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __iter__(self) -> Iterator[Row]:

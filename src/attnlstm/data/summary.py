@@ -24,6 +24,8 @@ def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
+    sources = {id(source): source for part in data.parts.values() for source, _, _ in part.pieces}
+    lines += [note for source in sources.values() for note in source.notes]
     for name, described in data.parts.items():
         if described.lengths is not None:
             lengths = _describe_lengths(described.lengths, described.num_channels)

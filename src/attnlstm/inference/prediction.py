@@ -42,6 +42,9 @@ from attnlstm.inference.writers import name_probability, open_writer
 
 logger = logging.getLogger(__name__)
 
+OF_TRAINING_FILES = ("labels", "validation_labels", "test_labels", "label_from")
+"""Settings that say where the labels of the training files are, and not those of others."""
+
 
 def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     """Predict `config.text` or the rows of `config.input`.
@@ -94,6 +97,8 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
         show(predictions[0], trained, config.prediction_sets)
     else:
         summary.log()
+        for note in source.notes if isinstance(source, RowSource) else ():
+            logger.info("%s", note)
         if predictor.counts.truncated:
             logger.info("%s", predictor.counts.describe("read", trained.config.data))
     if predictor.num_longer:
@@ -183,6 +188,7 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
     data = override_data(trained, config)
     if isinstance(trained.encoder, SeriesEncoder):
         data = data.with_channels(trained.encoder.channel_names)
+        data = data.for_model(trained.encoder.num_channels, trained.encoder.axes)
     return data.open_files(files, "input", needs_labels=False)
 
 
@@ -199,8 +205,17 @@ def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:
     given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
     for name in given.keys() - kind.model_fields.keys():
         raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
-    known = trained.config.data.model_dump(include=set(kind.model_fields), exclude={"source"})
-    return kind(**(known | given))
+    known = trained.config.data.model_dump(
+        include=set(kind.model_fields), exclude={"source", *OF_TRAINING_FILES}
+    )
+    source = kind(**(known | given))
+    source.check()
+    return source
+
+
+def is_cut_into_windows(config: PredictConfig, trained: TrainedModel) -> bool:
+    """Return whether a row of the output is a window."""
+    return bool(config.data.window or getattr(trained.config.data, "window", None))
 
 
 def check_attention(
@@ -218,6 +233,8 @@ def list_columns(config: PredictConfig, trained: TrainedModel) -> dict[str, pa.D
     columns: dict[str, pa.DataType] = {"row": pa.int64(), "file": pa.string()}
     if isinstance(trained.encoder, SeriesEncoder):
         columns["id"] = pa.string()
+        if is_cut_into_windows(config, trained):
+            columns["step"] = pa.int64()
     columns |= {"true_label": pa.string(), "label": pa.string()}
     columns |= {name_probability(label): pa.float64() for label in trained.label_names}
     if config.prediction_sets is not None:
@@ -238,6 +255,7 @@ def to_columns(
         "row": number,
         "file": row.file,
         "id": row.name,
+        "step": row.step,
         "true_label": row.label,
         "label": prediction.label,
         "prediction_set": prediction.prediction_set,

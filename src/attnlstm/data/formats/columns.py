@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.labels import RowProblemError
-from attnlstm.data.formats.series import to_numbers
+from attnlstm.data.formats.series import SeriesOptions, to_numbers
 from attnlstm.data.formats.table import Table, missing_column
 from attnlstm.errors import UserError
 
@@ -48,12 +48,13 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a long table by role."""
+    """The columns of a long table by role; without `id`, the whole table is one series."""
 
-    id: str
+    id: str | None
     time: str | None
     label: str | None
     channels: list[str]
+    group: str | None = None
 
 
 def find_text_columns(
@@ -63,6 +64,7 @@ def find_text_columns(
     text_column: str | None,
     label_column: str | None,
     needs_labels: bool,
+    group_column: str | None = None,
 ) -> tuple[str, str | None]:
     """Return the columns of the texts and of the labels, as named or with a usual name.
 
@@ -70,6 +72,7 @@ def find_text_columns(
         where: what messages call the table.
         describe: returns the end of a message, about the columns there are.
         needs_labels: otherwise the label column may be missing, and is None if it is unclear.
+        group_column: must exist, and is neither of the others.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -77,6 +80,7 @@ def find_text_columns(
     named = {"text": text_column, "label": label_column}
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
+    named["group"] = group_column
     finder = _Finder(columns, where, describe, TEXT_TABLE)
     candidates = finder.find_candidates(named)
     text, label = finder.choose("text", candidates), None
@@ -86,7 +90,7 @@ def find_text_columns(
 
 
 def find_series_columns(
-    table: Table, where: str, needs_labels: bool, options: TableOptions
+    table: Table, where: str, needs_labels: bool, options: TableOptions, series: SeriesOptions
 ) -> Columns:
     """Return the columns of a long table, as named or with a usual name.
 
@@ -94,6 +98,7 @@ def find_series_columns(
         where: what messages call the table.
         needs_labels: otherwise the label column may be missing, even if it is named.
         options: `channel_columns` of None stands for all other columns.
+        series: with `axes` of "time,channel", a table without an id is one series.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -103,24 +108,47 @@ def find_series_columns(
         "id": options.get("id_column"),
         "time": options.get("time_column"),
         "label": options.get("label_column"),
+        "group": series.group_column,
     }
     if not needs_labels and named["label"] not in columns:
         named["label"] = None
+    if not series.needs_groups and named["group"] not in columns:
+        named["group"] = None
+    if named["group"] is not None and named["group"] == named["id"]:
+        del named["group"]
     finder = _Finder(columns, where, table.describe_columns, SERIES_TABLE)
     candidates = finder.find_candidates(named, channels or ())
+    group = named.get("group", named["id"])
+    needs_label = needs_labels and not series.is_labelled
     found = Columns(
-        finder.choose("id", candidates, ", as each record is a step and must say of which series"),
+        _find_id(finder, candidates, group, series),
         finder.choose("time", candidates) if candidates["time"] else None,
-        finder.choose("label", candidates) if needs_labels or candidates["label"] else None,
+        finder.choose("label", candidates) if needs_label or candidates["label"] else None,
         list(channels or ()),
+        group,
     )
     if channels is None:
-        taken = (found.id, found.time, found.label)
+        taken = (found.id, found.time, found.label, found.group)
         found.channels.extend(column for column in columns if column not in taken)
         _refuse_texts(table, where, found.channels)
     if not found.channels:
         raise UserError(f"{where} has no channels: add columns of numbers")
     return found
+
+
+def _find_id(
+    finder: "_Finder",
+    candidates: Mapping[str, list[str]],
+    group: str | None,
+    series: SeriesOptions,
+) -> str | None:
+    """Return the id column; None if the whole table is one series."""
+    if not candidates["id"] and series.has_windows and group is not None:
+        return group  # each user's or session's steps are one stream
+    if not candidates["id"] and series.axes == "time,channel":
+        return None
+    reason = ", as each record is a step and must say of which series"
+    return finder.choose("id", candidates, f"{reason}; or say data.axes=time,channel if it is one")
 
 
 @dataclass
@@ -151,7 +179,11 @@ class _Finder:
                 )
         left = [column for column in self.columns if column not in taken]
         usual = {
-            role: [column for column in left if column.strip().lower() in self.usual_names[role]]
+            role: [
+                column
+                for column in left
+                if column.strip().lower() in self.usual_names.get(role, ())
+            ]
             for role in named
         }
         return usual | {role: [name] for role, name in named.items() if name is not None}

@@ -28,3 +28,11 @@ def read_label(value: Any) -> str | None:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
     raise RowProblemError(BAD_LABEL)
+
+
+def read_name(value: Any) -> str | None:
+    """Return an id or a group as text: as a label, or as Python writes it, such as a date."""
+    try:
+        return read_label(value)
+    except RowProblemError:
+        return str(value)

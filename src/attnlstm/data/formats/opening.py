@@ -14,7 +14,7 @@ from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
 from attnlstm.data.formats.columns import TableOptions
 from attnlstm.data.formats.long_table import LongTable
-from attnlstm.data.formats.series import SeriesFile
+from attnlstm.data.formats.series import SeriesFile, SeriesOptions
 from attnlstm.data.formats.table import Table
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
@@ -48,7 +48,13 @@ def is_series_file(path: Path) -> bool:
 
 
 def open_series(
-    path: Path, *, key: str, name: str, needs_labels: bool, **options: Unpack[TableOptions]
+    path: Path,
+    *,
+    key: str,
+    name: str,
+    needs_labels: bool,
+    series: SeriesOptions,
+    **options: Unpack[TableOptions],
 ) -> RowSource:
     """Open a file of whole series, or any other file as a long table.
 
@@ -56,6 +62,7 @@ def open_series(
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
         needs_labels: whether a file without labels is refused.
+        series: how series are read.
         options: for long tables only.
 
     Raises:
@@ -63,16 +70,17 @@ def open_series(
     """
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
-        return LongTable(
-            open_table(path, options.get("delimiter")), key, name, needs_labels, options
+        table = open_table(path, options.get("delimiter"))
+        return LongTable(table, key, name, needs_labels, options, series)
+    refused = {setting: value for setting, value in options.items() if value is not None}
+    if series.group_column is not None and not reader.has_groups:
+        refused["group_column"] = series.group_column
+    for setting in refused:
+        raise UserError(
+            f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
+            f"leave data.{setting} out"
         )
-    for setting, value in options.items():
-        if value is not None:
-            raise UserError(
-                f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
-                f"leave data.{setting} out"
-            )
-    return reader(path, key=key, name=name, needs_labels=needs_labels)
+    return reader(path, key=key, name=name, needs_labels=needs_labels, options=series)
 
 
 def _find_reader(path: Path) -> type | None:

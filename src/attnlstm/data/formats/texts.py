@@ -5,7 +5,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from attnlstm.data.formats.labels import RowProblemError, read_label
+from attnlstm.data.formats.labels import RowProblemError, read_label, read_name
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, TOO_LONG, check_lines, open_lines
 from attnlstm.data.formats.table import Record
 from attnlstm.data.rows import Row, RowSource
@@ -20,8 +20,9 @@ def to_row(
     text_column: str,
     label_column: str | None,
     read_label: Callable[[Any], str | None] = read_label,
+    group_column: str | None = None,
 ) -> Row:
-    """Return the row of a record: its text and label, or what is wrong with them."""
+    """Return the row of a record: its text, label and group, or what is wrong with them."""
     if record.values is None:
         return Row(file, record.number, None, None, record.problem, record.line)
     text: Any = record.values[text_column]
@@ -39,7 +40,8 @@ def to_row(
         text, problem = None, TOO_LONG
     elif not text or text.isspace():
         text, problem = None, NO_TEXT
-    return Row(file, record.number, text, label, problem, record.line)
+    group = None if group_column is None else read_name(record.values[group_column])
+    return Row(file, record.number, text, label, problem, record.line, group=group)
 
 
 class TextLines(RowSource):

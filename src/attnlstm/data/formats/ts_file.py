@@ -18,7 +18,7 @@ import numpy as np
 from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.lines import NOT_UTF8, read_lines
-from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values, to_numbers
+from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
 from attnlstm.files import open_binary
 
 LONGEST_LINE = 1 << 23  # bytes
@@ -58,7 +58,6 @@ class TsFile(SeriesFile):
         if len({len(channel) for channel in channels}) > 1:
             raise RowProblemError("channels of different lengths")
         series = np.stack(channels, axis=1)  # [time, channel]
-        check_series_values(series)
         if label in self._declared:
             return series, label
         if label in (None, "", "?"):

@@ -44,6 +44,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
+                group_column=self.group_column if part == "train" else None,
             )
             for part in PARTS
             if part in splits
@@ -129,7 +130,7 @@ class HubText(RowSource):
     Args:
         dataset: the split.
         name: its name in messages, such as "imdb, train split".
-        text_column, label_column, needs_labels: see `TextFiles`.
+        text_column, label_column, needs_labels, group_column: see `TextFiles`.
 
     Raises:
         UserError: a column is missing or cannot be guessed.
@@ -143,6 +144,7 @@ class HubText(RowSource):
         text_column: str | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
+        group_column: str | None = None,
     ) -> None:
         from datasets import ClassLabel
 
@@ -157,8 +159,12 @@ class HubText(RowSource):
             text_column,
             label_column,
             needs_labels,
+            group_column,
         )
-        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
+        self.group_column = group_column
+        self.columns_used = name_columns(
+            text=self.text_column, label=self.label_column, group=group_column
+        )
         chosen = list(self.columns_used.values())
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
@@ -171,8 +177,13 @@ class HubText(RowSource):
         columns: dict[str, list[str] | None] = {self.text_column: None}
         if self.label_column is not None:
             columns[self.label_column] = self.label_names
+        if self.group_column is not None:
+            columns[self.group_column] = None
         for record in read_batches(self._dataset.iter(batch_size=1000), columns):
-            yield to_row(self.name, record, self.text_column, self.label_column)
+            yield to_row(
+                *(self.name, record, self.text_column, self.label_column),
+                group_column=self.group_column,
+            )
 
     def fingerprint(self) -> str:
         rows = ((row.value, row.label, row.problem) for row in self)

@@ -8,7 +8,7 @@ from typing import Literal
 from attnlstm.config.data import Delimiter, TextColumns, TextConfig
 from attnlstm.config.schema import register_source
 from attnlstm.data.rows import Row, RowSource, name_columns
-from attnlstm.data.sources.source import FileSource
+from attnlstm.data.sources.source import TRAIN, FileSource
 from attnlstm.files import file_fingerprint, fingerprint_of
 
 
@@ -26,6 +26,7 @@ class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
             label_column=self.label_column,
             delimiter=self.delimiter,
             needs_labels=needs_labels,
+            group_column=self.group_column,
         )
 
 
@@ -38,6 +39,7 @@ class TextFiles(RowSource):
         text_column, label_column: None takes the only column with a usual name.
         delimiter: of CSV and TSV files.
         needs_labels: if False, a file without a label column has rows without labels.
+        group_column: the groups, which only training files must have.
 
     Raises:
         UserError: a file is not a table, or a column is missing or cannot be guessed.
@@ -52,6 +54,7 @@ class TextFiles(RowSource):
         label_column: str | None = None,
         delimiter: str | None = None,
         needs_labels: bool = True,
+        group_column: str | None = None,
     ) -> None:
         from attnlstm.data.formats.columns import find_text_columns
         from attnlstm.data.formats.opening import open_table
@@ -59,17 +62,24 @@ class TextFiles(RowSource):
         self._tables = [open_table(file, delimiter) for file in files]
         first, others = files[0], len(files) - 1
         self.name = first.name + f" and {others} more" * (others > 0)
+        columns = self._tables[0].column_names()
+        if key != TRAIN and group_column not in columns:
+            group_column = None
+        self.group_column = group_column
         self.text_column, self.label_column = find_text_columns(
-            self._tables[0].column_names(),
+            columns,
             f"{key}={first}",
             self._tables[0].describe_columns,
             text_column,
             label_column,
             needs_labels,
+            group_column,
         )
-        self.columns_used = name_columns(text=self.text_column, label=self.label_column)
+        self.columns_used = name_columns(
+            text=self.text_column, label=self.label_column, group=group_column
+        )
         for table in self._tables:
-            table.check_columns([self.text_column])
+            table.check_columns([self.text_column, *filter(None, [group_column])])
             if needs_labels and self.label_column is not None:
                 table.check_columns([self.label_column])
         self.label_names = self._declared_names()
@@ -82,9 +92,13 @@ class TextFiles(RowSource):
             path = table.path
             file = path.name if counts[path.name] == 1 else str(path)
             label_column = self._label_column_of(table.column_names())
-            columns = [self.text_column, label_column] if label_column else [self.text_column]
+            columns = [self.text_column, *filter(None, [label_column, self.group_column])]
             for record in table.records(columns):
-                yield to_row(file, record, self.text_column, label_column, table.read_label)
+                yield to_row(
+                    *(file, record, self.text_column, label_column),
+                    read_label=table.read_label,
+                    group_column=self.group_column,
+                )
 
     def fingerprint(self) -> str:
         files = [file_fingerprint(table.path) for table in self._tables]
