@@ -168,12 +168,18 @@ def test_the_windows_of_a_user_never_straddle_parts_or_folds(tmp_path):
         assert sum(map(len, groups.values())) == 6
         if validation == "folds":
             by_fold = [
-                {row.group for row, f in zip(found.parts["train"], found.folds, strict=True) if f == fold}
+                {
+                    row.group
+                    for row, f in zip(found.parts["train"], found.folds, strict=True)
+                    if f == fold
+                }
                 for fold in np.unique(found.folds)
             ]
             assert sum(map(len, by_fold)) == len(groups["train"]) == len(by_fold)
     lines = describe_rows(found, source)
-    assert any("12 series cut into 204 windows of 20 steps, every 5 steps" in line for line in lines)
+    assert any(
+        "12 series cut into 204 windows of 20 steps, every 5 steps" in line for line in lines
+    )
 
 
 def test_without_a_group_column_the_windows_of_a_series_stay_together(tmp_path):

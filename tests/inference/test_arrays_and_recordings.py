@@ -94,9 +94,7 @@ def test_series_with_gaps(tmp_path: Path, missing: str) -> None:
     whole = pd.DataFrame(series[0]).interpolate(limit_direction="both").to_numpy()
     np.savez(tmp_path / "new.npz", X=np.stack([series[0], whole, series[0]]))
     report = tmp_path / "report.html"
-    predictions = run_predict(
-        tmp_path, checkpoint, f"input={tmp_path}/new.npz", f"report={report}"
-    )
+    predictions = run_predict(tmp_path, checkpoint, f"input={tmp_path}/new.npz", f"report={report}")
     assert predictions["error"].isna().all()
     first, interpolated, again = probabilities(predictions)
     np.testing.assert_array_equal(first, again)
@@ -156,10 +154,6 @@ def test_windows(tmp_path: Path) -> None:
     predictions = run_predict(tmp_path, checkpoint, f"input={tmp_path}/new.csv")
     assert predictions["step"].tolist() == list(range(0, 81, 10))
     assert predictions["id"].tolist() == ["u0"] * 9
-    with_stride = run_predict(
-        tmp_path, checkpoint, f"input={tmp_path}/new.csv", "data.stride=40"
-    )
+    with_stride = run_predict(tmp_path, checkpoint, f"input={tmp_path}/new.csv", "data.stride=40")
     assert with_stride["step"].tolist() == [0, 40, 80]
-    np.testing.assert_array_equal(
-        probabilities(with_stride), probabilities(predictions)[[0, 4, 8]]
-    )
+    np.testing.assert_array_equal(probabilities(with_stride), probabilities(predictions)[[0, 4, 8]])

@@ -115,7 +115,7 @@ def test_a_channel_without_any_value():
 )
 def test_manipulated_states(changes):
     state = SeriesEncoder.fit(random_series([4])).to_dict()
-    with pytest.raises(ValueError, match="its missing or axes|its masked_channels"):
+    with pytest.raises(ValueError, match=r"its missing or axes|its masked_channels"):
         SeriesEncoder.from_dict(state | changes)
 
 

@@ -105,7 +105,10 @@ def test_channels_of_different_lengths(read):
         (HEADER.replace("{walking, 'slow, running',3}", "numeric"), "has numbers to predict"),
         (HEADER.replace("{walking, 'slow, running',3}", "string"), "declares no classes"),
         (HEADER.replace("REAL", "string"), "has an attribute 't 1' that is no number: remove it"),
-        (BAG.replace("@attribute target", "@attribute age numeric\n@attribute target"), "more than"),
+        (
+            BAG.replace("@attribute target", "@attribute age numeric\n@attribute target"),
+            "more than",
+        ),
         (HEADER.encode() + b"\xff".join([b"% ", b"\n"]), None),
         (b"% \xff\n" + HEADER.encode(), "is not UTF-8 in line 1"),
     ],

@@ -349,7 +349,10 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "cut header.wav": (sound()[:30], "is broken, or not a .wav file"),
     "floats.wav": (sound()[:20] + b"\3\0" + sound()[22:], "is of floats or compressed"),
     "wide samples.wav": (sound()[:34] + b"\x40\0" + sound()[36:], "has samples of 64 bits"),
-    "long.wav": (sound()[:40] + b"\xff\xff\xff\x7f" + sound()[44:], "more than can be read at once"),
+    "long.wav": (
+        sound()[:40] + b"\xff\xff\xff\x7f" + sound()[44:],
+        "more than can be read at once",
+    ),
     "unknown ending.mat": (b"MATLAB 5.0", "is not a known kind of file"),
 }
 
@@ -515,7 +518,9 @@ FRAGMENTS = st.sampled_from(
 CONTENT = st.binary(max_size=60) | st.lists(FRAGMENTS, max_size=8).map("".join).map(str.encode)
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav"])
+@pytest.mark.parametrize(
+    "ending", ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav"]
+)
 @given(content=CONTENT, data=st.data())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_gives_rows_or_a_user_error(

@@ -94,8 +94,9 @@ def test_labels_that_are_named(save):
 def test_labels_that_are_missing_or_unclear(save):
     folder = save(X=WALKS[:, :, 0])
     message = message_of(train=folder / "X.npy")
-    assert "has no labels beside it (y.npy, Y.npy, labels.npy): name their file with data.labels" in (
-        message
+    assert (
+        "has no labels beside it (y.npy, Y.npy, labels.npy): name their file with data.labels"
+        in (message)
     )
     message = message_of(train=folder / "X.npy", test=folder / "X.npy", labels=folder / "none.npy")
     assert message.startswith(f"data.labels={folder}/none.npy does not exist")

@@ -149,7 +149,7 @@ def test_parts_are_not_classes(tmp_path):
     for part in ("train", "test"):
         (tmp_path / part).mkdir()
         write_csv(tmp_path / part / "0.csv", SERIES["run/0"])
-    assert f"say" not in message_of(tmp_path)
+    assert "say" not in message_of(tmp_path)
     assert f"data.train={tmp_path}/train data.test={tmp_path}/test" in message_of(tmp_path)
 
 

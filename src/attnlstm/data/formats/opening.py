@@ -73,7 +73,7 @@ def open_series(
         table = open_table(path, options.get("delimiter"))
         return LongTable(table, key, name, needs_labels, options, series)
     refused = {setting: value for setting, value in options.items() if value is not None}
-    if series.group_column is not None and not reader.has_groups:
+    if series.needs_groups and series.group_column is not None and not reader.has_groups:
         refused["group_column"] = series.group_column
     for setting in refused:
         raise UserError(

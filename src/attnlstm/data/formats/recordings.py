@@ -10,6 +10,7 @@ from attnlstm.config.data import Axes
 from attnlstm.console import counted, enumerate_names, shorten
 from attnlstm.data.formats import READERS
 from attnlstm.data.formats.npy_file import read_array
+from attnlstm.data.formats.opening import import_readers
 from attnlstm.errors import UserError
 from attnlstm.files import is_saved
 
@@ -131,7 +132,8 @@ def _label_reader(label_from: str) -> Callable[[Path], str | None]:
 
 def _read_folder(folder: Path, key: str, needs_labels: bool) -> tuple[list[Recording], list[str]]:
     """Return the recordings of a folder with a folder for each class, and lines about them."""
-    wanted = {*READERS, *(".parquet",)} - set(WHOLE_ENDINGS)
+    import_readers()
+    wanted = READERS.keys() - set(WHOLE_ENDINGS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [file for file in files if not _is_hidden(file.relative_to(folder))]
     found = [file for file in files if file.suffix.lower() in wanted]
