@@ -95,7 +95,5 @@ def test_a_file_that_is_cut_off_is_a_bad_row(tmp_path):
 
 
 def test_without_a_label(tmp_path):
-    with pytest.raises(
-        UserError, match=r"holds no label: give a folder .* data\.label_from=folder"
-    ):
+    with pytest.raises(UserError, match=r"holds no label: .* data\.label_from=folder"):
         open_file(tmp_path / "sound.wav", sound_bytes(2), needs_labels=True)
