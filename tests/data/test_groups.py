@@ -179,6 +179,7 @@ def test_the_column_of_series(tmp_path):
         (str(n), str(n // 2), (2, 1)) for n in range(6)
     ]
     path.write_text(path.read_text() + "9,7,1,a\n9,8,1,a\n")
+    rows = open_sources(SeriesFilesSource(train=str(path), group_column="user"))["train"]
     assert list(rows)[-1].problem == "several groups in one series"
 
 

@@ -102,7 +102,7 @@ def test_streams_of_users_in_a_long_table(tmp_path):
         train=str(path), label_column="activity", group_column="user", window=20, stride=10
     )
     rows = list(open_sources(source)["train"])
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, float_precision="round_trip")
     expected = [
         (user, start, frame["activity"].iloc[start : start + 20], frame[["x", "y"]])
         for user, frame in table.groupby("user")

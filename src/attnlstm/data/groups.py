@@ -1,8 +1,11 @@
 """Which groups of rows, such as the rows of one user, are for which part of the data."""
 
 import warnings
+from operator import itemgetter
 
 import numpy as np
+
+ORDERS = 10
 
 
 def connect(contents: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -33,7 +36,8 @@ def choose_groups(labels: np.ndarray, groups: np.ndarray, fraction: float, seed:
 
     The groups are gone through in random order. One is chosen if that brings the shares of the
     classes, the squared differences from `fraction` summed, closer to it; but never the last rows
-    of a class. If all groups are too large, the one that comes closest is chosen.
+    of a class. The best of `ORDERS` such choices counts. If all groups are too large, the one that
+    comes closest is chosen.
 
     Args:
         labels: class numbers, `[row]`.
@@ -45,21 +49,24 @@ def choose_groups(labels: np.ndarray, groups: np.ndarray, fraction: float, seed:
     counts = count_classes(labels, groups)  # [group, class]
     totals = counts.sum(axis=0)
     counts, totals = counts[:, totals > 0], totals[totals > 0]
-    order = np.random.default_rng(seed).permutation(len(counts))
-    chosen, taken = np.zeros(len(counts), bool), np.zeros(len(totals), np.int64)
+    generator = np.random.default_rng(seed)
 
-    def distance(counts: np.ndarray) -> float:
-        return float(((counts / totals - fraction) ** 2).sum())
+    def distance(taken: np.ndarray) -> float:
+        return float(((taken / totals - fraction) ** 2).sum())
 
-    for group in order:
-        more = taken + counts[group]
-        if (more < totals).all() and distance(more) < distance(taken):
-            chosen[group], taken = True, more
-    if not chosen.any():
+    best: tuple[float, list[int]] = (distance(0 * totals), [])
+    for order in (generator.permutation(len(counts)) for _ in range(ORDERS)):
+        chosen, taken = [], 0 * totals
+        for group in order:
+            more = taken + counts[group]
+            if (more < totals).all() and distance(more) < distance(taken):
+                chosen.append(group)
+                taken = more
+        best = min(best, (distance(taken), chosen), key=itemgetter(0))
+    if not best[1]:
         possible = [group for group in order if (counts[group] < totals).all()]
-        if possible:
-            chosen[min(possible, key=lambda group: distance(counts[group]))] = True
-    return chosen[groups]
+        best = (0, [min(possible, key=lambda group: distance(counts[group]))] if possible else [])
+    return np.isin(groups, best[1])
 
 
 def deal_groups(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_a_folder_for_each_class(tmp_path, ending):
     for row, series in zip(found, SERIES.values(), strict=True):
         np.testing.assert_array_equal(row.value, series)
     assert rows.axes == ("channel,time" if ending == "T.npy" else "time,channel")
-    assert rows.notes[0].startswith(f"data.train={tmp_path}/rec: 6 files, 2 labels: 0{ending} is r")
+    assert rows.notes[0].startswith(f"data.train={tmp_path}/rec: 6 files, 2 labels: run/0{ending} is ")
     assert [row.file for row in found] == [f"{tmp_path}/rec/{name}{ending}" for name in SERIES]
 
 
@@ -92,9 +92,10 @@ def test_labels_from_names(tmp_path):
         write_csv(tmp_path / f"{name.replace('/', '_')}.csv", series)
     rows = open_rows(tmp_path / "*.csv", label_from=r"name:^([a-z]+)_\d+")
     assert [row.label for row in rows] == [name.partition("/")[0] for name in SERIES]
+    folder = tmp_path.name
     assert rows.notes == [
-        r"data.label_from=name:^([a-z]+)_\d+: 6 files, 2 labels: run_0.csv is run, walk_0.csv is "
-        "walk"
+        r"data.label_from=name:^([a-z]+)_\d+: 6 files, 2 labels: "
+        f"{folder}/run_0.csv is run, {folder}/walk_0.csv is walk"
     ]
     write_csv(tmp_path / "Notes.csv", SERIES["run/0"])
     message = message_of(tmp_path / "*.csv", label_from=r"name:^([a-z]+)_\d+")

@@ -170,10 +170,10 @@ def _read_folder(folder: Path, key: str, needs_labels: bool) -> tuple[list[Recor
             "look like parts of the data and not like classes: give each part its own key, such as "
             f"data.train={folder}/train data.test={folder}/test"
         )
-    notes = [_describe(recordings, f"{key}={shorten(str(folder))}")]
+    notes = [_describe(recordings, f"{key}={folder}")]
     if ignored:
         listed = ", ".join(f"{count} {ending}" for ending, count in sorted(ignored.items()))
-        notes.append(f"{key}={shorten(str(folder))}: files left out: {listed}")
+        notes.append(f"{key}={folder}: files left out: {listed}")
     return recordings, notes
 
 
@@ -187,9 +187,10 @@ def _describe(recordings: Sequence[Recording], where: str) -> str:
     if not labels:
         return f"{where}: {counted(len(recordings), 'file')}, without labels"
     by_label = {recording.label: recording for recording in reversed(recordings)}
+    shown = {recording: "/".join(recording.path.parts[-2:]) for recording in by_label.values()}
     examples = [
-        f"{shorten(recording.path.name)} is {shorten(str(recording.label))}"
-        for recording in list(by_label.values())[::-1][:SHOWN]
+        f"{shorten(path)} is {shorten(str(recording.label))}"
+        for recording, path in list(shown.items())[::-1][:SHOWN]
     ]
     return (
         f"{where}: {counted(len(recordings), 'file')}, {counted(len(labels), 'label')}: "

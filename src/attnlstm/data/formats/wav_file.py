@@ -74,10 +74,10 @@ class WavFile(SeriesFile):
         with open_binary(self.path) as file:
             try:
                 opened = wave.open(self._as_plain(file))  # noqa: SIM115 - the file is closed here
-            except (wave.Error, EOFError, ValueError) as error:
+            except (wave.Error, EOFError, ValueError, RuntimeError) as error:
                 reason = "of floats or compressed" if "unknown format" in str(error) else "broken"
                 raise self._error(
-                    f"is {reason}, or not a .wav file ({error or 'it ends too early'}): save it as "
+                    f"is {reason}, or not a .wav file ({str(error) or 'it ends too early'}): save it as "
                     "PCM with 16 bits"
                 ) from error
             yield opened
