@@ -75,6 +75,8 @@ READERS: list[tuple[str, Reader]] = [
     (".arff", series),
     (".npy", unlabelled),
     (".wav", unlabelled),
+    (".tsv", series),
+    (".txt", series),
 ]
 
 

@@ -28,6 +28,8 @@ OPTIONS = {
     "label_column": ("x", ("text_files", "hub_text", "series_files")),
     "id_column": ("x", ("series_files",)),
     "time_column": ("x", ("series_files",)),
+    "layout": ("wide", ("series_files",)),
+    "time_format": ("%d/%m/%Y", ("series_files",)),
     "channel_columns": (["x"], ("series_files",)),
     "delimiter": (";", FILES_OF_ROWS),
     "group_column": ("x", ("text_files", "hub_text", "series_files")),

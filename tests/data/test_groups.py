@@ -190,3 +190,14 @@ def test_the_array_of_an_npz_file(tmp_path):
     assert [row.group for row in rows] == ["a", "a", "b", "b"]
     with pytest.raises(UserError, match=r"has no array 'usr' \(data\.group_column\)"):
         open_sources(SeriesFilesSource(train=str(path), group_column="usr"))
+
+
+def test_the_column_of_wide_tables(tmp_path):
+    path = tmp_path / "walks.csv"
+    header = ",".join(["id", "user", *(f"t{step}" for step in range(5)), "label"])
+    lines = [f"{n},{n // 2},{n},{n + 1},{n + 2},{n},{n},{'ab'[n % 2]}" for n in range(6)]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    rows = open_sources(SeriesFilesSource(train=str(path), group_column="user"))["train"]
+    assert [(row.name, row.group, row.value.shape) for row in rows] == [
+        (str(n), str(n // 2), (5, 1)) for n in range(6)
+    ]

@@ -117,8 +117,9 @@ def test_streams_of_users_in_a_long_table(tmp_path):
 
 def test_a_stream_without_an_id_is_asked_for(tmp_path):
     path = write_streams(tmp_path / "streams.csv", num_users=1)
+    pd.read_csv(path).drop(columns="user").to_csv(path, index=False)
     options = {"train": str(path), "label_column": "activity", "window": 20}
-    with pytest.raises(UserError, match=r"say data\.axes=time,channel if it is one"):
+    with pytest.raises(UserError, match=r"if the file is one series, data\.axes=time,channel"):
         open_sources(SeriesFilesSource(**options))
     options |= {"axes": "time,channel", "channel_columns": ["x", "y"]}
     rows = list(open_sources(SeriesFilesSource(**options))["train"])

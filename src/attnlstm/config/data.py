@@ -29,6 +29,8 @@ AxesNames = Literal["row,time,channel", "row,channel,time", "time,channel", "cha
 Axes = Annotated[AxesNames, Field(json_schema_extra={"verbatim": True, "has_commas": True})]
 """The order of an array's axes; without `row`, a file holds one series."""
 
+Layout = Literal["auto", "long", "wide"]
+
 
 class TokenizerConfig(Section):
     """The tokenizer."""
@@ -118,14 +120,18 @@ class TextColumns(LabelColumn):
 
 
 class SeriesColumns(LabelColumn):
-    """The columns of long tables of series."""
+    """The layout and the columns of tables of series."""
 
+    layout: Layout | None = "auto"
+    """what a line is: a step of a series (long) or a series (wide); auto: finds out, or asks"""
     id_column: Name | None = None
     """column that identifies the series of a line; null: the one with a usual name"""
-    time_column: Name | None = None
-    """column of the time of a step; null: the one with a usual name, else file order"""
+    time_column: Name | Literal[False] | None = None
+    """column of the time of a step; false: file order; null: the one with a usual name, if any"""
+    time_format: Name | None = None
+    """format of dates, such as '%d/%m/%Y %H:%M:%S'; null: numbers or ISO dates"""
     channel_columns: list[str] | None = None
-    """value columns, one per channel; null: all other columns"""
+    """value columns, one per channel, or names of numbered ones (x for x_0, x_1); null: all"""
 
 
 class Arrays(Section):

@@ -18,6 +18,7 @@ from attnlstm.config.data import (
     Arrays,
     DataConfig,
     Delimiter,
+    Layout,
     OnBadRow,
     SeriesColumns,
     TextColumns,
@@ -345,6 +346,8 @@ class EvaluateConfig(Section, defer_build=True):
 class PredictDataConfig(TextColumns, SeriesColumns, Arrays, Windowing, Delimiter):
     """How to read the input; None is as in training."""
 
+    layout: Layout | None = None
+    """what a line is: a step of a series (long) or a series (wide)"""
     batch_size: Count = 64
     """rows per batch"""
 

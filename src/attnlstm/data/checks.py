@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.config.data import Missing
 from attnlstm.console import printable, shorten
+from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
@@ -109,6 +110,7 @@ class Survey:
     problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
     num_channels: int  # 0 for texts
     lengths: np.ndarray  # [row] int64, steps or characters; 0 without a value
+    doubts: list[str]  # what looks wrong with the values of good rows
     is_complete: bool  # whether all rows were read
     groups: np.ndarray | None = None  # [row] int64, equal for rows of a group; None without groups
 
@@ -154,7 +156,7 @@ def survey(
     labels, contents, lengths, groups = array("i"), array("q"), array("q"), array("q")
     has_groups = needs_groups
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
-    num_bad = 0
+    num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
         problem = find_problem(row, num_channels, missing) or _find_label_problem(row.label, known)
         if problem is None and needs_groups and row.group is None:
@@ -168,11 +170,16 @@ def survey(
             raise UserError(
                 f"{source.name} has more than {MOST_CLASSES:,} classes: check data.label_column"
             )
+        if problem is None and isinstance(row.value, np.ndarray):
+            leaks.add(row.value, str(row.label))
         if problem is not None:
             problems[problem.what][row.file].add(row, problem.detail)
             num_bad += 1
             if num_bad == most_bad:
                 break
+    doubts = _doubt_lengths(source, num_channels, np.array(lengths, np.int64))
+    if leak := leaks.describe(source.channel_names):
+        doubts.append(f"{source.name}: {leak}")
     return Survey(
         source,
         np.array(labels, np.int32),
@@ -181,9 +188,22 @@ def survey(
         problems,
         num_channels,
         np.array(lengths, np.int64),
+        doubts,
         is_complete=most_bad is None or num_bad < most_bad,
         groups=np.array(groups, np.int64) if has_groups else None,
     )
+
+
+def _doubt_lengths(source: RowSource, num_channels: int, lengths: np.ndarray) -> list[str]:
+    """Return a warning if most series have one step, as if each row of a table were one."""
+    lengths = lengths[lengths > 0]
+    if not num_channels or len(lengths) < FEWEST_ROWS or np.median(lengths) > 1:
+        return []
+    return [
+        f"{source.name}: {(lengths == 1).sum():,} of {len(lengths):,} series have one step, so "
+        "there is no order to learn from: is a row a whole series (data.layout=wide), or does the "
+        "id differ in each row?"
+    ]
 
 
 def show_progress(rows: Iterable[Row], description: str) -> Iterator[Row]:

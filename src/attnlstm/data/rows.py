@@ -65,6 +65,8 @@ class RowSource(ABC):
     channel_names: the columns that hold the channels of series, if they have names.
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
+    left_out: by the name of a column that is not read, why not.
+    layout: how the rows lie in the file, and why it is read so, if there are several ways.
     doubt: a sentence about what looks wrong with the data, if anything does.
     axes: the order in which arrays are read, for other arrays of the same model; see `data.axes`.
     notes: lines for the log about what was read, such as padding that was cut off; complete once
@@ -75,6 +77,8 @@ class RowSource(ABC):
     label_names: list[str] | None = None
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
+    left_out: Mapping[str, str] = MappingProxyType({})
+    layout: str | None = None
     doubt: str | None = None
     axes: "Axes | None" = None
     notes: Sequence[str] = ()

@@ -223,8 +223,9 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
     doubts = [found.source.doubt for found in surveys.values() if found.source.doubt is not None]
     doubts = doubts[:1]  # the other parts are most likely alike
     problems = [text for found in surveys.values() for text in found.describe_problems()]
+    suspicious = next((found.doubts for found in surveys.values() if found.doubts), [])
     if not problems:
-        return doubts
+        return doubts + suspicious
     if on_bad_row == "stop":
         if not all(found.is_complete for found in surveys.values()):
             problems.append("and perhaps more, as no more were looked for")
@@ -237,7 +238,7 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
         raise UserError(". ".join(["; ".join(problems), *doubts, *remedies, advice]))
     count = sum(int((~found.usable).sum()) for found in surveys.values())
     dropped = f"dropped {count} bad row{'s' * (count > 1)}:"
-    return [*doubts, dropped, *(f"  {text}" for text in problems)]
+    return [*doubts, *suspicious, dropped, *(f"  {text}" for text in problems)]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:

@@ -1,12 +1,16 @@
 """A few lines for the log about the data that was read."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from attnlstm.config.data import DataConfig, TextConfig
 from attnlstm.console import shorten
+from attnlstm.data.rows import RowSource
 from attnlstm.data.splits import LabelledParts
+
+logger = logging.getLogger(__name__)
 
 WIDTH = 100  # of a line
 NAME_CHARACTERS = 24
@@ -19,18 +23,52 @@ def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
     lines = [f"{config.name}: {sizes} {kind}, {len(data.label_names)} classes"]
     first, part = next(iter(data.parts.items()))
     source = part.pieces[0][0]
+    lines += describe_columns(source)
+    for name, described in data.parts.items():
+        if described.lengths is not None:
+            lengths = _describe_lengths(described.lengths, described.num_channels)
+            lines.append(f"{name}: {kind} of {lengths}")
+    lines += describe_layout(source)
+    others = {id(source): source for part in data.parts.values() for source, *_ in part.pieces}
+    lines += [note for other in others.values() if other is not source for note in other.notes]
+    return lines + _describe_classes(first, part.targets, data.label_names)
+
+
+def describe_columns(source: RowSource) -> list[str]:
+    """Return lines about the columns that a source reads."""
+    lines = []
     if source.columns_used:
         used = [f"{role} {_quote(name)}" for role, name in source.columns_used.items()]
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
-    sources = {id(source): source for part in data.parts.values() for source, _, _ in part.pieces}
-    lines += [note for source in sources.values() for note in source.notes]
-    for name, described in data.parts.items():
-        if described.lengths is not None:
-            lengths = _describe_lengths(described.lengths, described.num_channels)
-            lines.append(f"{name}: {kind} of {lengths}")
-    return lines + _describe_classes(first, part.targets, data.label_names)
+    return lines
+
+
+def describe_layout(source: RowSource) -> list[str]:
+    """Return lines about how the rows lie in a file, and what of it is not read."""
+    lines = []
+    if source.layout is not None:
+        lines.append(f"{_name(source.name)} is read as {source.layout}")
+    if source.left_out:
+        items = [f"{_quote(name)} ({why})" for name, why in source.left_out.items()]
+        lines.append(list_within(f"columns left out of {_name(source.name)}: ", items))
+    return [*lines, *source.notes]
+
+
+def warn_of_names(source: RowSource, trained_on: Sequence[str] | None) -> None:
+    """Warn if channels can only be matched by their order, as the data or the model has no names.
+
+    trained_on: the names of the channels that a model was trained on.
+    """
+    named = source.channel_names if trained_on is None else trained_on
+    if (source.channel_names is None) != (trained_on is None) and named is not None:
+        lacking = "the model" if trained_on is None else _name(source.name)
+        logger.warning(
+            "%s has no names of channels: they are taken in order as %s",
+            lacking,
+            list_within("", [_quote(name) for name in named]),
+        )
 
 
 def list_within(beginning: str, items: Sequence[str]) -> str:

@@ -41,8 +41,13 @@ class Windows(RowSource):
         self.label_names = source.label_names
         self.channel_names = source.channel_names
         self.columns_used = source.columns_used
-        self.doubt = source.doubt
+        self.left_out = source.left_out
+        self.layout = source.layout
         self.axes = source.axes
+
+    @property
+    def doubt(self) -> str | None:  # type: ignore[override]
+        return self._source.doubt
 
     def __iter__(self) -> Iterator[Row]:
         counts, numbers = _Counts(), Counter[str]()

@@ -25,7 +25,7 @@ from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import Source
 from attnlstm.data.splits import Part, split_sources
-from attnlstm.data.summary import describe_rows
+from attnlstm.data.summary import describe_rows, warn_of_names
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
 from attnlstm.inference.writers import name_probability
@@ -153,6 +153,8 @@ def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
     rows = rows._replace(parts={split: rows.parts[split]})
     for line in describe_rows(rows, source):
         logger.info("%s", line)
+    if isinstance(trained.encoder, SeriesEncoder):
+        warn_of_names(rows.parts[split].pieces[0][0], trained.encoder.channel_names)
     if is_same and split in trained.trained_on:
         logger.warning(
             "this checkpoint was trained on the %s split: its metrics do not say how well it does "

@@ -34,6 +34,7 @@ from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
+from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.predictor import Prediction, Predictor
@@ -189,7 +190,12 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
     if isinstance(trained.encoder, SeriesEncoder):
         data = data.with_channels(trained.encoder.channel_names)
         data = data.for_model(trained.encoder.num_channels, trained.encoder.axes)
-    return data.open_files(files, "input", needs_labels=False)
+    source = data.open_files(files, "input", needs_labels=False)
+    for line in [*describe_columns(source), *describe_layout(source)]:
+        logger.info("%s", line)
+    if isinstance(trained.encoder, SeriesEncoder):
+        warn_of_names(source, trained.encoder.channel_names)
+    return source
 
 
 def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:

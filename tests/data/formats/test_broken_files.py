@@ -36,6 +36,16 @@ WALKS = "id,t,x,label\n" + "".join(
     for series in range(8)
     for step in range(3)
 )
+WIDE = "id,x_0,x_1,x_2,label\n" + "".join(
+    f"{row},{row / 7},{row / 3},{-row / 5},{'ab'[row % 2]}\n" for row in range(8)
+)
+LINES = "".join(
+    f"{row % 2}\t" + "\t".join(f"{row / 7 + step / 3:.3f}" for step in range(9)) + "\n"
+    for row in range(8)
+)
+NESTED = "".join(
+    json.dumps({"x": [row / 7, 1, 2], "label": "ab"[row % 2]}) + "\n" for row in range(8)
+)
 HEADER = "@problemName walks\n@dimensions 2\n@classLabel true a b\n@data\n"
 SERIES = "1,2:3,4:a\n2,3:4,5:b\n" * 6
 ARFF = "@attribute t0 numeric\n@attribute t1 numeric\n@attribute target {a,b}\n@data\n"
@@ -238,6 +248,72 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         "has 500,002 columns",
     ),
     "wrong delimiter.csv": (WALKS.replace(",", "|"), r"say data.delimiter='\|'"),
+    "day first.csv": (
+        WALKS.replace(",0,", ",28/03/2021,")
+        .replace(",1,", ",29/03/2021,")
+        .replace(",2,", ",30/03/2021,"),
+        r"needs data\.time_format='%d/%m/%Y'; or data\.time_column=false takes",
+    ),
+    "wide narrow row.csv": (WIDE + "9,1,a\n", r"wrong number of columns .*row 8 \(line 10\)"),
+    "wide text.csv": (WIDE + "9,1,walk,2,a\n", "value that is not a number in .*line 10, id 9"),
+    "wide gap.csv": (WIDE + "9,1,,2,a\n", r"missing values \(NaN\) in .*line 10, id 9"),
+    "wide empty.csv": (WIDE + "9,,,,a\n", r"empty series in .*line 10, id 9"),
+    "wide infinite.csv": (WIDE + "9,1,-inf,2,a\n", "infinite values in .*line 10, id 9"),
+    "wide no label.csv": (WIDE.replace(",label", ",kind"), "no column with a usual name for the l"),
+    "wide without a label.csv": (WIDE + "9,1,2,3,\n", "no label in .*line 10, id 9"),
+    "step twice.csv": (WIDE.replace("x_2", "x_01"), "has step 1 of channel 'x' twice: rename"),
+    "channel twice.csv": (
+        "x_0,x_1,x-0,x-1,label\n" + "1,2,3,4,a\n2,3,4,5,b\n" * 4,
+        "which would both be channel 'x': rename",
+    ),
+    "other steps.csv": (
+        "x_0,x_1,x_2,y_0,y_1,label\n" + "1,2,3,4,5,a\n2,3,4,5,6,b\n" * 4,
+        r"has channels of different steps: 'x' .*data\.channel_columns=\[x\]",
+    ),
+    "two numbers.csv": (
+        "v0_0,v0_1,v1_0,v1_1,label\n" + "1,2,3,4,a\n2,3,4,5,b\n" * 4,
+        r"'v0_0' have two numbers, .*data\.channel_columns=\['v0', 'v1'",
+    ),
+    "two ways.csv": (
+        "id,height,width,label\n" + "".join(f"{n},{n},{n * n},a\n" for n in range(9)),
+        r"in two ways: .*data\.layout=wide; or .*data\.layout=long",
+    ),
+    "two ways without an id.csv": (
+        "time,x1,x2,x3,label\n" + "1,2,3,4,a\n2,3,4,5,b\n" * 4,
+        r"in two ways: .*data\.layout=wide; or .*data\.layout=long, and name the id",
+    ),
+    "narrow line.tsv": (LINES + "1\t2\t3\n", r"wrong number of columns .*row 8 \(line 9\)"),
+    "text in a line.tsv": (LINES + "1" + "\tx" * 9 + "\n", r"not a number .*row 8 \(line 9\)"),
+    "gap in a line.tsv": (LINES + "1\tnan" + "\t1" * 8 + "\n", r"missing values .*line 9"),
+    "nul in a line.txt": (LINES + "1\0" + "\t1" * 9 + "\n", "NUL character in .*line 9"),
+    "latin-1.txt": (LINES.encode() + b"1\xff" + b"\t1" * 9 + b"\n", "not UTF-8 in .*line 9"),
+    "no label in a line.tsv": (LINES + "\t1" * 9 + "\n", "no label in .*line 9"),
+    "few columns.txt": ("1 0.5 0.7\n2 0.7 0.1\n" * 4, r"only 3 columns: say data\.layout=wide"),
+    "labels at both ends.csv": (
+        "".join(f"{n % 2},{n / 7},{n / 3},1.5,2.5,3.5,4.5,{n % 2}\n" for n in range(8)),
+        r"say data\.label_column=0 or data\.label_column=7",
+    ),
+    "no labels.tsv": (
+        "".join("\t".join(f"{n / 7 + t / 3:.3f}" for t in range(9)) + "\n" for n in range(8)),
+        r"say data\.label_column=0 or data\.label_column=8",
+    ),
+    "empty.txt": ("", "is empty: its first line must name the columns"),
+    "binary.txt": (bytes(range(256)) * 40, "header line of|first line of|no column"),
+    "prose.txt": ("It was a fine day.\nIt was a dull day.\n", "no column with a usual name"),
+    "gzip.txt": (gzip.compress(LINES.encode()), "header line of|first line of|no column"),
+    "nested text.jsonl": (NESTED + '{"x": [1, "a"], "label": "a"}\n', "not a number in .*line 9"),
+    "nested twice.jsonl": (NESTED + '{"x": [[1], [2]], "label": "a"}\n', "not a number .*line 9"),
+    "nested empty.jsonl": (NESTED + '{"x": [], "label": "a"}\n', "empty series in .*line 9"),
+    "nested null.jsonl": (NESTED + '{"x": null, "label": "a"}\n', "empty series in .*line 9"),
+    "nested gap.jsonl": (NESTED + '{"x": [1, null, 2], "label": "a"}\n', "missing values .*line 9"),
+    "nested keys.jsonl": (
+        '{"x": {"0": 1, "1": 2}, "label": "a"}\n{"x": {"0": 1, "2": 2}, "label": "b"}\n',
+        "keys that do not count the steps from 0 in .*line 2",
+    ),
+    "nested lengths.parquet": (
+        parquet(x=[[1.0, 2.0], [1.0]], y=[[1.0, 2.0], [1.0, 2.0]], label=["a", "b"]),
+        "channels of different lengths in .*row 1",
+    ),
     "deep.jsonl": ('{"id": 1, "x": 2, "label": "a"}\n' + DEEP, "not a JSON object .*line 2"),
     "date.parquet": (
         parquet(

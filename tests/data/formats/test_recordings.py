@@ -68,8 +68,19 @@ def test_a_folder_for_each_class(tmp_path, ending):
     for row, series in zip(found, SERIES.values(), strict=True):
         np.testing.assert_array_equal(row.value, series)
     assert rows.axes == ("channel,time" if ending == "T.npy" else "time,channel")
-    assert rows.notes[0].startswith(f"data.train={tmp_path}/rec: 6 files, 2 labels: run/0{ending} is ")
+    assert rows.notes[0].startswith(
+        f"data.train={tmp_path}/rec: 6 files, 2 labels: run/0{ending} is "
+    )
     assert [row.file for row in found] == [f"{tmp_path}/rec/{name}{ending}" for name in SERIES]
+
+
+def test_tables_without_a_header(tmp_path):
+    def write(path, series):
+        np.savetxt(path, series, delimiter=",", fmt="%.3f")
+
+    rows = open_rows(write_all(tmp_path / "rec", ".csv", write))
+    for row, series in zip(rows, SERIES.values(), strict=True):
+        np.testing.assert_array_equal(row.value, series)
 
 
 def test_sound(tmp_path):

@@ -1,14 +1,14 @@
 """Find the columns of a table that hold texts and labels, or the parts of series."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
 
 from attnlstm.console import enumerate_names, shorten
-from attnlstm.data.formats.labels import RowProblemError
-from attnlstm.data.formats.series import SeriesOptions, to_numbers
+from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.table import Table, missing_column
 from attnlstm.errors import UserError
 
@@ -27,20 +27,72 @@ TEXT_TABLE: UsualNames = {
     ),
 }
 
+WIDER_TEXT_TABLE: UsualNames = {
+    "text": (
+        *("title", "headlines", "news", "post", "post_text", "caption", "abstract", "summary"),
+        *("sms", "email", "mail", "email_text", "mail_text", "message_text", "tweet_text"),
+        *("review_body", "comments", "reviews", "question_text", "query", "prompt", "passage"),
+        *("full_text", "raw_text", "clean_text", "cleaned_text", "body_text", "snippet"),
+    ),
+    "label": (
+        *("topics", "genre", "section", "classification", "class_label", "label_text"),
+        *("label_name", "categories", "polarity", "rating", "stars", "score", "activity"),
+    ),
+}
+"""Names that count only where none of `TEXT_TABLE` is there."""
+
 SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
     "id": ("id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"),
     "time": ("time", "timestamp", "datetime", "date", "time_step", "timestep", "step", "t"),
     "label": ("label", "class", "category", "target"),
 }
 
-SAMPLE = 100  # records after which a column without any number is refused as a channel
+WIDER_SERIES_TABLE: UsualNames = {
+    "id": (
+        *("session", "session_id", "recording", "recording_id", "record_id", "trial", "trial_id"),
+        *("segment", "segment_id", "episode", "episode_id", "window_id", "sample_id", "run_id"),
+        *("subject", "subject_id", "user", "user_id", "participant", "participant_id"),
+        *("person", "person_id", "patient", "patient_id", "track_id", "object_id", "device_id"),
+        *("uid", "uuid", "sid", "pid", "filename", "file_name"),
+    ),
+    "time": (
+        *("time_stamp", "date_time", "ts", "unix_time", "unixtime", "epoch_ms", "timestamp_ms"),
+        *("timestamp_s", "time_ms", "time_s", "time_sec", "elapsed", "elapsed_time", "seconds"),
+        *("secs", "milliseconds", "ms", "frame", "frame_id", "frame_number", "tick"),
+        *("sample_number", "step_number", "time_index", "time_point", "timepoint"),
+    ),
+    "label": (
+        *("labels", "classes", "class_label", "class_val", "class_vals", "class_value"),
+        *("target_class", "activity", "activity_label", "activity_name", "gesture", "condition"),
+        *("diagnosis", "outcome", "event_type", "behavior", "behaviour", "movement"),
+    ),
+}
+
+WIDER_WIDE_TABLE: UsualNames = {
+    **WIDER_SERIES_TABLE,
+    "label": (*WIDER_SERIES_TABLE["label"], "y"),  # as the steps are numbered, it is none of them
+}
+
+INDEX_NAME = re.compile(r"|unnamed: \d+|__index_level_\d+__")
+"""What pandas calls a column that was the index."""
+
+WIDER_INDEX_NAMES = ("index", "level_0", "rownames", "row_id", "rowid", "row_number", "row_index")
+"""Names of an index if its numbers differ in all records."""
+
+
+COUNTS = "counts the rows"
 
 
 class TableOptions(TypedDict, total=False):
-    """How a long table is read: the settings of `data` with the same names; None finds out."""
+    """How a table of series is read: the settings of `data` with the same names; None finds out.
 
+    `time_column` is False for the order of the file.
+    """
+
+    layout: Literal["long", "wide"] | None
     id_column: str | None
-    time_column: str | None
+    time_column: str | Literal[False] | None
+    time_format: str | None
     label_column: str | None
     channel_columns: Sequence[str] | None
     delimiter: str | None
@@ -48,13 +100,17 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a long table by role; without `id`, the whole table is one series."""
+    """The columns of a long table by role; without `id`, the whole table is one series.
+
+    left_out: by the name of a column that is not read, why not.
+    """
 
     id: str | None
     time: str | None
     label: str | None
     channels: list[str]
     group: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def find_text_columns(
@@ -81,7 +137,7 @@ def find_text_columns(
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
     named["group"] = group_column
-    finder = _Finder(columns, where, describe, TEXT_TABLE)
+    finder = Finder(columns, where, describe, TEXT_TABLE, WIDER_TEXT_TABLE)
     candidates = finder.find_candidates(named)
     text, label = finder.choose("text", candidates), None
     if needs_labels or len(candidates.get("label", ())) == 1:
@@ -90,54 +146,59 @@ def find_text_columns(
 
 
 def find_series_columns(
-    table: Table, where: str, needs_labels: bool, options: TableOptions, series: SeriesOptions
+    table: Table,
+    where: str,
+    needs_labels: bool,
+    options: TableOptions,
+    sample: Sample,
+    series: SeriesOptions,
 ) -> Columns:
     """Return the columns of a long table, as named or with a usual name.
 
     Args:
         where: what messages call the table.
         needs_labels: otherwise the label column may be missing, even if it is named.
-        options: `channel_columns` of None stands for all other columns.
+        options: `channel_columns` of None stands for all other columns that can be channels.
+        sample: tells which columns are an index.
         series: with `axes` of "time,channel", a table without an id is one series.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
     """
-    columns, channels = table.column_names(), options.get("channel_columns")
-    named = {
-        "id": options.get("id_column"),
-        "time": options.get("time_column"),
-        "label": options.get("label_column"),
-        "group": series.group_column,
-    }
-    if not needs_labels and named["label"] not in columns:
-        named["label"] = None
-    if not series.needs_groups and named["group"] not in columns:
-        named["group"] = None
-    if named["group"] is not None and named["group"] == named["id"]:
-        del named["group"]
-    finder = _Finder(columns, where, table.describe_columns, SERIES_TABLE)
+    channels = options.get("channel_columns")
+    finder = series_finder(table, where)
+    named = name_roles(table, needs_labels, options, series)
     candidates = finder.find_candidates(named, channels or ())
-    group = named.get("group", named["id"])
+    group = find_group(table, series)
+    is_file_order = options.get("time_column") is False
     needs_label = needs_labels and not series.is_labelled
     found = Columns(
         _find_id(finder, candidates, group, series),
-        finder.choose("time", candidates) if candidates["time"] else None,
+        finder.choose("time", candidates) if candidates["time"] and not is_file_order else None,
         finder.choose("label", candidates) if needs_label or candidates["label"] else None,
         list(channels or ()),
         group,
     )
-    if channels is None:
-        taken = (found.id, found.time, found.label, found.group)
-        found.channels.extend(column for column in columns if column not in taken)
-        _refuse_texts(table, where, found.channels)
+    taken = {found.id, found.time, found.label, found.group, *found.channels}
+    rest = [column for column in sample.columns if column not in taken]
+    if channels is not None:
+        found.left_out.update(dict.fromkeys(rest, "not in data.channel_columns"))
+    else:
+        found.left_out.update(find_left_out(rest, sample, candidates["time"] * is_file_order))
+        found.channels.extend(column for column in rest if column not in found.left_out)
+        _refuse_texts(table, where, found.channels, sample)
     if not found.channels:
-        raise UserError(f"{where} has no channels: add columns of numbers")
+        counting = [column for column, why in found.left_out.items() if why == COUNTS]
+        hint = f" ({shorten(counting[0])!r} counts the rows)" if counting else ""
+        raise UserError(
+            f"{where} has no channels: add columns of numbers{hint}, or name the channels with "
+            "data.channel_columns"
+        )
     return found
 
 
 def _find_id(
-    finder: "_Finder",
+    finder: "Finder",
     candidates: Mapping[str, list[str]],
     group: str | None,
     series: SeriesOptions,
@@ -147,18 +208,87 @@ def _find_id(
         return group  # each user's or session's steps are one stream
     if not candidates["id"] and series.axes == "time,channel":
         return None
-    reason = ", as each record is a step and must say of which series"
-    return finder.choose("id", candidates, f"{reason}; or say data.axes=time,channel if it is one")
+    reason = (
+        ", as each record is a step and must say of which series; or, if each record is a whole "
+        "series, say data.layout=wide; or, if the file is one series, data.axes=time,channel"
+    )
+    return finder.choose("id", candidates, reason)
+
+
+def series_finder(table: Table, where: str) -> "Finder":
+    """Return the finder of the roles of a table of series."""
+    return Finder(
+        table.column_names(), where, table.describe_columns, SERIES_TABLE, WIDER_SERIES_TABLE
+    )
+
+
+def name_roles(
+    table: Table, needs_labels: bool, options: TableOptions, series: SeriesOptions
+) -> dict[str, str | None]:
+    """Return the columns that the user names, by role."""
+    named = {
+        "id": options.get("id_column"),
+        "time": options.get("time_column") or None,
+        "label": options.get("label_column"),
+        "group": find_group(table, series),
+    }
+    if not needs_labels and named["label"] not in table.column_names():
+        named["label"] = None
+    if named["group"] == named["id"]:
+        del named["group"]
+    return named
+
+
+def find_group(table: Table, series: SeriesOptions) -> str | None:
+    """Return the column of the groups, which other files than those for training may lack."""
+    group = series.group_column
+    return group if series.needs_groups or group in table.column_names() else None
+
+
+def find_left_out(
+    columns: Sequence[str], sample: Sample, times: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return which columns are no data, and why.
+
+    A column that counts the rows is an index if it is the only one that does.
+    """
+    counters = [column for column in columns if column in sample.counters]
+    left_out = find_indices(columns, sample) | dict.fromkeys(
+        times, "time, and the order of the file counts"
+    )
+    if len(counters) == 1:
+        left_out.setdefault(counters[0], COUNTS)
+    return left_out
+
+
+def find_indices(columns: Sequence[str], sample: Sample) -> dict[str, str]:
+    """Return which columns are no data by their names, and why."""
+    left_out = {}
+    for column in columns:
+        name = column.strip().lower()
+        if INDEX_NAME.fullmatch(name) or (
+            name in WIDER_INDEX_NAMES and sample.are_distinct(column)
+        ):
+            left_out[column] = "an index"
+        elif name in WIDER_SERIES_TABLE["id"]:
+            left_out[column] = "another id"
+        elif name in WIDER_SERIES_TABLE["time"]:
+            left_out[column] = "another time"
+    return left_out
 
 
 @dataclass
-class _Finder:
-    """The columns of a table, and the messages about them; see `find_text_columns`."""
+class Finder:
+    """The columns of a table by role, and the messages about them; see `find_text_columns`.
+
+    wider_names: names that count for a role if no column has one of its `usual_names`.
+    """
 
     columns: Sequence[str]
     where: str
     describe: Callable[[], str]
     usual_names: UsualNames
+    wider_names: UsualNames
 
     def find_candidates(
         self, named: Mapping[str, str | None], channels: Sequence[str] = ()
@@ -179,11 +309,8 @@ class _Finder:
                 )
         left = [column for column in self.columns if column not in taken]
         usual = {
-            role: [
-                column
-                for column in left
-                if column.strip().lower() in self.usual_names.get(role, ())
-            ]
+            role: _with_names(left, self.usual_names.get(role, ()))
+            or _with_names(left, self.wider_names.get(role, ()))
             for role in named
         }
         return usual | {role: [name] for role, name in named.items() if name is not None}
@@ -206,25 +333,15 @@ class _Finder:
         )
 
 
-def _refuse_texts(table: Table, where: str, channels: Sequence[str]) -> None:
+def _with_names(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [column for column in columns if column.strip().lower() in names]
+
+
+def _refuse_texts(table: Table, where: str, channels: Sequence[str], sample: Sample) -> None:
     """Raise a UserError for a column of texts, which would make every series unusable."""
-    numberless, has_records = list(channels), False
-    for record in islice(table.records(channels), SAMPLE):
-        if record.values is not None:
-            has_records = True
-            numberless = [name for name in numberless if not _is_number(record.values[name])]
-        if not numberless:
-            return
-    if has_records:
-        raise UserError(
-            f"{where} has a column {shorten(numberless[0])!r} without numbers: name the channels "
-            f"with data.channel_columns. {table.describe_columns()}"
-        )
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        to_numbers([value])
-    except RowProblemError:
-        return False
-    return True
+    for name in channels if sample.records else ():
+        if not sample.has_number(name):
+            raise UserError(
+                f"{where} has a column {shorten(name)!r} without numbers: name the channels "
+                f"with data.channel_columns. {table.describe_columns()}"
+            )

@@ -91,7 +91,8 @@ class CSVTable(Table):
         with open_lines(self.path, newline="") as file:
             rows = self._rows(file)
             names = self._header(rows)
-            places = [names.index(column) for column in columns]
+            place_of = {name: place for place, name in enumerate(names)}
+            places = [place_of[column] for column in columns]
             for number, (line, fields) in enumerate(rows):
                 if isinstance(fields, str):
                     yield Record(number, None, fields, line)

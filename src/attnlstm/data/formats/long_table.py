@@ -10,29 +10,27 @@ For example, as a CSV file:
 The records of a series follow each other in time; those of other series may stand in between.
 """
 
-import hashlib
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
 from functools import cached_property
-from math import isfinite
-from operator import itemgetter, lt
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from attnlstm.console import enumerate_names
-from attnlstm.data.formats.columns import TableOptions, find_series_columns
+from attnlstm.console import shorten
+from attnlstm.data.formats.columns import Columns, find_series_columns
 from attnlstm.data.formats.labels import RowProblemError, read_name
-from attnlstm.data.formats.series import SeriesOptions, check_series_values, to_numbers
-from attnlstm.data.formats.table import Record, Table
-from attnlstm.data.rows import Row, RowSource, name_columns
+from attnlstm.data.formats.layouts import Layout
+from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import check_series_values, to_numbers
+from attnlstm.data.formats.series_table import SeriesTable
+from attnlstm.data.formats.table import Record
+from attnlstm.data.formats.times import advise_times, check_time_format, check_times
+from attnlstm.data.rows import Row, name_columns
 from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint
-
-NOT_A_TIME = "time that is not a number or date"
 
 WHOLE = ""
 """The id of all records of a table without an id column."""
@@ -55,7 +53,7 @@ class _OpenSeries:
     bad: tuple[str, int | None] | None = None
 
 
-class LongTable(RowSource):
+class LongTable(SeriesTable):
     """The series of one long table, in the order in which their ids first appear.
 
     The table is read twice, first to count the records of each id. A series is given as soon as it
@@ -67,39 +65,13 @@ class LongTable(RowSource):
 
     A record that cannot be read spoils its series, or is a row of its own if it has no readable id.
     `Row.line` is the first line of a series, or the one that has the problem.
-
-    The arguments are those of `open_series`.
-
-    Raises:
-        UserError: a column is missing, or it is not clear which one is meant.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        key: str,
-        name: str,
-        needs_labels: bool,
-        options: TableOptions,
-        series: SeriesOptions,
-    ) -> None:
-        self.name = name
-        self._where = f"{key}: {table.path}"
-        self._delimiter = options.get("delimiter")
-        self._table = table
-        self._series = series
-        self.columns = find_series_columns(table, self._where, needs_labels, options, series)
-        self.columns_used = name_columns(
-            id=self.columns.id,
-            time=self.columns.time,
-            label=self.columns.label,
-            group=self.columns.group,
-        )
-        if self.columns.label is not None:
-            self.label_names = table.label_names(self.columns.label)
+    columns: Columns
 
     def __iter__(self) -> Iterator[Row]:
         num_records = self._num_records.copy()
+        self._doubt_size(num_records.total())
         waiting: OrderedDict[str | int, _OpenSeries] = OrderedDict()
         number = 0
         for identity, record, step in self._read():
@@ -120,20 +92,30 @@ class LongTable(RowSource):
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
 
-    def fingerprint(self) -> str:
-        content = file_fingerprint(self._table.path)
-        return hashlib.sha256(repr((content, self._delimiter, self.columns)).encode()).hexdigest()
+    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
+        self._time_format = self._options.get("time_format")
+        if self._time_format is not None:
+            check_time_format(self._time_format)
+        self.columns = find_series_columns(
+            self._table, self._where, needs_labels, self._options, sample, self._series
+        )
+        self.columns_used = name_columns(
+            id=self.columns.id,
+            time=self.columns.time,
+            label=self.columns.label,
+            group=self.columns.group,
+        )
+        self.channel_names = self.columns.channels
+        self.left_out = self.columns.left_out
+        order = "in the order of the file" if self.columns.time is None else "in order of time"
+        self.layout = f"long: a step of a series in each row, {layout.reason}; steps {order}"
 
-    def adopt_columns(self, first: "LongTable") -> None:
-        """Read the channels in the order of another table, which must have the same channels."""
-        ours, theirs = self.columns.channels, first.columns.channels
-        if odd := sorted(set(ours) ^ set(theirs)):
-            raise UserError(
-                f"{self._where} and {first.name} do not have the same channels, only one has "
-                f"{enumerate_names(odd)}: give files with the same columns, or name the "
-                "channels with data.channel_columns"
-            )
-        self.columns = replace(self.columns, channels=theirs)
+    def _channels(self) -> list[str]:
+        return self.columns.channels
+
+    def _set_channels(self, names: Sequence[str]) -> None:
+        self.columns = replace(self.columns, channels=list(names))
+        self.channel_names = self.columns.channels
 
     @cached_property
     def _num_records(self) -> Counter[str | None]:
@@ -199,7 +181,7 @@ class LongTable(RowSource):
         check_series_values(values, self._series.allows_missing)
         others = dict(zip(self._others, columns[num_channels:], strict=True))
         if "time" in others:
-            _check_times(others["time"])
+            self._check_times(others["time"])
         labels: str | list[str | None] | None = None
         group = None
         if "label" in others and self._series.has_windows:
@@ -212,6 +194,26 @@ class LongTable(RowSource):
                 raise RowProblemError("several groups in one series")
             group = groups.pop()
         return values, labels, group
+
+    def _doubt_size(self, num_records: int) -> None:
+        num_channels = len(self.columns.channels)
+        if self.doubt is None and num_channels > num_records:
+            self.doubt = (
+                f"{self._where} has more channels ({num_channels:,}) than rows ({num_records:,}), "
+                "each a step of a series: is a row a whole series (data.layout=wide)?"
+            )
+
+    def _check_times(self, values: Sequence[Any]) -> None:
+        """Raise a RowProblemError if the times do not increase; `doubt` says what may help."""
+        try:
+            check_times(values, self._time_format)
+        except RowProblemError:
+            if self.doubt is None:
+                self.doubt = (
+                    f"Column {shorten(str(self.columns.time))!r} is read as the time: "
+                    f"{advise_times(values, self._time_format)}"
+                )
+            raise
 
     def _common_label(self, values: Sequence[Any]) -> str | None:
         """Return the label of a series; all of its steps must have the same."""
@@ -237,36 +239,3 @@ class LongTable(RowSource):
         # steps with a problem still have one after more steps, so this can be bisected
         place = bisect_left(range(1, len(series.steps)), True, key=lambda n: problem_of(n) != "")
         return problem_of(place + 1), series.lines[place]
-
-
-def _check_times(values: Sequence[Any]) -> None:
-    """Raise a RowProblemError if the times do not increase."""
-    times = _to_times(values)
-    try:
-        if all(map(lt, times, times[1:])):
-            return
-        goes_back = any(map(lt, times[1:], times))
-    except TypeError:  # numbers and dates, or dates with and without a time zone
-        raise RowProblemError(NOT_A_TIME) from None
-    raise RowProblemError("time that goes back" if goes_back else "time step twice")
-
-
-def _to_times(values: Sequence[Any]) -> Sequence[Any]:
-    """Return numbers or dates, which can be compared; texts of either are parsed."""
-    types = set(map(type, values))
-    if types == {str}:
-        texts = [text.strip() for text in values]
-        for parse in (int, float, datetime.fromisoformat):  # ints of any size are exact
-            try:
-                times: list[Any] = list(map(parse, texts))
-            except ValueError:
-                continue
-            if parse is float and not all(map(isfinite, times)):
-                break
-            return times
-    elif types <= {int, float}:
-        if all(isfinite(value) for value in values if isinstance(value, float)):
-            return values
-    elif all(issubclass(kind, date | time | timedelta) for kind in types):
-        return values
-    raise RowProblemError(NOT_A_TIME)

@@ -13,9 +13,18 @@ from typing import Unpack
 from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
 from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.headerless import (
+    find_headerless,
+    guess_delimiter,
+    is_archive_name,
+)
+from attnlstm.data.formats.layouts import find_layout
+from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
+from attnlstm.data.formats.sample import read_sample
 from attnlstm.data.formats.series import SeriesFile, SeriesOptions
 from attnlstm.data.formats.table import Table
+from attnlstm.data.formats.wide_table import WideTable
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
 
@@ -41,6 +50,19 @@ def open_table(path: str | Path, delimiter: str | None = None) -> Table:
     return reader(path, delimiter)
 
 
+def open_table_of_series(path: Path, delimiter: str | None = None) -> Table:
+    """Open a table as `open_table` does, or lines of numbers that have no header."""
+    reader = _find_reader(path)
+    is_archive = path.is_file() and is_archive_name(path)
+    if is_archive or (reader is not None and issubclass(reader, CSVTable)):
+        usual = None if is_archive or reader is None else reader.usual_delimiter
+        if found := find_headerless(path, delimiter, usual):
+            return found
+    if is_archive:
+        return CSVTable(path, delimiter or guess_delimiter(path))
+    return open_table(path, delimiter)
+
+
 def is_series_file(path: Path) -> bool:
     """Return whether a file holds whole series, and not a table with a step in each record."""
     reader = _find_reader(path)
@@ -56,22 +78,25 @@ def open_series(
     series: SeriesOptions,
     **options: Unpack[TableOptions],
 ) -> RowSource:
-    """Open a file of whole series, or any other file as a long table.
+    """Open a file of whole series, or any other file as a table with a long or wide layout.
 
     Args:
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
         needs_labels: whether a file without labels is refused.
         series: how series are read.
-        options: for long tables only.
+        options: for tables only.
 
     Raises:
         UserError: the file is not of a known kind, or its reader refuses it.
     """
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
-        table = open_table(path, options.get("delimiter"))
-        return LongTable(table, key, name, needs_labels, options, series)
+        table = open_table_of_series(path, options.get("delimiter"))
+        sample, where = read_sample(table), f"{key}: {path}"
+        layout = find_layout(table, where, needs_labels, options, sample, series)
+        kind = WideTable if layout.name == "wide" else LongTable
+        return kind(table, key, name, needs_labels, options, layout, sample, series)
     refused = {setting: value for setting, value in options.items() if value is not None}
     if series.needs_groups and series.group_column is not None and not reader.has_groups:
         refused["group_column"] = series.group_column

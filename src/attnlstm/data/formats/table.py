@@ -37,7 +37,10 @@ class Table(ABC):
     """Named columns of a file or folder.
 
     delimiter: between the columns of a CSV file; other tables have none.
+    has_header: whether the file names its columns, which otherwise are called "0", "1", ...
     """
+
+    has_header: bool = True
 
     def __init__(self, path: Path, delimiter: str | None = None) -> None:
         self.path = path
@@ -61,9 +64,8 @@ class Table(ABC):
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise a UserError if one of the columns is missing."""
         known = self.column_names()
-        for column in columns:
-            if column not in known:
-                raise missing_column(str(self.path), column, known, self.describe_columns())
+        for column in dict.fromkeys(columns).keys() - set(known):
+            raise missing_column(str(self.path), column, known, self.describe_columns())
 
     def describe_columns(self) -> str:
         """Return the end of a message about columns: what they are, and why they may look odd."""

@@ -75,10 +75,10 @@ class WavFile(SeriesFile):
             try:
                 opened = wave.open(self._as_plain(file))  # noqa: SIM115 - the file is closed here
             except (wave.Error, EOFError, ValueError, RuntimeError) as error:
-                reason = "of floats or compressed" if "unknown format" in str(error) else "broken"
+                details = str(error) or "it ends too early"
+                reason = "of floats or compressed" if "unknown format" in details else "broken"
                 raise self._error(
-                    f"is {reason}, or not a .wav file ({str(error) or 'it ends too early'}): save it as "
-                    "PCM with 16 bits"
+                    f"is {reason}, or not a .wav file ({details}): save it as PCM with 16 bits"
                 ) from error
             yield opened
 

@@ -33,6 +33,9 @@ MOST_NOTES = 6
 """Lines about single files in the log."""
 
 
+MOST_NOTES = 5
+
+
 @register_source
 class SeriesFilesSource(
     FileSource, LabelFiles, SeriesColumns, Arrays, Windowing, Delimiter, SeriesConfig
@@ -78,8 +81,10 @@ class SeriesFilesSource(
             )
         if not all(map(is_series_file, files)):
             options = {
+                "layout": None if self.layout == "auto" else self.layout,
                 "id_column": self.id_column,
                 "time_column": self.time_column,
+                "time_format": self.time_format,
                 "label_column": self.label_column,
                 "channel_columns": self.channel_columns,
                 "delimiter": self.delimiter,
@@ -155,9 +160,10 @@ class SeriesFilesSource(
 
 
 class SeriesFiles(RowSource):
-    """The series of several files, each `[time, channel]` float64; see `LongTable`, `SeriesFile`.
+    """The series of several files, each `[time, channel]` float64.
 
-    The ending of a file decides how it is read. Long tables must have the same channels, but not in
+    The ending of a file decides how it is read; see `LongTable`, `WideTable`, `SeriesFile` and, for
+    several files with a channel each, `Dimensions`. Tables must have the same channels, but not in
     the same order of columns. The same id in two files is two series.
 
     Args:
@@ -168,14 +174,14 @@ class SeriesFiles(RowSource):
         labels: the label of all series of each file, where it does not stand in the file.
         label_files: the file of labels of each `.npy` file; None: beside it.
         notes: lines for the log about the choice of these files.
-        options: of long tables; they must be None if other files are among them.
+        options: of tables; they must be None if other files are among them.
 
     Raises:
         UserError: a file is broken, or does not match its kind, the other files or the settings.
             Damage in the rows shows while iterating, all else on construction.
 
     Attributes:
-        channel_names: the channels of long tables, otherwise None. Other tables for the same model
+        channel_names: the channels of tables, if they have names. Other tables for the same model
             must be read with these as their `channel_columns`.
     """
 
@@ -191,47 +197,70 @@ class SeriesFiles(RowSource):
         notes: Sequence[str] = (),
         **options: Unpack["TableOptions"],
     ) -> None:
-        from attnlstm.data.formats.long_table import LongTable
+        from attnlstm.data.formats.dimensions import Dimensions, group_dimensions
         from attnlstm.data.formats.opening import open_series
         from attnlstm.data.formats.series import SeriesOptions
+        from attnlstm.data.formats.series_table import SeriesTable
         from attnlstm.data.formats.wav_file import WavFile
 
         series = series or SeriesOptions()
         label_files = label_files or [None] * len(files)
         unique = len({file.name for file in files}) == len(files)
-        self._labels = [None] * len(files) if labels is None else list(labels)
-        self._sources = [
-            open_series(
-                file,
-                key=key,
-                name=file.name if unique else str(file),
-                needs_labels=needs_labels and label is None,
-                series=replace(series, labels=label_file, is_labelled=label is not None),
-                **options,
+        groups = group_dimensions(files, key) if labels is None else [{0: f} for f in files]
+        label_of = dict(zip(files, labels or (), strict=False))
+        labels_of = dict(zip(files, label_files, strict=True))
+        self._sources: list[RowSource] = []
+        self._labels: list[str | None] = []
+        for group in groups:
+            if len(group) > 1:
+                self._labels.append(None)
+                self._sources.append(
+                    Dimensions(group, key=key, needs_labels=needs_labels, series=series, **options)
+                )
+                continue
+            (file,) = group.values()
+            label = label_of.get(file)
+            self._labels.append(label)
+            self._sources.append(
+                open_series(
+                    file,
+                    key=key,
+                    name=file.name if unique else str(file),
+                    needs_labels=needs_labels and label is None,
+                    series=replace(series, labels=labels_of[file], is_labelled=label is not None),
+                    **options,
+                )
             )
-            for file, label, label_file in zip(files, self._labels, label_files, strict=True)
-        ]
-        tables = [source for source in self._sources if isinstance(source, LongTable)]
+        tables = [source for source in self._sources if isinstance(source, SeriesTable)]
         for table in tables[1:]:
-            table.adopt_columns(tables[0])
-        self.channel_names = tables[0].columns.channels if tables else None
-        if tables:
-            self.columns_used = dict(tables[0].columns_used)
-            if labels is not None:
-                self.columns_used.pop("label", None)
-        self.doubt = next((source.doubt for source in self._sources if source.doubt), None)
+            table.adopt_channels(tables[0])
+        described = next(iter(tables), self._sources[0])
+        self.channel_names = described.channel_names
+        self.columns_used = dict(described.columns_used)
+        if labels is not None:
+            self.columns_used.pop("label", None)
+        self.left_out = described.left_out
+        layouts = dict.fromkeys(filter(None, (source.layout for source in self._sources)))
+        self.layout = "; ".join(list(layouts)[:2]) or None
         rates = {source.rate for source in self._sources if isinstance(source, WavFile)}
+        self._rates_doubt = None
         if len(rates) > 1:
             listed = ", ".join(map(str, sorted(rates)))
-            self.doubt = f"the .wav files of {key} have several sampling rates ({listed} Hz)"
+            self._rates_doubt = f"the .wav files of {key} have several sampling rates ({listed} Hz)"
         self.axes = self._common_axes(series)
         self._choice = list(notes)
         self.name = self._sources[0].name
-        if len(files) > 1:
-            self.name += f" and {len(files) - 1} more"
+        if len(self._sources) > 1:
+            self.name += f" and {len(self._sources) - 1} more"
         declared = [source.label_names for source in self._sources]
         if None not in declared and labels is None:
             self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))
+
+    @property
+    def doubt(self) -> str | None:  # type: ignore[override]
+        """The first doubt of a file, which may come up while it is read."""
+        doubts = (source.doubt for source in self._sources if source.doubt)
+        return self._rates_doubt or next(doubts, None)
 
     def __iter__(self) -> Iterator[Row]:
         for source, label in zip(self._sources, self._labels, strict=True):

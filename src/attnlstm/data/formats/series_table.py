@@ -1,0 +1,84 @@
+"""What tables of series share, whether a record is a step or a series."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from attnlstm.console import enumerate_names
+from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.layouts import Layout
+from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import SeriesOptions
+from attnlstm.data.formats.table import Table
+from attnlstm.data.rows import RowSource
+from attnlstm.errors import UserError
+from attnlstm.files import file_fingerprint
+
+
+class SeriesTable(RowSource):
+    """The series of one table.
+
+    Args:
+        table: the table.
+        key: what messages call the choice of this file, such as "data.train".
+        name: what rows and messages call the file.
+        needs_labels: whether a table without labels is refused.
+        options: how the table is read.
+        layout: whether a record is a step or a series, and why.
+        sample: the first records.
+        series: how series are read.
+
+    Raises:
+        UserError: a column is missing, or it is not clear which one is meant.
+    """
+
+    columns: Any
+
+    def __init__(
+        self,
+        table: Table,
+        key: str,
+        name: str,
+        needs_labels: bool,
+        options: TableOptions,
+        layout: Layout,
+        sample: Sample,
+        series: SeriesOptions,
+    ) -> None:
+        self.name = name
+        self._series = series
+        self._where = f"{key}: {table.path}"
+        self._table = table
+        self._options = options
+        self._find_columns(needs_labels, layout, sample)
+        if self.columns.label is not None:
+            self.label_names = table.label_names(self.columns.label)
+
+    def fingerprint(self) -> str:
+        content = file_fingerprint(self._table.path)
+        read = (content, self._options.get("delimiter"), self.columns)
+        return hashlib.sha256(repr(read).encode()).hexdigest()
+
+    def adopt_channels(self, first: "SeriesTable") -> None:
+        """Read the channels in the order of another table, which must have the same channels."""
+        ours, theirs = self._channels(), first._channels()
+        if odd := sorted(set(ours) ^ set(theirs)):
+            raise UserError(
+                f"{self._where} and {first.name} do not have the same channels, only one has "
+                f"{enumerate_names(odd)}: give files with the same columns, or name the "
+                "channels with data.channel_columns"
+            )
+        self._set_channels(theirs)
+
+    @abstractmethod
+    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
+        """Set `columns`, which has a `label`, and the attributes of the source."""
+
+    @abstractmethod
+    def _channels(self) -> list[str]:
+        """Return the names of the channels in their order."""
+
+    @abstractmethod
+    def _set_channels(self, names: Sequence[str]) -> None:
+        """Bring the channels into another order."""
