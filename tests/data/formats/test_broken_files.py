@@ -263,7 +263,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "wide without a label.csv": (WIDE + "9,1,2,3,\n", "no label in .*line 10, id 9"),
     "step twice.csv": (WIDE.replace("x_2", "x_01"), "has step 1 of channel 'x' twice: rename"),
     "channel twice.csv": (
-        "x_0,x_1,x-0,x-1,label\n" + "1,2,3,4,a\n2,3,4,5,b\n" * 4,
+        "x_0,x_1,x_2,x-0,x-1,x-2,label\n" + "1,2,3,4,5,6,a\n2,3,4,5,6,7,b\n" * 4,
         "which would both be channel 'x': rename",
     ),
     "other steps.csv": (

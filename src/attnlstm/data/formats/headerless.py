@@ -16,7 +16,7 @@ import numpy as np
 from attnlstm.console import enumerate_names
 from attnlstm.data.formats.columns import SERIES_TABLE, WIDER_SERIES_TABLE, find_left_out
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, check_lines, open_lines
-from attnlstm.data.formats.sample import Sample, is_number, to_int
+from attnlstm.data.formats.sample import MISSING, Sample, is_number, to_int
 from attnlstm.data.formats.series import to_numbers
 from attnlstm.data.formats.table import Record, Table, check_names
 from attnlstm.errors import UserError
@@ -187,7 +187,7 @@ def _is_data(rows: Sequence[Sequence[str]]) -> bool:
         return False  # they count the columns
     if not texts:
         return not _is_even(numbers) or any(_is_even(_numbers(row)) for row in rest)
-    if len(texts) > 2 or any(2 <= place < len(first) - 2 for place in texts):
+    if len(texts) > 2 or any(3 <= place < len(first) - 2 for place in texts):
         return False
     if any(first[place] == row[place] for place in texts for row in rest):
         return True  # a name would not come again below
@@ -210,6 +210,6 @@ def _repeats(sample: Sample, column: str) -> bool:
 
 
 def _may_be_label(sample: Sample, column: str) -> bool:
-    values = [to_int(value) for value in sample.values(column)]
+    values = [to_int(value) for value in sample.values(column) if value not in MISSING]
     few = max(2, len(values) // 2)
     return None not in values and len(set(values)) <= few

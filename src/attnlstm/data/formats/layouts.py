@@ -14,6 +14,7 @@ from attnlstm.data.formats.columns import (
     name_roles,
     series_finder,
 )
+from attnlstm.data.formats.headerless import ARCHIVE_NAME
 from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.steps import CHANNEL_WORDS, StepNumbersError, Steps, group_steps
@@ -112,13 +113,14 @@ class _Finder:
         raise self._ask(steps)
 
     def _without_header(self) -> Layout:
-        if len(self.sample.columns) < FEWEST_COLUMNS:
+        is_named = ARCHIVE_NAME.search(self.table.path.stem) is not None
+        if len(self.sample.columns) < FEWEST_COLUMNS and not is_named:
             raise UserError(
                 f"{self.where} has no header line and only {len(self.sample.columns)} columns: say "
                 "data.layout=wide if each line is a series, or add a line with the names of the "
                 "columns if each line is a step of a series"
             )
-        return Layout("wide", "a series in each line, as it has no header line")
+        return Layout("wide", "as it has no header line")
 
     def _without_numbers(self, repeats: bool | None) -> Layout:
         """Return the layout of a table whose columns are not numbered steps."""
@@ -126,12 +128,16 @@ class _Finder:
         numbers = [
             name for name in self.values if name not in left_out and self.sample.has_number(name)
         ]
-        if repeats is not False or len(numbers) < 2:
-            return Layout("long", "as ids repeat" if repeats else "as its columns are not numbered")
+        if repeats:
+            return Layout("long", f"as values of {self.ids[0]!r} repeat")
+        if repeats is None or self.times or len(numbers) < 2:
+            return Layout("long", "as its columns are not numbered")
         raise self._ask([Steps(None, numbers, [])])
 
     def _with_id(self, steps: list[Steps], repeats: bool | None) -> Layout:
         (identity,) = self.ids
+        if self.times and _count_channels(steps):
+            return Layout("long", f"as it has an id, a time and channels {steps[0].describe()}")
         if not repeats:
             return Layout(
                 "wide",
@@ -200,7 +206,8 @@ class _Finder:
         return UserError(
             f"{self.where} can be read in two ways: with a series in each row, whose steps are "
             f"columns {steps[0].describe()}, with data.layout=wide; or with a step in each row, "
-            f"whose channels are these columns, with data.layout=long{name}. {self.table.describe_columns()}"
+            f"whose channels are these columns, with data.layout=long{name}. "
+            f"{self.table.describe_columns()}"
         )
 
 

@@ -4,6 +4,8 @@ Only plain blocks are read here. From the first one with anything else on, such 
 text among the numbers, a table reads its records itself, and says what is wrong with which line.
 """
 
+import csv
+import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -70,7 +72,11 @@ def _find_delimiter(header: bytes, names: Sequence[str]) -> str | None:
         text = header.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         return None
-    return next((d for d in DELIMITERS if '"' not in text and text.split(d) == list(names)), None)
+    expected = list(names)
+    for delimiter in DELIMITERS:
+        if delimiter in text and next(csv.reader([text], delimiter=delimiter)) == expected:
+            return delimiter
+    return None
 
 
 def _parse(
@@ -82,18 +88,21 @@ def _parse(
     line: int,
 ) -> Block | None:
     import pyarrow as pa
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
     content = content.rstrip(b"\r\n")
+    if b'"' in content:  # a field in quotes that does not need them is plain
+        edge = re.escape(delimiter.encode()) + rb"\r\n"
+        content = re.sub(rb'(?<![^%b])"([^"%b]*)"(?![^%b])' % (edge, edge, edge), rb"\1", content)
     if b'"' in content or b"\0" in content:
         return None
     types: dict[str, Any] = dict.fromkeys(columns, pa.float64()) | dict.fromkeys(texts, pa.string())
     try:
-        table = csv.read_csv(
+        table = arrow_csv.read_csv(
             BytesIO(content),
-            csv.ReadOptions(column_names=list(names), block_size=len(content) + 1),
-            csv.ParseOptions(delimiter=delimiter, quote_char=False),
-            csv.ConvertOptions(
+            arrow_csv.ReadOptions(column_names=list(names), block_size=len(content) + 1),
+            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            arrow_csv.ConvertOptions(
                 column_types=types, include_columns=[*columns, *texts], null_values=MISSING
             ),
         )

@@ -54,10 +54,11 @@ def open_table_of_series(path: Path, delimiter: str | None = None) -> Table:
     """Open a table as `open_table` does, or lines of numbers that have no header."""
     reader = _find_reader(path)
     is_archive = path.is_file() and is_archive_name(path)
-    if is_archive or (reader is not None and issubclass(reader, CSVTable)):
-        usual = None if is_archive or reader is None else reader.usual_delimiter
-        if found := find_headerless(path, delimiter, usual):
-            return found
+    usual = None
+    if reader is not None and issubclass(reader, CSVTable):
+        usual = reader.usual_delimiter
+    if (usual or is_archive) and (found := find_headerless(path, delimiter, usual)):
+        return found
     if is_archive:
         return CSVTable(path, delimiter or guess_delimiter(path))
     return open_table(path, delimiter)

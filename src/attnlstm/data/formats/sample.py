@@ -92,7 +92,7 @@ def read_sample(table: Table) -> Sample:
     """
     columns = table.column_names()
     most = min(MOST_RECORDS, max(FEW_RECORDS, MOST_CELLS // len(columns)))
-    records = []
+    records: list[dict[str, Any]] = []
     for record in table.records(columns):
         if record.number >= most:
             return Sample(columns, records, is_whole=False)
