@@ -134,7 +134,7 @@ def test_a_kind_of_series_file(readers: dict[str, type], tmp_path: Path) -> None
         ("train.RAMPS", 1, None, "no steps"),
         ("train.RAMPS", 2, "up", None),
     ]
-    with pytest.raises(UserError, match=r"save it as one of \.csv, .*\.tsv \(JSON"):
+    with pytest.raises(UserError, match=r"save it as one of \.csv, .*\.tsv, .*\.xlsx \(JSON"):
         open_table(path)
 
 

@@ -5,7 +5,13 @@ from shutil import copytree
 
 import pytest
 
-from attnlstm.cli.composition import compose_config
+from attnlstm.cli.composition import (
+    compose_config,
+    compose_jobs,
+    initialized,
+    list_jobs,
+    normalize,
+)
 from attnlstm.config.checks import validate
 from attnlstm.config.data import SOURCES
 from attnlstm.config.schema import (
@@ -228,6 +234,60 @@ def test_paths_and_columns_need_only_the_shells_quotes() -> None:
     config = compose("data=text_files", f"data.train={path}", "data.text_column=what was said?")
     assert config.data.train == path
     assert config.data.text_column == "what was said?"
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("data.train=données.csv", "train", "données.csv"),
+        ("data.train=数据/训练.csv", "train", "数据/训练.csv"),
+        ("data.train=[données.csv,b.csv]", "train", ["données.csv", "b.csv"]),
+        (
+            "data.train=[ mes données (1).csv , l'été.csv]",
+            "train",
+            ["mes données (1).csv", "l'été.csv"],
+        ),
+        ("data.train=['a, é.csv',b.csv]", "train", ["a, é.csv", "b.csv"]),
+        ("data.train='é b.csv'", "train", "é b.csv"),
+        ("data.train=l'été.csv", "train", "l'été.csv"),
+        ("data.train=${data.name}/é.csv", "train", "text_files/é.csv"),
+        ("data.text_column=texte_complété", "text_column", "texte_complété"),
+        ("data.text_column=[titre,texte complété]", "text_column", ["titre", "texte complété"]),
+        ("data.label_column=Überschrift (lang)", "label_column", "Überschrift (lang)"),
+        ("data.name=l'été", "name", "l'été"),
+        ("data.delimiter=;", "delimiter", ";"),
+        ("data.delimiter=,", "delimiter", ","),
+        ("data.delimiter=|", "delimiter", "|"),
+        (r"data.delimiter=\t", "delimiter", r"\t"),
+        ("data.decimal=,", "decimal", ","),
+        ("data.header=false", "header", False),
+        ("data.encoding=cp1252", "encoding", "cp1252"),
+        ("data.sheet=Feuille n° 1", "sheet", "Feuille n° 1"),
+    ],
+)
+def test_names_and_paths_have_any_letters(override: str, key: str, value: object) -> None:
+    assert getattr(compose("data=text_files", override).data, key) == value
+
+
+def test_any_letters_in_other_keys_and_in_hydras() -> None:
+    channels = compose("data=series_files", "data.channel_columns=[température (°C),y]").data
+    assert channels.model_dump()["channel_columns"] == ["température (°C)", "y"]
+    assert compose("runs_dir=essais/été").runs_dir == "essais/été"
+    wandb = compose("logger=wandb", "logger.wandb.project=été").logger.wandb
+    assert wandb is not None
+    assert wandb.project == "été"
+    with initialized(CONF):
+        for folder in ("runs/été", "runs/l'été (1)", "runs/${data.name}/été"):
+            override = normalize(f"hydra.run.dir={folder}", CONF, TrainConfig)
+            ((composed, _),) = compose_jobs("train", TrainConfig, [[override]])
+            expected = folder.replace("${data.name}", "JapaneseVowels")
+            assert composed.hydra.run.dir == expected
+
+
+def test_a_sweep_over_names_with_any_letters() -> None:
+    override = normalize("data.train=é.csv,b.csv", CONF, TrainConfig)
+    with initialized(CONF):
+        assert list_jobs([override]) == [["++data.train='é.csv'"], ["++data.train=b.csv"]]
 
 
 def test_evaluate_knows_only_its_own_keys() -> None:

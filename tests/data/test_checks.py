@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data.checks import find_problem, show_progress, survey
+from attnlstm.data.checks import find_problem, refuse_targets, show_progress, survey
 from attnlstm.data.rows import Row
+from attnlstm.errors import UserError
 
 
 def zeros(*lengths, channels=2):
@@ -190,3 +191,41 @@ def test_missing_values_that_are_filled_in():
         ("mask", np.array([[1, nan], [np.inf, 2]]), ("infinite values", "channel 0")),
     ):
         assert find_problem(Row("file", 0, value), 2, missing) == problem
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([f"{n / 97:.4f}" for n in range(60)], "60 different numbers as labels of 60 rows"),
+        ([str(7 * n) for n in range(40)] + ["7"] * 20, "40 different numbers as labels of 60"),
+        ([f"{n % 30 / 7:.3f}" for n in range(100)], "30 different numbers as labels of 100"),
+        ([str(n) for n in range(60)], "60 different numbers as labels of 60 rows"),
+        ([f"-{n}e-3" for n in range(60)], "60 different numbers"),
+        ([f"id {n}" for n in range(60)], "another label in each of 60 rows, such as 'id 0', 'id 1"),
+    ],
+)
+def test_labels_that_are_no_classes(make_rows, labels, words):
+    found = survey(make_rows([f"text {n}" for n in range(len(labels))], labels))
+    with pytest.raises(UserError, match=words) as caught:
+        refuse_targets(found)
+    assert "data.label_column" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [str(n / 2) for n in range(11)] * 6,  # half stars
+        [str(n) for n in range(30)] * 2,
+        [str(n) for n in range(18)],  # a row of each class
+        ["0.5", "0.25", "0.125"],  # too few to tell
+        [f"class {n}" for n in range(59)] + ["class 1"],
+        ["a", "b"] * 30,
+    ],
+)
+def test_labels_that_may_be_classes(make_rows, labels):
+    refuse_targets(survey(make_rows([f"text {n}" for n in range(len(labels))], labels)))
+
+
+def test_classes_that_are_declared_are_classes(make_rows):
+    labels = [str(n) for n in range(60)]
+    refuse_targets(survey(make_rows(labels, labels, label_names=labels)))

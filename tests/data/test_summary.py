@@ -77,6 +77,7 @@ def test_the_columns_that_are_read_are_named(tmp_path):
     config = TextFilesSource(train=str(path), text_column="v2", label_column="v1")
     lines = describe(config, **open_sources(config))
     assert lines[1] == "columns of mail.csv: text 'v2', label 'v1'"
+    assert lines[2] == "mail.csv: UTF-8 with delimiter ','"
 
 
 def test_the_channels_of_tables_are_named(tmp_path):
@@ -87,7 +88,8 @@ def test_the_channels_of_tables_are_named(tmp_path):
     lines = describe(config, **open_sources(config))
     assert lines[1] == "columns of walks.csv: id 'series', time 'step', label 'label'"
     assert lines[2] == "channels: 'x', 'y'"
-    assert lines[3] == "train: series of 3 steps, 2 channels"
+    assert lines[3] == "walks.csv: UTF-8 with delimiter ','"
+    assert lines[4] == "train: series of 3 steps, 2 channels"
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 1500])

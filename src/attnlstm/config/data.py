@@ -29,6 +29,7 @@ AxesNames = Literal["row,time,channel", "row,channel,time", "time,channel", "cha
 Axes = Annotated[AxesNames, Field(json_schema_extra={"verbatim": True, "has_commas": True})]
 """The order of an array's axes; without `row`, a file holds one series."""
 
+Decimal = Annotated[Literal[".", ","], Field(json_schema_extra={"verbatim": True})]
 Layout = Literal["auto", "long", "wide"]
 
 
@@ -50,7 +51,7 @@ class TokenizerConfig(Section):
 class DataConfig(Section):
     """The options of all sources: a name, the splits and the batches."""
 
-    name: str = ""
+    name: Name = ""
     """name of the data set, and of the folder of its runs"""
     val_fraction: Fraction = 0.2
     """share of the training rows used for validation, if there is no validation file"""
@@ -115,8 +116,8 @@ class LabelColumn(Section):
 class TextColumns(LabelColumn):
     """The columns of tables of texts."""
 
-    text_column: Name | None = None
-    """text column; null: the one with a usual name"""
+    text_column: Name | list[Name] | None = None
+    """text column, or a list of columns to join; null: the one with a usual name"""
 
 
 class SeriesColumns(LabelColumn):
@@ -130,7 +131,7 @@ class SeriesColumns(LabelColumn):
     """column of the time of a step; false: file order; null: the one with a usual name, if any"""
     time_format: Name | None = None
     """format of dates, such as '%d/%m/%Y %H:%M:%S'; null: numbers or ISO dates"""
-    channel_columns: list[str] | None = None
+    channel_columns: list[Name] | None = None
     """value columns, one per channel, or names of numbered ones (x for x_0, x_1); null: all"""
 
 
@@ -163,11 +164,25 @@ class Windowing(Section):
     """steps from one window to the next; null: as many as a window has"""
 
 
-class Delimiter(Section):
-    """The delimiter of CSV files."""
+class TableFormat(Section):
+    """How the files of tables are written."""
 
-    delimiter: str | None = None
-    """column delimiter of CSV and TSV files; null: a comma or a tab"""
+    delimiter: Name | None = None
+    """column delimiter of CSV and TSV files; null: found, or a comma or a tab"""
+    encoding: Name | None = None
+    """encoding of text files, such as cp1252; null: by byte order mark, or UTF-8"""
+    decimal: Decimal | None = None
+    """decimal separator of the numbers in CSV and TSV files; null: a point"""
+    header: bool | None = None
+    """whether the first line names the columns; null: unless it is plain that it does not"""
+    backslash_escapes: bool | None = None
+    """whether CSV and TSV files write quotes as \\"; null: found out"""
+    sheet: Name | None = None
+    """sheet of an Excel workbook; null: the only one"""
+
+    def format_options(self) -> dict[str, Any]:
+        """The options of `attnlstm.data.formats.opening.open_table`."""
+        return self.model_dump(include=set(TableFormat.model_fields))
 
 
 SOURCES: dict[str, type[DataConfig]] = {}

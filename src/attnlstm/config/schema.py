@@ -17,10 +17,10 @@ from attnlstm.config.data import (
     AnySource,
     Arrays,
     DataConfig,
-    Delimiter,
     Layout,
     OnBadRow,
     SeriesColumns,
+    TableFormat,
     TextColumns,
     TextConfig,
     Windowing,
@@ -343,7 +343,7 @@ class EvaluateConfig(Section, defer_build=True):
     """folder for the run folders"""
 
 
-class PredictDataConfig(TextColumns, SeriesColumns, Arrays, Windowing, Delimiter):
+class PredictDataConfig(TextColumns, SeriesColumns, Arrays, Windowing, TableFormat):
     """How to read the input; None is as in training."""
 
     layout: Layout | None = None

@@ -1,5 +1,6 @@
 """One pass over a source before training: what it contains, and which rows are bad."""
 
+import math
 import sys
 from array import array
 from collections import Counter, defaultdict
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.config.data import Missing
-from attnlstm.console import printable, shorten
+from attnlstm.console import enumerate_names, printable, shorten
 from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
@@ -21,6 +22,12 @@ from attnlstm.errors import UserError
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
 
 MISSING = "missing values (NaN)"
+
+FEWEST_TARGETS = 10  # rows by which one can tell that labels are no classes
+
+MOST_STEPS = 20  # of a scale such as half stars
+
+MOST_NUMBERED = 50  # classes of a row each, which may have the numbers 1, 2, 3, ...
 
 LONGEST_LABEL = 1 << 14  # characters; a longer one is a text from the wrong column
 
@@ -192,6 +199,40 @@ def survey(
         is_complete=most_bad is None or num_bad < most_bad,
         groups=np.array(groups, np.int64) if has_groups else None,
     )
+
+
+def refuse_targets(found: Survey) -> None:
+    """Raise a UserError if the labels of training rows are plainly no classes.
+
+    They are numbers that mostly differ, or that are fractions and often differ, or all differ.
+    Numbers without gaps may be those of classes.
+    """
+    num_rows, num_labels = int(found.usable.sum()), len(found.names)
+    if num_rows < FEWEST_TARGETS or found.source.label_names:
+        return
+    if all(map(_is_number, found.names)):
+        values = np.array(list(map(float, found.names)))
+        is_fraction = (values % 1 != 0).any()
+        has_gaps = np.ptp(values) >= num_labels or num_labels == num_rows >= MOST_NUMBERED
+        is_target = num_labels > num_rows / 2 and (is_fraction or has_gaps)
+        if is_target or (is_fraction and num_labels > max(MOST_STEPS, num_rows / 5)):
+            raise UserError(
+                f"{found.source.name} has {num_labels:,} different numbers as labels of "
+                f"{num_rows:,} rows: these are values to estimate (regression) and no classes. "
+                "Choose another data.label_column, or group the numbers into classes"
+            )
+    elif num_labels == num_rows:
+        raise UserError(
+            f"{found.source.name} has another label in each of {num_rows:,} rows, such as "
+            f"{enumerate_names(found.names[:3])}: these are no classes. Check data.label_column"
+        )
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def _doubt_lengths(source: RowSource, num_channels: int, lengths: np.ndarray) -> list[str]:

@@ -65,6 +65,7 @@ class RowSource(ABC):
     channel_names: the columns that hold the channels of series, if they have names.
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
+    read_as: how the files are written, such as "UTF-8 with delimiter ','".
     left_out: by the name of a column that is not read, why not.
     layout: how the rows lie in the file, and why it is read so, if there are several ways.
     doubt: a sentence about what looks wrong with the data, if anything does.
@@ -77,6 +78,7 @@ class RowSource(ABC):
     label_names: list[str] | None = None
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
+    read_as: str | None = None
     left_out: Mapping[str, str] = MappingProxyType({})
     layout: str | None = None
     doubt: str | None = None
@@ -95,6 +97,13 @@ class RowSource(ABC):
 def name_columns(**columns: str | None) -> dict[str, str]:
     """Return the columns that exist, for `RowSource.columns_used`."""
     return {role: column for role, column in columns.items() if column is not None}
+
+
+def join_descriptions(read_as: Iterable[str | None]) -> str | None:
+    """Return how several files are written, for `RowSource.read_as`."""
+    found = list(dict.fromkeys(filter(None, read_as)))
+    more = f" and {len(found) - 3} other ways" * (len(found) > 3)
+    return "; ".join(found[:3]) + more or None
 
 
 def chunked(

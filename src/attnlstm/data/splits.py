@@ -13,7 +13,7 @@ import numpy as np
 from attnlstm.config.data import DataConfig, Missing, OnBadRow
 from attnlstm.config.schema import Validation
 from attnlstm.console import counted, enumerate_names, shorten
-from attnlstm.data.checks import MISSING, Survey, survey
+from attnlstm.data.checks import MISSING, Survey, refuse_targets, survey
 from attnlstm.data.groups import choose_groups, connect, deal_groups
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
@@ -140,6 +140,8 @@ def split_sources(
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
+    if label_names is None and "train" in surveys:
+        refuse_targets(surveys["train"])
     if label_names is None and len(classes) < 2:
         raise UserError(
             f"{sources['train'].name} has only one class, {shorten(classes[0])!r}: there is "

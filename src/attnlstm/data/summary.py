@@ -42,6 +42,8 @@ def describe_columns(source: RowSource) -> list[str]:
         lines.append(list_within(f"columns of {_name(source.name)}: ", used))
     if source.channel_names is not None:
         lines.append(list_within("channels: ", [_quote(name) for name in source.channel_names]))
+    if source.read_as is not None:
+        lines.append(f"{_name(source.name)}: {source.read_as}")
     return lines
 
 

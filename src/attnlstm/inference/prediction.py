@@ -94,6 +94,8 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
             raise UserError(f"{name} has no rows: nothing to predict")
     if report is not None:
         report.write(str(config.report), title=f"Predictions for {name}", subtitle=config.ckpt)
+    if isinstance(source, RowSource) and source.doubt is not None:
+        logger.warning("%s", source.doubt)
     if config.text is not None:
         show(predictions[0], trained, config.prediction_sets)
     else:
@@ -172,10 +174,12 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
         if not is_text:
             raise UserError("text=... is for a model of texts; this one reads series: give input")
         return [Row("text", 0, config.text)]
+    data = override_data(trained, config)
+    encoding = data.encoding if isinstance(data, TextFilesSource) else None
     if config.input == "-":
         if not is_text:
             raise UserError("input=- reads lines of text; this model reads series: give a file")
-        return TextLines(sys.stdin.buffer)
+        return TextLines(sys.stdin.buffer, encoding=encoding)
     assert config.input is not None
     files = find_files(config.input, "input")
     if config.output is not None:
@@ -185,8 +189,7 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
     if is_text and any(file.suffix.lower() == ".txt" for file in files):
         if len(files) > 1:
             raise UserError("input: give one .txt file at a time")
-        return TextLines(files[0])
-    data = override_data(trained, config)
+        return TextLines(files[0], encoding=encoding)
     if isinstance(trained.encoder, SeriesEncoder):
         data = data.with_channels(trained.encoder.channel_names)
         data = data.for_model(trained.encoder.num_channels, trained.encoder.axes)

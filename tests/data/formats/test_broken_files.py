@@ -4,9 +4,11 @@ The files are given to the training run as a user would, with data=text_files, d
 word vectors or a tokenizer.json.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import pickle
 import re
 import wave
@@ -104,6 +106,7 @@ def tokenizer(**changes: Any) -> str:
 X, Y = np.arange(48.0).reshape(12, 4, 1), np.array(["a", "b"] * 6)
 OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
 SPACES = " " * 100
+BOMB = gzip.compress(b"text,label\n") + gzip.compress(b" " * (1 << 24)) * 20
 DEEP = "[" * 100_000
 
 # name of the file -> (content, pattern of the message)
@@ -111,10 +114,35 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "empty.csv": ("", "is empty: its first line must name the columns"),
     "blank.csv": ("\n\n\n", "is empty: its first line must name the columns"),
     "header only.csv": ("text,label\n", "has only a header line: add records"),
-    "no header.csv": (GOOD.partition("\n")[2], "has no column with a usual name for the text"),
-    "semicolons.csv": (GOOD.replace(",", ";"), "say data.delimiter=';'"),
-    "tabs.csv": (GOOD.replace(",", "\t"), r"say data.delimiter='\\t'"),
-    "commas.tsv": (GOOD, "say data.delimiter=','"),
+    "no header.csv": (
+        "".join(f"{n},fine day,a place,{'ab'[n % 2]}\n" for n in range(9)),
+        "no column with a usual name for the text .* '0', '1', '2', '3', as its first line is a re",
+    ),
+    "perhaps no header.csv": (
+        "good,day 1\nbad,day 2\n",
+        r"\(if that is a record: data.header=false",
+    ),
+    "one record.csv": ("a fine day,good\n", "has only a header line: add records"),
+    "two delimiters.csv": (GOOD.replace(",", ";") + "a;b;c\n", "say data.delimiter=';'"),
+    "tabs and more.csv": (
+        GOOD.replace(",", "\t") + "a\tb\tc\n",
+        r"say data.delimiter='\\t'",
+    ),
+    "commas and more.tsv": (GOOD + "a,b,c\n", "say data.delimiter=','"),
+    "excel line only.csv": ("sep=;\n", "is empty: its first line must name the columns"),
+    "excel line.csv": ("sep=,\n" + GOOD + "a,b,c\n", r"wrong number .*: row 12 \(line 15\)"),
+    "columns without names.csv": (",,\n1,2,3\n4,5,6\n", "no column with a usual name for the text"),
+    "more than the header.csv": (GOOD + "a,good,more\n", r"wrong number of .*: row 12 \(line 14"),
+    "escaped quotes.csv": (
+        GOOD + '"in the folder C:\\",good\n"a \\"quoted\\" word",good\n',
+        r"a quote .*data.backslash_escapes=true.* row 13 \(line 15\)",
+    ),
+    "cp1252.csv": (
+        (GOOD + "“smart” café,good\n").encode("cp1252"),
+        r"not UTF-8 in .* row 12 .*probably cp1252 \('“smart” café'\): say data.encoding=cp1252",
+    ),
+    "cp1251.csv": ((GOOD + "очень хорошо,good\n" * 9).encode("cp1251"), "data.encoding=cp1251"),
+    "gb18030.csv": ((GOOD + "这是一个很好的电影,good\n" * 9).encode("gb18030"), "data.encoding=gb"),
     "columns twice.csv": ("text,text,label\na,b,c\n", "several columns named 'text'"),
     "two texts.csv": (
         "text,review,label\na,b,c\n",
@@ -130,15 +158,35 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     ),
     "endless row.csv": (GOOD + '"\n' + '","\n' * 10, "a quote .* row 12"),
     "nul.csv": (GOOD + "a\0b,good\n", r"NUL character in .*: row 12 \(line 14\)"),
-    "all nul.csv": (bytes(10_000), "header line of .* is not UTF-8"),
-    "utf-16.csv": (GOOD.encode("utf-16"), "header line of .* is not UTF-8"),
-    "utf-16 without mark.csv": (GOOD.encode("utf-16-le"), "header line of .* is not UTF-8"),
-    "utf-32.csv": (GOOD.encode("utf-32"), "header line of .* is not UTF-8"),
+    "all nul.csv": (bytes(10_000), "is not UTF-8: save it as UTF-8, or name its encoding"),
+    "utf-16 without mark.csv": (GOOD.encode("utf-16-le"), "say data.encoding=utf-16-le"),
+    "utf-16 cut.csv": (GOOD.encode("utf-16")[:-1], r"not utf-16 in .*: row 11 \(line 13\)"),
+    "utf-32 without mark.csv": (GOOD.encode("utf-32-le"), "is not UTF-8"),
     "latin-1.csv": ((GOOD + "café,good\n").encode("latin-1"), r"not UTF-8 in .*: row 12 \(line 14"),
     "old mac.csv": (GOOD.replace("\n", "\r") + ",good\r", r"no text in .*: row 12 \(line 14\)"),
-    "binary.csv": (bytes(range(256)) * 40, "header line of|no column"),
-    "excel.csv": (b"PK\x03\x04" + bytes(range(256)) * 9, "header line of|no column"),
-    "gzip.csv": (gzip.compress(GOOD.encode()), "header line of|no column"),
+    "binary.csv": (bytes(range(256)) * 40, "is not UTF-8"),
+    "excel.csv": (
+        b"PK\x03\x04" + bytes(range(256)) * 9,
+        "is packed as zip .*end its name in .xlsx",
+    ),
+    "gzip.csv": (gzip.compress(GOOD.encode()), "is packed as gz: add .gz to its name"),
+    "zstd.jsonl": (pa.compress(GOOD.encode() * 9, "zstd", asbytes=True), "is packed as zst"),
+    "empty.csv.gz": ("", "is empty"),
+    "nothing.csv.gz": (gzip.compress(b""), "is empty"),
+    "text.csv.gz": (GOOD, "cannot be read .*zip"),
+    "cut.csv.gz": (gzip.compress(GOOD.encode())[:-9], "cannot be read .*end-of-stream"),
+    "sum.csv.gz": (gzip.compress(GOOD.encode())[:-8] + bytes(8), "cannot be read .*CRC"),
+    "text.csv.bz2": (GOOD, "cannot be read .*Invalid data stream"),
+    "cut.csv.bz2": (bz2.compress(GOOD.encode())[:-9], "cannot be read .*end-of-stream"),
+    "text.csv.xz": (GOOD, "cannot be read .*not supported"),
+    "cut.csv.xz": (lzma.compress(GOOD.encode())[:-9], "cannot be read .*end-of-stream"),
+    "text.csv.zst": (GOOD, "cannot be read .*ZSTD"),
+    "cut.csv.zst": (
+        pa.compress(GOOD.encode() * 9, "zstd", asbytes=True)[:-9],
+        "cannot be read .*Truncated",
+    ),
+    "bomb.csv.gz": (BOMB, "unpacks to more than 250 times its size"),
+    "packed.parquet.gz": (gzip.compress(GOOD_PARQUET), "is packed, which .*unpack it"),
     "html.csv": ("<!DOCTYPE html>\n<html>\n<body>\n", "no column with a usual name for the text"),
     "blank texts.csv": (GOOD + " ,good\n", r"no text in .*: row 12 \(line 14\)"),
     "no labels.csv": ("text,label\na,\nb,\n", "no label in .*2 rows: row 0"),
@@ -170,7 +218,15 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         "no column with a usual name",
     ),
     "empty.jsonl": ("", "is empty: it must have one JSON object a line"),
-    "array.json": ('[{"text": "a", "label": "x"}]', "is one JSON array: save it as UTF-8"),
+    "cut array.json": ('[{"text": "a", "label": "x"}', "is a JSON array without its end"),
+    "broken array.json": ('[{"text": "a", "label": "x"},\n{"text: 3', "is broken at line 2"),
+    "two arrays.json": ('[{"text": "a", "label": "x"}]\n[]', "goes on after its JSON array"),
+    "array of numbers.json": ("[1, 2, 3]", "has no JSON objects with keys"),
+    "deep array.json": (DEEP, "is broken at line 1"),
+    "bad item.json": (
+        '[{"text": "a", "label": "x"}, 3]',
+        r"not a JSON object .*: row 1 \(line 1\)",
+    ),
     "pretty.json": ('{\n  "text": "a",\n  "label": "x"\n}', "has no JSON objects with keys"),
     "cut.jsonl": ('{"text": "a", "label": "x"}\n{"text": "b", "la', r"not a JSON .*row 1 \(line 2"),
     "deep.jsonl": ('{"text": "a", "label": "x"}\n' + DEEP + "\n", "not a JSON object .*row 1"),
@@ -184,7 +240,15 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     ),
     "number as text.jsonl": ('{"text": 3, "label": "x"}\n' * 4, "text is not a string .*row 0"),
     "list as label.jsonl": ('{"text": "a", "label": ["x"]}\n' * 4, "label is not a string.*row 0"),
-    "fraction as label.jsonl": ('{"text": "a", "label": 0.5}\n' * 4, "label is not a string"),
+    "infinite label.jsonl": ('{"text": "a", "label": 1e999}\n' * 4, "label is not a string"),
+    "regression.csv": (
+        "text,target\n" + "".join(f"film {n},{n / 97:.4f}\n" for n in range(60)),
+        "60 different numbers as labels of 60 rows: these are values to estimate",
+    ),
+    "ids as labels.csv": (
+        "text,label\n" + "".join(f"film {n},id {n}\n" for n in range(60)),
+        "another label in each of 60 rows, such as 'id 0'",
+    ),
     "half a pair.jsonl": ('{"text": "\\ud800", "label": "x"}\n' * 4, "invalid Unicode .*row 0"),
     "latin-1.jsonl": ('{"text": "é", "label": "x"}\n'.encode("latin-1"), "no JSON objects|not UTF"),
     "empty.parquet": ("", "cannot be read"),
@@ -220,7 +284,11 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         parquet(text=pa.array([b"\xff", b"a"]).cast(pa.binary()), label=["a", "b"]),
         "text is not a string|not UTF-8",
     ),
-    "unknown ending.xlsx": (GOOD, "is not a known kind of file: save it as one of .csv"),
+    "text.xlsx": (GOOD, "is broken or not an Excel workbook"),
+    "cut.xlsx": (b"PK\x03\x04" + bytes(100), "is broken or not an Excel workbook"),
+    "empty.xlsx": (archive(), "cannot be read|is broken"),
+    "arrays.xlsx": (archive(X=b"a"), "cannot be read .*save it again as .xlsx"),
+    "unknown ending.xls": (GOOD, "is not a known kind of file: save it as one of .csv"),
     "pickle.pkl": (pickle.dumps([1]), "is not a known kind of file: save it as one of .csv"),
 }
 
@@ -247,7 +315,13 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         "id,label," + ",".join(f"c{n}" for n in range(500_000)) + "\n1,a" + ",1" * 500_000 + "\n",
         "has 500,002 columns",
     ),
-    "wrong delimiter.csv": (WALKS.replace(",", "|"), r"say data.delimiter='\|'"),
+    "wrong delimiter.csv": (WALKS.replace(",", "|") + "a|b\n", r"say data.delimiter='\|'"),
+    "decimal commas.csv": (
+        WALKS.replace(",", ";").replace(".", ","),
+        "decimal comma in column 'x', such as '0,0': say data.decimal=','",
+    ),
+    "cut.ts.gz": (gzip.compress((HEADER + SERIES).encode())[:-9], "cannot be read .*end-of-stream"),
+    "packed.npz.gz": (gzip.compress(b"a"), "is packed, which .*unpack it"),
     "day first.csv": (
         WALKS.replace(",0,", ",28/03/2021,")
         .replace(",1,", ",29/03/2021,")
@@ -360,7 +434,7 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
     "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 4, 1\]"),
     "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
-    "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "labels y that are neither texts nor"),
+    "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different numbers as labels of 12"),
     "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
     "nested header.npz": (archive(X=npy("(" * 5_000), y=npy("")), "that numpy cannot read"),
     "long header.npz": (
@@ -595,7 +669,8 @@ CONTENT = st.binary(max_size=60) | st.lists(FRAGMENTS, max_size=8).map("".join).
 
 
 @pytest.mark.parametrize(
-    "ending", ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav"]
+    "ending",
+    ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav", "json", "csv.gz", "xlsx"],
 )
 @given(content=CONTENT, data=st.data())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

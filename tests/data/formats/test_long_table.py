@@ -116,7 +116,7 @@ def test_series_are_given_as_soon_as_they_are_complete(write, monkeypatch):
                 lines_read.append(record.line)
                 yield record
 
-    monkeypatch.setattr(opening, "open_table", lambda path, _: Watched(path, ","))
+    monkeypatch.setattr(opening, "open_table", lambda path, **_: Watched(path))
     path = write("id,x,label\na,1,up\na,2,up\nb,3,up\nc,4,up\nd,5,up\nc,6,up\ne,7,up\n")
     rows = iter(SeriesFiles([path], key="data.train"))
     last_lines = []
@@ -242,7 +242,7 @@ def test_ids_and_labels_of_json_that_are_lists(write):
     lines = [{"id": [1], "x": 1, "label": ["up"]}, {"id": [2], "x": 1, "label": "up"}]
     rows = read(write("\n".join(map(json.dumps, lines)), "walks.jsonl"))
     assert summary(rows) == [
-        ("[1]", None, 1, "label is not a string, integer or boolean"),
+        ("[1]", None, 1, "label is not a string, number or boolean"),
         ("[2]", "up", 2, None),
     ]
 
@@ -257,6 +257,7 @@ def test_ids_and_labels_of_json_that_are_lists(write):
         ([1, -2, None], ["1", "-2", None]),
         ([True, False, None], ["True", "False", None]),
         ([1.0, -2.0, float("nan")], ["1", "-2", None]),
+        ([1.0, -2.5, float("nan")], ["1", "-2.5", None]),
     ],
 )
 def test_labels_of_all_types(write_table, labels, texts):
@@ -266,8 +267,8 @@ def test_labels_of_all_types(write_table, labels, texts):
 
 
 def test_values_that_are_not_labels(write_table):
-    (row,) = read(write_table(id=[0], x=[1.0], label=[0.5]))
-    assert row.problem == "label is not a string, integer or boolean"
+    (row,) = read(write_table(id=[0], x=[1.0], label=[datetime.date(2026, 1, 31)]))
+    assert row.problem == "label is not a string, number or boolean"
 
 
 def test_declared_class_names(tmp_path):

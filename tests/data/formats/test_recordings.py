@@ -33,6 +33,7 @@ def write_transposed(path, series):
 
 WRITERS = {
     ".csv": write_csv,
+    ".csv.gz": write_csv,
     ".tsv": write_tsv,
     ".parquet": write_parquet,
     ".npy": np.save,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats import line_tables, lines
+from attnlstm.data.formats import dialect, lines
 from attnlstm.data.formats.opening import open_table
 from tests.data.formats.written import (
     COLUMNS,
@@ -72,7 +72,7 @@ class TestEveryFormat:
         assert str(tmp_path / name) in message
 
     def test_an_unknown_ending(self, tmp_path):
-        message = problem_of(open_table, tmp_path / "rows.xlsx")
+        message = problem_of(open_table, tmp_path / "rows.xls")
         for ending in (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet"):
             assert f" {ending}" in message
 
@@ -154,7 +154,7 @@ class TestCSV:
         assert found(open_table(path)) == [(0, 2, (long, "1"))]
 
     def test_lines_and_fields_beyond_the_limit(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(dialect, "LONGEST_LINE", 40)
         long = "x" * 100
         rows = [("a", "1"), (long, "2"), ("b", "3"), ("\n".join(["y" * 15] * 3), "4"), ("c", "5")]
         records = found(open_table(write_csv(tmp_path / "rows.csv", rows)))
@@ -167,7 +167,7 @@ class TestCSV:
         assert records[-1][1:] == (8, ("c", "5"))
 
     def test_a_line_beyond_the_limit_after_an_open_quote(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(line_tables, "LONGEST_LINE", 40)
+        monkeypatch.setattr(dialect, "LONGEST_LINE", 40)
         path = write(tmp_path / "rows.csv", f'text,label\n"a,1\nb,2\n{"x" * 95},3\nc,4\n')
         assert found(open_table(path)) == [
             (0, 2, 'a quote (") that is not closed or not doubled'),
@@ -178,18 +178,19 @@ class TestCSV:
 
     def test_another_delimiter(self, tmp_path):
         path = write_csv(tmp_path / "rows.csv", ROWS, ";")
-        assert [values for _, _, values in found(open_table(path, ";"))] == ROWS
+        assert [values for _, _, values in found(open_table(path, delimiter=";"))] == ROWS
         path = write_csv(tmp_path / "tabs.csv", ROWS, "\t")
-        assert [values for _, _, values in found(open_table(path, r"\t"))] == ROWS
+        assert [values for _, _, values in found(open_table(path, delimiter=r"\t"))] == ROWS
 
     @pytest.mark.parametrize(("delimiter", "shown"), [(";", ";"), ("\t", r"\t"), ("|", "|")])
     def test_a_message_names_the_delimiter_in_the_header(self, tmp_path, delimiter, shown):
-        table = open_table(write_csv(tmp_path / "rows.csv", ROWS[:2], delimiter))
-        assert f"say data.delimiter='{shown}'" in problem_of(table.records, ["text"])
+        path = write_csv(tmp_path / "rows.csv", [*ROWS[:2], ("a", "b", "c")], delimiter)
+        assert f"say data.delimiter='{shown}'" in problem_of(open_table(path).records, ["text"])
 
     @pytest.mark.parametrize("delimiter", [";;", '"', "\n"])
     def test_delimiters_that_are_refused(self, tmp_path, delimiter):
-        assert "data.delimiter=" in problem_of(open_table, tmp_path / "rows.csv", delimiter)
+        message = problem_of(lambda: open_table(tmp_path / "rows.csv", delimiter=delimiter))
+        assert "data.delimiter=" in message
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -199,9 +200,8 @@ class TestCSV:
             ("text,label\n", "has only a header line"),
             ("text,label", "has only a header line"),
             ("text,label,text\na,b,c\n", "has several columns named 'text'"),
-            (b"t\xe9xt,label\na,b\n", "is not UTF-8: save the file as UTF-8"),
-            ("text,label\na,b\n".encode("utf-16"), "is not UTF-8: save the file as UTF-8"),
-            ("text,label\na,b\n".encode("utf-16-le"), "is not UTF-8: save the file as UTF-8"),
+            (b"t\xe9xt,label\na,b\n", "is not UTF-8: it is probably cp1252 ('téxt,label')"),
+            ("text,label\na,b\n".encode("utf-16-le"), "it is probably utf-16-le ('text,label')"),
             ('"text,label\na,b\n', 'a quote (") that is not closed'),
         ],
     )
@@ -276,19 +276,15 @@ class TestJSONLines:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ('[{"text": "a"}, {"text": "b"}]', "is one JSON array"),
-            ('[\n  {\n    "text": "a"\n  }\n]\n', "is one JSON array"),
             ('{\n  "text": "a"\n}\n', "has no JSON objects with keys"),
             ("text,label\n", "has no JSON objects with keys"),
-            ('{"text": "a"}\n'.encode("utf-16"), "has no JSON objects with keys"),
+            ('{"text": "a"}\n'.encode("utf-16-le"), "is not UTF-8: it is probably utf-16-le"),
             ("\n \n", "is empty"),
         ],
     )
     def test_files_that_are_not_json_lines(self, tmp_path, content, words):
         message = problem_of(open_table(write(tmp_path / "rows.json", content)).column_names)
         assert words in message
-        assert "one" in message
-        assert "object" in message
 
 
 def test_nan_in_json_is_a_missing_number(tmp_path):

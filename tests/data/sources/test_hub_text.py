@@ -76,14 +76,14 @@ class TestHubText:
         assert [(r.value, r.label) for r in HubText(dataset, "news")] == [("a", "pos")]
 
     def test_columns_as_in_files(self):
-        dataset = Dataset.from_dict({"title": ["a"], "kind": [3]})
+        dataset = Dataset.from_dict({"words": ["a"], "kind": [3]})
         message = problem_of(HubText, dataset, "news, train split")
         assert "news, train split has no column" in message
         assert "name one with data.text_column" in message
-        assert "Its columns are 'title', 'kind'" in message
-        source = HubText(dataset, "news", text_column="title", needs_labels=False)
+        assert "Its columns are 'words', 'kind'" in message
+        source = HubText(dataset, "news", text_column="words", needs_labels=False)
         assert [(r.value, r.label) for r in source] == [("a", None)]
-        source = HubText(dataset, "news", text_column="title", label_column="kind")
+        source = HubText(dataset, "news", text_column="words", label_column="kind")
         assert [(r.value, r.label) for r in source] == [("a", "3")]
         assert source.label_names is None
 
@@ -195,6 +195,33 @@ class TestHub:
         del splits["test"]
         message = problem_of(source.open, "test")
         assert "data.path=user/news has no split called train, only unsupervised" in message
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_parts_without_labels_are_left_out(monkeypatch, part):
+    splits = {"train": make_dataset(["a", "b"], [0, 1]), part: make_dataset(["c"], [-1])}
+    monkeypatch.setattr(hub, "load_hub", lambda path, subset: splits)
+    opened = HubTextSource(path="user/news").open()
+    assert list(opened) == ["train"]
+    assert opened["train"].notes == [f"the {part} rows of user/news have no labels: left out"]
+    assert list(HubTextSource(path="user/news").open(part)) == ["train"]
+    for labels in ([-1, 1], [0, 0]):
+        splits[part] = make_dataset(["c", "d"], labels)
+        opened = HubTextSource(path="user/news").open()
+        assert list(opened) == ["train", part]
+        assert opened["train"].notes == ()
+    splits[part] = Dataset.from_dict({"text": ["c"]})
+    assert list(HubTextSource(path="user/news").open()) == ["train"]
+    for labels in ([-1, -1], [None, None], ["", None]):
+        splits[part] = Dataset.from_dict({"text": ["c", "d"], "label": labels})
+        assert list(HubTextSource(path="user/news").open()) == ["train"]
+
+
+def test_several_columns_of_texts_are_joined(monkeypatch):
+    rows = {"title": ["a", None], "body": ["b", "c"], "label": ["x", "y"]}
+    monkeypatch.setattr(hub, "load_hub", lambda path, subset: {"train": Dataset.from_dict(rows)})
+    source = HubTextSource(path="user/news", text_column=["title", "body"]).open()["train"]
+    assert [(row.value, row.label) for row in source] == [("a\nb", "x"), ("c", "y")]
 
 
 @pytest.mark.parametrize("ending", ["pickle", "pkl", "pth"])

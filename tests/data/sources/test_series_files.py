@@ -89,7 +89,7 @@ def test_settings_of_tables_for_other_files(write, name, options):
 
 def test_a_file_of_unknown_kind(write):
     with pytest.raises(UserError, match="is not a known kind of file"):
-        open_files(write("a.xlsx", "x"))
+        open_files(write("a.xls", "x"))
 
 
 def test_the_fingerprint_is_of_content_and_settings(write):

@@ -1,6 +1,8 @@
 import csv
 import json
+from decimal import Decimal
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +15,7 @@ from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
 
 NAN = float("nan")
-NO_LABEL_TYPE = "label is not a string, integer or boolean"
+NO_LABEL_TYPE = "label is not a string, number or boolean"
 
 
 def write(path, content):
@@ -107,6 +109,8 @@ class TestRows:
             (1, "1"),
             (-1, "-1"),
             (2.0, "2"),
+            (3.5, "3.5"),
+            (-0.25, "-0.25"),
             (True, "True"),
             (False, "False"),
         ],
@@ -115,7 +119,7 @@ class TestRows:
         (row,) = open_files(write_json(tmp_path / "rows.jsonl", ["a"], [value]))
         assert (row.value, row.label, row.problem) == ("a", label, None)
 
-    @pytest.mark.parametrize("value", [1.5, float("inf"), [1], {"a": 1}])
+    @pytest.mark.parametrize("value", [float("inf"), [1], {"a": 1}])
     def test_labels_of_other_types(self, tmp_path, value):
         (row,) = open_files(write_json(tmp_path / "rows.jsonl", ["a"], [value]))
         assert (row.label, row.problem) == (None, NO_LABEL_TYPE)
@@ -212,11 +216,48 @@ class TestColumns:
         third = write(tmp_path / "third.csv", "Review\na\n")
         assert f"{third} has no column 'Sentiment'" in problem_of(reviews, third)
 
-    def test_the_delimiter(self, tmp_path):
+    @pytest.mark.parametrize("delimiter", [";", None])
+    def test_the_delimiter(self, tmp_path, delimiter):
         path = write(tmp_path / "rows.csv", "text;label\na;x\n")
-        assert "say data.delimiter=';'" in problem_of(path)
-        (row,) = open_files(path, delimiter=";")
+        (row,) = open_files(path, delimiter=delimiter)
         assert (row.value, row.label) == ("a", "x")
+
+    def test_several_with_texts_are_joined(self, tmp_path):
+        content = "title,body,label\nRain,all day,x\n,all night,y\nSun, ,x\n, ,y\n"
+        path = write(tmp_path / "rows.csv", content)
+        source = open_files(path, text_column=["title", "body"])
+        assert source.columns_used == {"text": "title + body", "label": "label"}
+        assert [(row.value, row.label, row.problem) for row in source] == [
+            ("Rain\nall day", "x", None),
+            ("all night", "y", None),
+            ("Sun", "x", None),
+            (None, "y", "no text"),
+        ]
+        swapped = open_files(path, text_column=["body", "title"])
+        assert next(iter(swapped)).value == "all day\nRain"
+        assert swapped.fingerprint() != source.fingerprint()
+        lines = [{"title": "a", "body": None, "label": 1}, {"title": "a", "body": 3, "label": 1}]
+        path = write(tmp_path / "rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        rows = list(open_files(path, text_column=["title", "body"]))
+        assert [(row.value, row.problem) for row in rows] == [
+            ("a", None),
+            (None, "text is not a string"),
+        ]
+
+    def test_several_that_are_wrong(self, reviews):
+        message = problem_of(reviews, text_column=["Review", "Titel"])
+        assert "has no column 'Titel' (data.text_column)" in message
+        message = problem_of(reviews, text_column=["Review", "Review"])
+        assert "'Review' is named twice, by data.text_column: name it once" in message
+
+    def test_less_usual_names_count_if_there_are_no_others(self, tmp_path):
+        path = write(tmp_path / "rows.csv", "Review Text,Rating,Title\na,x,b\n")
+        assert [(row.value, row.label) for row in open_files(path)] == [("a", "x")]
+        for text, label in [("Title", "Stars"), ("original_tweet", "isSpam"), ("Lyrics", "genre")]:
+            path = write(tmp_path / "rows.csv", f"id,{label},{text}\n1,x,a\n")
+            assert [(row.value, row.label) for row in open_files(path)] == [("a", "x")]
+        path = write(tmp_path / "rows.csv", "text,title,label,rating\na,b,x,y\n")
+        assert [(row.value, row.label) for row in open_files(path)] == [("a", "x")]
 
 
 class TestWithoutLabels:
@@ -308,3 +349,31 @@ def test_a_quoted_text_between_tabs_swallows_no_record(tmp_path):
         ("two\nlines", "good", 4),
         ("end", "bad", 6),
     ]
+
+
+def test_labels_are_the_same_in_every_format(tmp_path):
+    labels = {
+        "half stars": [3.0, 3.5, 4.0, None],
+        "fractions": [0.1, -0.25, 1e-05, 12.75],
+        "whole": [1, 0, -7, 12],
+        "booleans": [True, False, True, False],
+        "words": ["a", "None", "b c", None],
+    }
+    for name, values in labels.items():
+        frame = pd.DataFrame({"text": list("abcd"), "label": values})
+        frame.to_csv(tmp_path / "a.csv", index=False)
+        frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+        frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+        frame.to_json(tmp_path / "a.json", orient="records", double_precision=15)
+        frame.to_parquet(tmp_path / "a.parquet")
+        found = {
+            tuple(row.label for row in open_files(tmp_path / f"a.{ending}"))
+            for ending in ("csv", "tsv", "jsonl", "json", "parquet")
+        }
+        assert len(found) == 1, (name, found)
+    (tmp_path / "a.csv").write_text("text,label\na,true\nb,FALSE\nc,NaN\nd,1.10\n")
+    found = [row.label for row in open_files(tmp_path / "a.csv")]
+    assert found == ["True", "False", None, "1.10"]
+    decimals = pa.array([Decimal("3.50"), Decimal("4.00")])
+    pq.write_table(pa.table({"text": ["a", "b"], "label": decimals}), tmp_path / "a.parquet")
+    assert [row.label for row in open_files(tmp_path / "a.parquet")] == ["3.5", "4"]

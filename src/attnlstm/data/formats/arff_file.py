@@ -23,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 
 from attnlstm.data.formats import register_reader
+from attnlstm.data.formats.compression import open_unpacked
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.lines import LONGEST_LINE, NOT_UTF8, TOO_LONG, read_lines
 from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
-from attnlstm.files import open_binary
 
 LONGEST_HEADER_LINE = 1 << 20  # bytes
 MOST_ATTRIBUTES = 1 << 16
@@ -47,8 +47,10 @@ class ArffFile(SeriesFile):
     order. `?` is a missing value. Numbers as labels, texts and sparse rows are refused.
     """
 
+    is_packable = True
+
     def _contents(self) -> Iterator[tuple[int, bytes]]:
-        with open_binary(self.path) as file:
+        with open_unpacked(self.path) as file:
             for line, content in read_lines(file, LONGEST_LINE):
                 if line > self._header_lines and not _is_comment(content):
                     yield line, content
@@ -110,7 +112,7 @@ class ArffFile(SeriesFile):
         attributes: list[_Attribute] = []
         inner: list[_Attribute] = []
         is_inside = False
-        with open_binary(self.path) as file:
+        with open_unpacked(self.path) as file:
             for number, content in read_lines(file, LONGEST_HEADER_LINE):
                 if len(attributes) + len(inner) > MOST_ATTRIBUTES:
                     raise self._error(f"has more than {MOST_ATTRIBUTES:,} attributes")

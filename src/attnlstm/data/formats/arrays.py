@@ -202,5 +202,5 @@ def to_labels(values: np.ndarray, name: str) -> list[str | None]:
         return [read_label(value) for value in values.tolist()]
     except (RowProblemError, ValueError) as error:  # bytes or numbers that are no characters
         raise ArrayError(
-            f"has labels {name} that are neither texts nor whole numbers: save the classes as texts"
+            f"has labels {name} that are neither texts nor numbers: save the classes as texts"
         ) from error

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.lines import NOT_UTF8
-from attnlstm.data.formats.table import Record, Table, check_names
+from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
 from attnlstm.files import is_saved, reading
 
@@ -185,8 +185,8 @@ class _PageWanted(Exception):  # noqa: N818 - it is not an error
 class SavedTable(_ArrowTable):
     """A folder written by `Dataset.save_to_disk`: Arrow streams, read a batch at a time."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
+        super().__init__(path, **options)
         splits = path / "dataset_dict.json"
         if splits.is_file():
             found = _read_json(splits).get("splits")
@@ -195,7 +195,7 @@ class SavedTable(_ArrowTable):
         if not is_saved(path):
             raise UserError(
                 f"{path} is a folder without the state.json of save_to_disk of the datasets "
-                f"package: name its files, such as {path / '*.csv'}"
+                f"package, and without .txt files: name its files, such as {path / '*.csv'}"
             )
         files = _read_json(path / "state.json").get("_data_files")
         names = [

@@ -4,12 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from functools import cache
+from itertools import islice
+from typing import Literal
 
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.sample import Sample
-from attnlstm.data.formats.series import SeriesOptions
-from attnlstm.data.formats.table import Table, missing_column
+from attnlstm.data.formats.series import SeriesOptions, refuse_decimal_commas
+from attnlstm.data.formats.table import FormatOptions, Table, missing_column
 from attnlstm.errors import UserError
 
 UsualNames = Mapping[str, Sequence[str]]
@@ -29,14 +31,23 @@ TEXT_TABLE: UsualNames = {
 
 WIDER_TEXT_TABLE: UsualNames = {
     "text": (
-        *("title", "headlines", "news", "post", "post_text", "caption", "abstract", "summary"),
-        *("sms", "email", "mail", "email_text", "mail_text", "message_text", "tweet_text"),
-        *("review_body", "comments", "reviews", "question_text", "query", "prompt", "passage"),
-        *("full_text", "raw_text", "clean_text", "cleaned_text", "body_text", "snippet"),
+        *("title", "headline_text", "news", "news_text", "news_headline", "article_text", "post"),
+        *("post_text", "email", "email_text", "sms", "phrase", "statement", "excerpt", "passage"),
+        *("tweet_text", "tweet_content", "original_tweet", "clean_text", "cleaned_text", "lyrics"),
+        *("review_body", "review_content", "reviews", "comments", "comment_body", "feedback"),
+        *("complaint", "consumer_complaint_narrative", "narrative", "abstract", "summary", "story"),
+        *("transcription", "transcript", "resume_str", "job_description", "product_description"),
+        *("query", "prompt", "question_text", "sentences", "string", "body_text", "full_text"),
+        *("headlines", "caption", "mail", "mail_text", "message_text", "raw_text", "snippet"),
     ),
     "label": (
-        *("topics", "genre", "section", "classification", "class_label", "label_text"),
-        *("label_name", "categories", "polarity", "rating", "stars", "score", "activity"),
+        *("rating", "stars", "score", "overall", "overall_rating", "polarity", "airline_sentiment"),
+        *("review_rating", "sentiment_label", "label_text", "label_name", "class_label", "classes"),
+        *("category_name", "class_name", "genre", "spam", "is_spam", "is_sarcastic", "toxic"),
+        *("toxicity", "is_toxic", "hate", "hate_speech", "stance", "feelings", "mood", "type"),
+        *("coarse_label", "topic_label", "intent_label", "emotions", "categories", "subject"),
+        *("department", "medical_specialty", "language", "outcome", "gold_label", "verdict"),
+        *("topics", "section", "classification", "activity"),
     ),
 }
 """Names that count only where none of `TEXT_TABLE` is there."""
@@ -82,8 +93,10 @@ WIDER_INDEX_NAMES = ("index", "level_0", "rownames", "row_id", "rowid", "row_num
 
 COUNTS = "counts the rows"
 
+MOST_GUESSED = 1000  # records by which the columns of texts without a header are told
 
-class TableOptions(TypedDict, total=False):
+
+class TableOptions(FormatOptions, total=False):
     """How a table of series is read: the settings of `data` with the same names; None finds out.
 
     `time_column` is False for the order of the file.
@@ -95,7 +108,6 @@ class TableOptions(TypedDict, total=False):
     time_format: str | None
     label_column: str | None
     channel_columns: Sequence[str] | None
-    delimiter: str | None
 
 
 @dataclass(frozen=True)
@@ -117,32 +129,70 @@ def find_text_columns(
     columns: Sequence[str],
     where: str,
     describe: Callable[[], str],
-    text_column: str | None,
+    text_column: str | Sequence[str] | None,
     label_column: str | None,
     needs_labels: bool,
     group_column: str | None = None,
-) -> tuple[str, str | None]:
+) -> tuple[list[str], str | None]:
     """Return the columns of the texts and of the labels, as named or with a usual name.
 
     Args:
         where: what messages call the table.
         describe: returns the end of a message, about the columns there are.
+        text_column: one column, or several whose texts are joined.
         needs_labels: otherwise the label column may be missing, and is None if it is unclear.
         group_column: must exist, and is neither of the others.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
     """
-    named = {"text": text_column, "label": label_column}
+    texts = [text_column] if isinstance(text_column, str) else list(text_column or ())
+    named: dict[str, str | Sequence[str] | None] = {"text": texts or None, "label": label_column}
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
     named["group"] = group_column
     finder = Finder(columns, where, describe, TEXT_TABLE, WIDER_TEXT_TABLE)
     candidates = finder.find_candidates(named)
-    text, label = finder.choose("text", candidates), None
+    texts, label = texts or [finder.choose("text", candidates)], None
     if needs_labels or len(candidates.get("label", ())) == 1:
         label = finder.choose("label", candidates)
-    return text, label
+    return texts, label
+
+
+def guess_text_columns(table: Table, needs_labels: bool) -> tuple[str, str | None] | None:
+    """Return the columns of texts and labels of a table without a header, where they are plain.
+
+    Of two columns, one repeats its values, and the other has longer ones that mostly differ. A
+    table without labels may have one column.
+    """
+    columns = table.column_names()
+    if len(columns) == 1 and not needs_labels:
+        return columns[0], None
+    if len(columns) != 2:
+        return None
+    records = [record.values for record in islice(table.records(columns), MOST_GUESSED)]
+    values = [[str(record[column]) for record in records if record] for column in columns]
+    (label, labels), (text, texts) = sorted(
+        zip(columns, values, strict=True), key=lambda column: len(set(column[1]))
+    )
+    is_plain = len(set(labels)) <= len(labels) / 2 < len(set(texts))
+    return (text, label) if is_plain and sum(map(len, labels)) < sum(map(len, texts)) else None
+
+
+def is_usual(name: str) -> bool:
+    """Return whether this is a usual name of some column, of whatever role."""
+    return _plain(name) in _all_usual()
+
+
+@cache
+def _all_usual() -> set[str]:
+    tables = (TEXT_TABLE, WIDER_TEXT_TABLE, SERIES_TABLE, WIDER_SERIES_TABLE)
+    return {_plain(name) for table in tables for names in table.values() for name in names}
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is compared: without spaces, underscores and upper case."""
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def find_series_columns(
@@ -291,12 +341,18 @@ class Finder:
     wider_names: UsualNames
 
     def find_candidates(
-        self, named: Mapping[str, str | None], channels: Sequence[str] = ()
+        self, named: Mapping[str, str | Sequence[str] | None], channels: Sequence[str] = ()
     ) -> dict[str, list[str]]:
-        """Return for each role the column that is named, or all others with a usual name."""
-        settings = [
-            (f"data.{role}_column", name) for role, name in named.items() if name is not None
-        ]
+        """Return for each role the columns that are named, or all others with a usual name.
+
+        Less usual names count if no column has a usual one.
+        """
+        given = {
+            role: [names] if isinstance(names, str) else list(names)
+            for role, names in named.items()
+            if names is not None
+        }
+        settings = [(f"data.{role}_column", name) for role in given for name in given[role]]
         settings += [("data.channel_columns", name) for name in channels]
         taken = Counter(name for _, name in settings)
         for setting, name in settings:
@@ -308,12 +364,12 @@ class Finder:
                     f"{self.where}: column {name!r} is named twice, by {keys}: name it once"
                 )
         left = [column for column in self.columns if column not in taken]
-        usual = {
+        found = {
             role: _with_names(left, self.usual_names.get(role, ()))
             or _with_names(left, self.wider_names.get(role, ()))
             for role in named
         }
-        return usual | {role: [name] for role, name in named.items() if name is not None}
+        return found | given
 
     def choose(self, role: str, candidates: Mapping[str, list[str]], reason: str = "") -> str:
         """Return the only candidate, or raise a UserError; `reason` says why there must be one."""
@@ -334,11 +390,14 @@ class Finder:
 
 
 def _with_names(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [column for column in columns if column.strip().lower() in names]
+    known = set(map(_plain, names))
+    return [column for column in columns if _plain(column) in known]
 
 
 def _refuse_texts(table: Table, where: str, channels: Sequence[str], sample: Sample) -> None:
     """Raise a UserError for a column of texts, which would make every series unusable."""
+    for record in sample.records:
+        refuse_decimal_commas(where, {name: record[name] for name in channels})
     for name in channels if sample.records else ():
         if not sample.has_number(name):
             raise UserError(

@@ -15,10 +15,11 @@ import numpy as np
 
 from attnlstm.console import enumerate_names
 from attnlstm.data.formats.columns import SERIES_TABLE, WIDER_SERIES_TABLE, find_left_out
+from attnlstm.data.formats.encodings import check_encoding, describe_encoding
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, check_lines, open_lines
 from attnlstm.data.formats.sample import MISSING, Sample, is_number, to_int
 from attnlstm.data.formats.series import to_numbers
-from attnlstm.data.formats.table import Record, Table, check_names
+from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
 
 SPACES = " "
@@ -44,9 +45,14 @@ class HeaderlessTable(Table):
 
     has_header = False
 
-    def __init__(self, path: Path, delimiter: str) -> None:
+    def __init__(self, path: Path, delimiter: str, encoding: str | None = None) -> None:
         super().__init__(path)
         self.delimiter = delimiter
+        self.encoding = encoding
+        with open_lines(path, "", encoding) as file:
+            written = describe_encoding(file.encoding)
+        shown = "spaces" if delimiter == SPACES else f"delimiter {delimiter!r}"
+        self.read_as = f"{written} with {shown}, without a header line"
 
     def column_names(self) -> list[str]:
         fields: list[str] | str = next((fields for _, fields in self._lines()), "no line")
@@ -76,7 +82,7 @@ class HeaderlessTable(Table):
 
     def _lines(self) -> Iterator[tuple[int, list[str] | str]]:
         """Yield the lines that are not blank: their numbers, and fields or what is wrong."""
-        with open_lines(self.path, newline="") as file:
+        with open_lines(self.path, "", self.encoding) as file:
             for number, line, problem in check_lines(file):
                 if problem is not None:
                     yield number, problem
@@ -93,31 +99,30 @@ def is_archive_name(path: Path) -> bool:
     )
 
 
-def find_headerless(path: Path, delimiter: str | None, usual: str | None) -> HeaderlessTable | None:
+def find_headerless(
+    path: Path, usual: str | None, options: FormatOptions
+) -> HeaderlessTable | None:
     """Open a file as lines without a header if its first lines are plainly no header.
 
     Args:
-        delimiter: as the user says.
-        usual: of files with this ending; None if any is.
+        usual: the delimiter of files with this ending; None if any is.
+        options: the delimiter and the encoding, if the user names them.
 
     Raises:
         UserError: the file cannot be read.
     """
-    lines = _first_lines(path)
+    encoding, delimiter = options.get("encoding"), options.get("delimiter")
+    if encoding is not None:
+        check_encoding(encoding)
+    lines = _first_lines(path, encoding)
     asked = r"\t" if delimiter == "\t" else delimiter
     choices = [asked or usual] if asked or usual else []
     for choice in [*choices, *(DELIMITERS if asked is None else ())]:
         kind = choice.replace(r"\t", "\t")
         rows = [_split(line, kind) for line in lines]
         if rows and len(rows[0]) > 2 and _is_data(rows):
-            return HeaderlessTable(path, kind)
+            return HeaderlessTable(path, kind, encoding)
     return None
-
-
-def guess_delimiter(path: Path) -> str:
-    """Return the delimiter that the first line of a text file has most often."""
-    first = next(iter(_first_lines(path)), "")
-    return max(DELIMITERS[:3], key=first.count)
 
 
 def find_label(sample: Sample, where: str, is_archive: bool, needs_labels: bool) -> str | None:
@@ -158,10 +163,10 @@ def find_label(sample: Sample, where: str, is_archive: bool, needs_labels: bool)
     )
 
 
-def _first_lines(path: Path) -> list[str]:
+def _first_lines(path: Path, encoding: str | None) -> list[str]:
     """Return the first lines of a file that are not blank."""
     lines: list[str] = []
-    with open_lines(path, newline="") as file:
+    with open_lines(path, "", encoding) as file:
         for _, line, _ in check_lines(file):
             if line.strip():
                 lines.append(line.rstrip("\r\n"))

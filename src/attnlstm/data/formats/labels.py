@@ -1,9 +1,16 @@
 """From a value in a file to the name of a class."""
 
 import math
+import re
+from decimal import Decimal
 from typing import Any
 
-BAD_LABEL = "label is not a string, integer or boolean"
+BAD_LABEL = "label is not a string, number or boolean"
+
+WHOLE_NUMBER = re.compile(r"([+-]?(?:0|[1-9]\d*))\.0+", re.ASCII)
+"""Such as 1.0, which is how a column of integers with gaps is often saved."""
+
+LONGEST_NUMBER = 4300  # digits that Python makes an integer of
 
 
 class RowProblemError(Exception):
@@ -11,22 +18,22 @@ class RowProblemError(Exception):
 
 
 def read_label(value: Any) -> str | None:
-    """Return a label as text: 1 and 1.0 as "1", True as "True", and None for a missing one.
+    """Return a label as text: 1 and 1.0 as "1", 0.5 as "0.5", True as "True", None if missing.
 
     None, NaN and blank strings are missing. An integral float counts as an integer because a
     column of integers with gaps is often saved as floats.
 
     Raises:
-        RowProblemError: the value is not a string, integer or boolean.
+        RowProblemError: the value is not a string, a finite number or a boolean.
     """
     if isinstance(value, str):
         return value.strip() or None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value != value:
         return None
-    if isinstance(value, bool):
+    if isinstance(value, bool | int):
         return str(value)
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else repr(float(value))
     raise RowProblemError(BAD_LABEL)
 
 
@@ -36,3 +43,17 @@ def read_name(value: Any) -> str | None:
         return read_label(value)
     except RowProblemError:
         return str(value)
+
+
+def read_untyped_label(cell: str) -> str | None:
+    """Return a label as `read_label` would if the file had types, as a CSV file has not.
+
+    "1.0" is "1" as it is in Parquet, "true" is "True", and "NaN" is missing. Digits that make a
+    difference stay: "1.10" may be another version than "1.1".
+    """
+    text = cell.strip()
+    if found := WHOLE_NUMBER.fullmatch(text):
+        return str(int(found[1])) if len(found[1]) < LONGEST_NUMBER else text
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    return None if text.lower() == "nan" else text or None

@@ -1,10 +1,12 @@
 """Lines of files, none of them held in memory beyond a limit."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, AnyStr, TextIO
 
-from attnlstm.files import reading
+from attnlstm.data.formats.compression import check_is_unpacked, open_unpacked
+from attnlstm.data.formats.encodings import error_handler, find_encoding, not_decoded
 
 LONGEST_LINE = 1 << 22  # characters
 
@@ -13,10 +15,16 @@ NUL = "NUL character"
 TOO_LONG = "longer than 4 Mi characters"
 
 
-def open_lines(path: Path, newline: str) -> TextIO:
-    """Open a text file; bytes that are not UTF-8 become lone surrogates, see `is_unicode`."""
-    with reading(path):
-        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+def open_lines(path: Path, newline: str, encoding: str | None = None) -> TextIO:
+    """Open a text file; bytes that cannot be decoded become lone surrogates, see `is_unicode`.
+
+    encoding: as `find_encoding` takes it; the file's attribute `encoding` is what was found.
+    """
+    file: io.BufferedReader = open_unpacked(path)  # type: ignore[assignment]
+    start = file.peek(16)
+    check_is_unpacked(path, start)
+    found = find_encoding(start, encoding)
+    return io.TextIOWrapper(file, found, error_handler(found), newline)
 
 
 def is_unicode(text: str) -> bool:
@@ -60,5 +68,5 @@ def check_lines(file: TextIO) -> Iterator[tuple[int, str, str | None]]:
         if is_cut(line, LONGEST_LINE):
             problem = TOO_LONG
         elif not is_unicode(line):
-            problem = NOT_UTF8
+            problem = not_decoded(file.encoding)
         yield number, line, problem

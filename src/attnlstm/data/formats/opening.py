@@ -8,14 +8,14 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
 from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.compression import without_packing
 from attnlstm.data.formats.headerless import (
     find_headerless,
-    guess_delimiter,
     is_archive_name,
 )
 from attnlstm.data.formats.layouts import find_layout
@@ -23,23 +23,31 @@ from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
 from attnlstm.data.formats.sample import read_sample
 from attnlstm.data.formats.series import SeriesFile, SeriesOptions
-from attnlstm.data.formats.table import Table
+from attnlstm.data.formats.table import FormatOptions, Table
+from attnlstm.data.formats.text_folder import TextFolder, has_texts
 from attnlstm.data.formats.wide_table import WideTable
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
+from attnlstm.files import is_saved
 
 
-def open_table(path: str | Path, delimiter: str | None = None) -> Table:
-    """Open the table in a file, or in a folder saved by `datasets`.
+def open_table(path: str | Path, **options: Unpack[FormatOptions]) -> Table:
+    """Open the table in a file, in a folder saved by `datasets`, or in a folder of texts.
 
-    delimiter: between the columns of a CSV or TSV file, one character or `\\t`; None is the usual.
+    delimiter: between the columns of a CSV or TSV file, one character or `\\t`.
+    encoding: of a text file, as Python calls it.
+    decimal: "," if the numbers of a CSV or TSV file have a decimal comma.
+    header: whether the first record names the columns.
+    backslash_escapes: whether quotes in a CSV or TSV file are escaped by a backslash.
+    sheet: of an Excel workbook.
 
     Raises:
-        UserError: the ending, the folder or the delimiter is none that can be read.
+        UserError: the ending, the folder or an option is none that can be read.
     """
     path = Path(path)
     if path.is_dir():
-        return SavedTable(path)
+        is_of_texts = not is_saved(path) and has_texts(path)
+        return TextFolder(path, **options) if is_of_texts else SavedTable(path, **options)
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, Table):
         endings = sorted(end for end, kind in formats.READERS.items() if issubclass(kind, Table))
@@ -47,21 +55,21 @@ def open_table(path: str | Path, delimiter: str | None = None) -> Table:
             f"{path} is not a known kind of file: save it as one of {', '.join(endings)} (JSON "
             "with one object a line), or as a folder with save_to_disk of the datasets package"
         )
-    return reader(path, delimiter)
+    return reader(path, **options)
 
 
-def open_table_of_series(path: Path, delimiter: str | None = None) -> Table:
+def open_table_of_series(path: Path, **options: Unpack[FormatOptions]) -> Table:
     """Open a table as `open_table` does, or lines of numbers that have no header."""
     reader = _find_reader(path)
-    is_archive = path.is_file() and is_archive_name(path)
+    is_archive = path.is_file() and is_archive_name(without_packing(path))
     usual = None
     if reader is not None and issubclass(reader, CSVTable):
         usual = reader.usual_delimiter
-    if (usual or is_archive) and (found := find_headerless(path, delimiter, usual)):
+    is_plain = not options.get("header") and options.get("decimal") != ","
+    may_lack_names = is_plain and (usual is not None or is_archive)
+    if may_lack_names and (found := find_headerless(path, usual, options)):
         return found
-    if is_archive:
-        return CSVTable(path, delimiter or guess_delimiter(path))
-    return open_table(path, delimiter)
+    return CSVTable(path, **options) if is_archive else open_table(path, **options)
 
 
 def is_series_file(path: Path) -> bool:
@@ -93,7 +101,8 @@ def open_series(
     """
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
-        table = open_table_of_series(path, options.get("delimiter"))
+        written: Any = {key: options.get(key) for key in FormatOptions.__annotations__}
+        table = open_table_of_series(path, **written)
         sample, where = read_sample(table), f"{key}: {path}"
         layout = find_layout(table, where, needs_labels, options, sample, series)
         kind = WideTable if layout.name == "wide" else LongTable
@@ -111,7 +120,16 @@ def open_series(
 
 def _find_reader(path: Path) -> type | None:
     import_readers()
-    return None if path.is_dir() else formats.READERS.get(path.suffix.lower())
+    if path.is_dir():
+        return None
+    reader = formats.READERS.get(without_packing(path).suffix.lower())
+    if (
+        reader is not None
+        and without_packing(path) != path
+        and not getattr(reader, "is_packable", False)
+    ):
+        raise UserError(f"{path} is packed, which this kind of file need not be: unpack it")
+    return reader
 
 
 @cache

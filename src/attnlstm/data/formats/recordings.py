@@ -9,6 +9,7 @@ from typing import NamedTuple
 from attnlstm.config.data import Axes
 from attnlstm.console import counted, enumerate_names, shorten
 from attnlstm.data.formats import READERS
+from attnlstm.data.formats.compression import without_packing
 from attnlstm.data.formats.npy_file import read_array
 from attnlstm.data.formats.opening import import_readers
 from attnlstm.errors import UserError
@@ -64,7 +65,7 @@ def find_recordings(
             f"{counted(len(mismatched), 'file')} of {key} ({names}): change the pattern, or leave "
             "these files out"
         )
-    several = [path for path, _ in recordings if path.suffix.lower() in WHOLE_ENDINGS]
+    several = [path for path, _ in recordings if _ending(path) in WHOLE_ENDINGS]
     if several:
         raise UserError(
             f"{key} names {several[0]}, which holds several series with their own labels, among "
@@ -136,17 +137,17 @@ def _read_folder(folder: Path, key: str, needs_labels: bool) -> tuple[list[Recor
     wanted = READERS.keys() - set(WHOLE_ENDINGS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [file for file in files if not _is_hidden(file.relative_to(folder))]
-    found = [file for file in files if file.suffix.lower() in wanted]
-    others = Counter(file.suffix.lower() or "without an ending" for file in files)
+    found = [file for file in files if _ending(file) in wanted]
+    others = Counter(_ending(file) or "without an ending" for file in files)
     for file in found:
-        others[file.suffix.lower()] -= 1
+        others[_ending(file)] -= 1
     ignored = +others
     if not found:
         raise UserError(
             f"{key}={folder} has no recordings: it must have a folder for each class with a file "
             f"for each series ({', '.join(sorted(wanted))})"
         )
-    endings = {file.suffix.lower() for file in found}
+    endings = {_ending(file) for file in found}
     if len(endings) > 1:
         raise UserError(
             f"{key}={folder} has recordings of several kinds ({', '.join(sorted(endings))}), and "
@@ -175,6 +176,11 @@ def _read_folder(folder: Path, key: str, needs_labels: bool) -> tuple[list[Recor
         listed = ", ".join(f"{count} {ending}" for ending, count in sorted(ignored.items()))
         notes.append(f"{key}={folder}: files left out: {listed}")
     return recordings, notes
+
+
+def _ending(path: Path) -> str:
+    """Return the ending that says what a file holds, without that of a packed file."""
+    return without_packing(path).suffix.lower()
 
 
 def _is_hidden(path: Path) -> bool:

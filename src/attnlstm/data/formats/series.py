@@ -1,8 +1,9 @@
 """What files of whole series share, and how values become numbers."""
 
 import math
+import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from attnlstm.config.data import Axes
-from attnlstm.console import counted
+from attnlstm.console import counted, shorten
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.missing import trim_padding
 from attnlstm.data.rows import Row, RowSource
@@ -21,6 +22,9 @@ from attnlstm.files import file_fingerprint
 
 EMPTY = "empty series"
 NOT_A_NUMBER = "value that is not a number"
+
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", re.ASCII)
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,15 @@ class SeriesFile(RowSource):
 
     Raises:
         UserError: the file is not of its kind, or broken, or has no labels though it needs them.
+
+    Attributes:
+        is_packable: whether the file may be compressed, such as .ts.gz.
     """
 
     has_groups: ClassVar[bool] = False
     """Whether `data.group_column` can name something in files of this kind."""
+
+    is_packable = False
 
     def __init__(
         self,
@@ -162,6 +171,17 @@ def _to_number(value: Any) -> float:
         raise RowProblemError(NOT_A_NUMBER) from None
     except OverflowError:  # an int beyond the range of floats
         return math.inf
+
+
+def refuse_decimal_commas(where: str, values: Mapping[str, Any]) -> None:
+    """Raise a UserError that names the key if the value of a column is a number such as "0,5"."""
+    for column, value in values.items():
+        is_decimal = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value)
+        if is_decimal and not THOUSANDS.fullmatch(value):  # such as 1,234, which may be either
+            raise UserError(
+                f"{where} has numbers with a decimal comma in column {shorten(column)!r}, such as "
+                f"{shorten(value)!r}: say data.decimal=','"
+            )
 
 
 def check_series_values(series: np.ndarray, allows_missing: bool = False) -> None:

@@ -51,13 +51,19 @@ class SeriesTable(RowSource):
         self._where = f"{key}: {table.path}"
         self._table = table
         self._options = options
+        self.read_as = table.read_as
         self._find_columns(needs_labels, layout, sample)
         if self.columns.label is not None:
             self.label_names = table.label_names(self.columns.label)
 
+    @property
+    def table_doubt(self) -> str | None:
+        """What looks wrong with how the file is written; shows while it is read."""
+        return self._table.doubt
+
     def fingerprint(self) -> str:
         content = file_fingerprint(self._table.path)
-        read = (content, self._options.get("delimiter"), self.columns)
+        read = (content, self._table.read_as, self.columns)
         return hashlib.sha256(repr(read).encode()).hexdigest()
 
     def adopt_channels(self, first: "SeriesTable") -> None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from attnlstm.config.checks import nearest
 from attnlstm.console import enumerate_names, shorten
@@ -18,6 +18,17 @@ from attnlstm.errors import UserError
 MOST_COLUMNS = 1 << 16
 
 
+class FormatOptions(TypedDict, total=False):
+    """How a table is written: the settings of `data` with the same names; None finds out."""
+
+    delimiter: str | None
+    encoding: str | None
+    decimal: str | None
+    header: bool | None
+    backslash_escapes: bool | None
+    sheet: str | None
+
+
 class Record(NamedTuple):  # four times as fast to make as a frozen dataclass
     """One record of a table.
 
@@ -25,24 +36,31 @@ class Record(NamedTuple):  # four times as fast to make as a frozen dataclass
     values: the columns that were asked for, by name; None if the record cannot be read.
     problem: why it cannot be read, in the same words for all records with the same problem.
     line: in a file of lines, the line (from 1) on which it begins.
+    name: what the table calls it, such as the name of its file.
     """
 
     number: int
     values: dict[str, Any] | None
     problem: str | None = None
     line: int | None = None
+    name: str | None = None
 
 
 class Table(ABC):
     """Named columns of a file or folder.
 
-    delimiter: between the columns of a CSV file; other tables have none.
-    has_header: whether the file names its columns, which otherwise are called "0", "1", ...
+    is_packable: whether the file may be compressed, such as .csv.gz.
+    has_header: whether the file names the columns; otherwise they are "0", "1", and so on.
+    read_as: how the file is written, where that had to be found out, for the log.
+    doubt: a sentence about what looks wrong with the records that were read, if anything does.
     """
 
-    has_header: bool = True
+    is_packable = False
+    has_header = True
+    read_as: str | None = None
+    doubt: str | None = None
 
-    def __init__(self, path: Path, delimiter: str | None = None) -> None:
+    def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
         self.path = path
 
     @abstractmethod
@@ -66,6 +84,10 @@ class Table(ABC):
         known = self.column_names()
         for column in dict.fromkeys(columns).keys() - set(known):
             raise missing_column(str(self.path), column, known, self.describe_columns())
+        if known.count("") > 1 and "" in columns:
+            raise UserError(
+                f"{self.path} has several columns without a name: name the one to use in the file"
+            )
 
     def describe_columns(self) -> str:
         """Return the end of a message about columns: what they are, and why they may look odd."""
@@ -80,13 +102,16 @@ class Table(ABC):
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raise a UserError if there are too many columns, or two with the same name."""
+    """Raise a UserError if there are too many columns, or two with the same name.
+
+    Columns without a name are no harm until one is used.
+    """
     if len(names) > MOST_COLUMNS:
         raise UserError(
             f"{path} has {len(names):,} columns: at most {MOST_COLUMNS:,} can be read; is it a "
             "table with a record a line?"
         )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name]:
         raise UserError(
             f"{path} has several columns named {shorten(twice[0])!r}: rename or remove one"
         )

@@ -1,10 +1,11 @@
 """Rows of texts, from the records of a table or from plain lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from attnlstm.data.formats.encodings import check_encoding, error_handler, find_encoding
 from attnlstm.data.formats.labels import RowProblemError, read_label, read_name
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, TOO_LONG, check_lines, open_lines
 from attnlstm.data.formats.table import Record
@@ -17,31 +18,38 @@ NO_TEXT = "no text"
 def to_row(
     file: str,
     record: Record,
-    text_column: str,
+    text_columns: Sequence[str],
     label_column: str | None,
     read_label: Callable[[Any], str | None] = read_label,
     group_column: str | None = None,
 ) -> Row:
-    """Return the row of a record: its text, label and group, or what is wrong with them."""
+    """Return the row of a record: its text, label and group, or what is wrong with them.
+
+    The texts of several columns are joined by line breaks; those that are missing are left out.
+    """
     if record.values is None:
-        return Row(file, record.number, None, None, record.problem, record.line)
-    text: Any = record.values[text_column]
+        return Row(file, record.number, None, None, record.problem, record.line, record.name)
     label, problem = None, None
     if label_column is not None:
         try:
             label = read_label(record.values[label_column])
         except RowProblemError as error:
             problem = str(error)
-    if text is None or text != text:  # NaN is how pandas writes a missing text
-        text, problem = None, NO_TEXT
-    elif not isinstance(text, str):
+    texts = [record.values[column] for column in text_columns]
+    texts = [text for text in texts if text is not None and text == text]  # NaN: pandas' missing
+    if not all(isinstance(text, str) for text in texts):
         text, problem = None, "text is not a string"
-    elif len(text) > LONGEST_LINE:
-        text, problem = None, TOO_LONG
-    elif not text or text.isspace():
-        text, problem = None, NO_TEXT
+    else:
+        text = "\n".join(text for text in texts if len(texts) == 1 or text.strip())
+        if len(text) > LONGEST_LINE:
+            text, problem = None, TOO_LONG
+        elif not text or text.isspace():
+            text, problem = None, NO_TEXT
     group = None if group_column is None else read_name(record.values[group_column])
-    return Row(file, record.number, text, label, problem, record.line, group=group)
+    return Row(
+        *(file, record.number, text, label, problem, record.line, record.name),
+        group=group,
+    )
 
 
 class TextLines(RowSource):
@@ -50,22 +58,29 @@ class TextLines(RowSource):
     Blank lines are rows without text, so that the numbers of rows and lines stay in step.
     """
 
-    def __init__(self, source: Path | BinaryIO, name: str = "standard input") -> None:
+    def __init__(
+        self,
+        source: Path | BinaryIO,
+        name: str = "standard input",
+        encoding: str | None = None,
+    ) -> None:
+        if encoding is not None:
+            check_encoding(encoding)
         self._source = source
+        self._encoding = encoding
         self._used = False
         self.name = source.name if isinstance(source, Path) else name
 
     def __iter__(self) -> Iterator[Row]:
         if isinstance(self._source, Path):
-            with open_lines(self._source, newline="\n") as file:
+            with open_lines(self._source, "\n", self._encoding) as file:
                 yield from self._rows(file)
             return
         if self._used:
             raise RuntimeError(f"{self.name} is a stream: it can only be read once")
         self._used = True
-        stream = TextIOWrapper(
-            self._source, encoding="utf-8-sig", errors="surrogateescape", newline="\n"
-        )
+        encoding = find_encoding(b"", self._encoding)  # a stream cannot be read twice
+        stream = TextIOWrapper(self._source, encoding, error_handler(encoding), newline="\n")
         try:
             yield from self._rows(stream)
         finally:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from attnlstm.data.formats import register_reader
+from attnlstm.data.formats.compression import open_unpacked
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.lines import NOT_UTF8, read_lines
 from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
-from attnlstm.files import open_binary
 
 LONGEST_LINE = 1 << 23  # bytes
 LONGEST_HEADER_LINE = 1 << 20
@@ -36,8 +36,10 @@ class TsFile(SeriesFile):
     are used; lengths are those of the values. Time stamps and regression targets are refused.
     """
 
+    is_packable = True
+
     def _contents(self) -> Iterator[tuple[int, bytes]]:
-        with open_binary(self.path) as file:
+        with open_unpacked(self.path) as file:
             for line, content in read_lines(file, LONGEST_LINE):
                 if line > self._header_lines and not _is_comment(content):
                     yield line, content
@@ -80,7 +82,7 @@ class TsFile(SeriesFile):
     def _read_tags(self) -> tuple[dict[str, list[str]], int]:
         """Return the words after each tag, and the number of the `@data` line."""
         tags: dict[str, list[str]] = {}
-        with open_binary(self.path) as file:
+        with open_unpacked(self.path) as file:
             for line, content in read_lines(file, LONGEST_LINE):
                 if line > LONGEST_HEADER:
                     raise self._error(

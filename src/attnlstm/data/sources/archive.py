@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from attnlstm.config.data import SeriesConfig
 from attnlstm.config.schema import register_source
+from attnlstm.config.section import Name
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.sources.source import Source
 from attnlstm.errors import UserError
@@ -23,7 +24,7 @@ class ArchiveSource(Source, SeriesConfig):
     """Sets of the UCR and UEA archives of time series."""
 
     source: Literal["archive"] = "archive"
-    name: str = "JapaneseVowels"
+    name: Name = "JapaneseVowels"
     """name of the set, and of the folder of its runs"""
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +29,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
     source: Literal["hub_text"] = "hub_text"
     path: Name | None = None
     """name on the Hub, such as stanfordnlp/imdb, or a folder laid out like one"""
-    subset: str | None = None
+    subset: Name | None = None
     """name of a subset, if the data set has several"""
 
     def open(self, only: str | None = None) -> Mapping[str, RowSource]:
@@ -38,17 +38,25 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 "data.path must be given: the name of a data set of the Hub, or a folder"
             )
         splits = load_hub(self.path, self.subset)
-        parts = {
-            part: HubText(
+        parts: dict[str, HubText] = {}
+        unlabelled = []
+        for part in filter(splits.__contains__, PARTS):
+            opened = HubText(
                 splits[part],
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
                 group_column=self.group_column if part == "train" else None,
+                needs_labels=part == "train",
             )
-            for part in PARTS
-            if part in splits
-        }
+            if part == "train" or opened.has_labels():
+                parts[part] = opened
+            else:
+                unlabelled.append(part)
+        if unlabelled and "train" in parts:
+            parts["train"].notes = [
+                f"the {' and '.join(unlabelled)} rows of {self.path} have no labels: left out"
+            ]
         if only in parts and only != "train":
             return {only: parts[only]}
         if "train" not in parts:
@@ -141,7 +149,7 @@ class HubText(RowSource):
         dataset: "Dataset",
         name: str,
         *,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
         group_column: str | None = None,
@@ -152,7 +160,7 @@ class HubText(RowSource):
 
         self.name = name
         columns = dataset.column_names
-        self.text_column, self.label_column = find_text_columns(
+        self.text_columns, self.label_column = find_text_columns(
             columns,
             name,
             lambda: f"Its columns are {enumerate_names(columns)}",
@@ -163,9 +171,9 @@ class HubText(RowSource):
         )
         self.group_column = group_column
         self.columns_used = name_columns(
-            text=self.text_column, label=self.label_column, group=group_column
+            text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
-        chosen = list(self.columns_used.values())
+        chosen = [*self.text_columns, *filter(None, [self.label_column, group_column])]
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
@@ -174,16 +182,20 @@ class HubText(RowSource):
         from attnlstm.data.formats.arrow_tables import read_batches
         from attnlstm.data.formats.texts import to_row
 
-        columns: dict[str, list[str] | None] = {self.text_column: None}
+        columns: dict[str, list[str] | None] = dict.fromkeys(self.text_columns)
         if self.label_column is not None:
             columns[self.label_column] = self.label_names
         if self.group_column is not None:
             columns[self.group_column] = None
         for record in read_batches(self._dataset.iter(batch_size=1000), columns):
             yield to_row(
-                *(self.name, record, self.text_column, self.label_column),
+                *(self.name, record, self.text_columns, self.label_column),
                 group_column=self.group_column,
             )
+
+    def has_labels(self) -> bool:
+        """Return whether any row has a label; the Hub's sets write -1 where there is none."""
+        return any(row.label not in (None, "-1") for row in self)
 
     def fingerprint(self) -> str:
         rows = ((row.value, row.label, row.problem) for row in self)

@@ -4,21 +4,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from pydantic import PrivateAttr
 
 from attnlstm.config.data import (
     Arrays,
     Axes,
-    Delimiter,
     LabelFiles,
     SeriesColumns,
     SeriesConfig,
+    TableFormat,
     Windowing,
 )
 from attnlstm.config.schema import register_source
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, join_descriptions
 from attnlstm.data.sources.source import TRAIN, FileSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files, is_saved
@@ -38,9 +38,9 @@ MOST_NOTES = 5
 
 @register_source
 class SeriesFilesSource(
-    FileSource, LabelFiles, SeriesColumns, Arrays, Windowing, Delimiter, SeriesConfig
+    FileSource, LabelFiles, SeriesColumns, Arrays, Windowing, TableFormat, SeriesConfig
 ):
-    """Files of series: .ts, .arff, .npz, .npy, .wav, folders of recordings, and long tables."""
+    """Files of series: .ts, .arff, .npz, .npy, .wav, folders of recordings, and tables."""
 
     source: Literal["series_files"] = "series_files"
 
@@ -59,7 +59,7 @@ class SeriesFilesSource(
         from attnlstm.data.formats.recordings import find_recordings, guess_axes
         from attnlstm.data.windows import Windows
 
-        options: TableOptions = {}
+        options: Any = {}  # TableOptions
         axes = self.axes or self._axes
         labels: list[str | None] | None = None
         notes: list[str] = []
@@ -87,7 +87,7 @@ class SeriesFilesSource(
                 "time_format": self.time_format,
                 "label_column": self.label_column,
                 "channel_columns": self.channel_columns,
-                "delimiter": self.delimiter,
+                **self.format_options(),
             }
         rows: RowSource = SeriesFiles(
             files,
@@ -249,6 +249,7 @@ class SeriesFiles(RowSource):
             self._rates_doubt = f"the .wav files of {key} have several sampling rates ({listed} Hz)"
         self.axes = self._common_axes(series)
         self._choice = list(notes)
+        self.read_as = join_descriptions(source.read_as for source in self._sources)
         self.name = self._sources[0].name
         if len(self._sources) > 1:
             self.name += f" and {len(self._sources) - 1} more"
@@ -259,8 +260,12 @@ class SeriesFiles(RowSource):
     @property
     def doubt(self) -> str | None:  # type: ignore[override]
         """The first doubt of a file, which may come up while it is read."""
-        doubts = (source.doubt for source in self._sources if source.doubt)
-        return self._rates_doubt or next(doubts, None)
+        doubts = (
+            doubt
+            for source in self._sources
+            for doubt in (source.doubt, getattr(source, "table_doubt", None))
+        )
+        return self._rates_doubt or next(filter(None, doubts), None)
 
     def __iter__(self) -> Iterator[Row]:
         for source, label in zip(self._sources, self._labels, strict=True):

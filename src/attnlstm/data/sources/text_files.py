@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
-from attnlstm.config.data import Delimiter, TextColumns, TextConfig
+from attnlstm.config.data import TableFormat, TextColumns, TextConfig
 from attnlstm.config.schema import register_source
-from attnlstm.data.rows import Row, RowSource, name_columns
+from attnlstm.data.rows import Row, RowSource, join_descriptions, name_columns
 from attnlstm.data.sources.source import TRAIN, FileSource
 from attnlstm.files import file_fingerprint, fingerprint_of
 
+if TYPE_CHECKING:
+    from attnlstm.data.formats.table import FormatOptions
+
 
 @register_source
-class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
-    """Tables of texts: CSV, TSV, JSON lines, Parquet, folders saved by datasets."""
+class TextFilesSource(FileSource, TextColumns, TableFormat, TextConfig):
+    """Tables of texts: CSV, TSV, JSON, Parquet, Excel, folders of .txt files or of datasets."""
 
     source: Literal["text_files"] = "text_files"
 
@@ -24,9 +27,9 @@ class TextFilesSource(FileSource, TextColumns, Delimiter, TextConfig):
             key=key,
             text_column=self.text_column,
             label_column=self.label_column,
-            delimiter=self.delimiter,
             needs_labels=needs_labels,
             group_column=self.group_column,
+            **self.format_options(),
         )
 
 
@@ -36,10 +39,12 @@ class TextFiles(RowSource):
     Args:
         files: at least one.
         key: the setting that names the files, for messages, such as "data.train".
-        text_column, label_column: None takes the only column with a usual name.
-        delimiter: of CSV and TSV files.
+        text_column: one column, or several whose texts are joined; None takes the only column with
+            a usual name, or in a table without a header the one that plainly has texts.
+        label_column: None takes the only column with a usual name, and so on.
         needs_labels: if False, a file without a label column has rows without labels.
         group_column: the groups, which only training files must have.
+        options: how the files are written, as `open_table` takes them.
 
     Raises:
         UserError: a file is not a table, or a column is missing or cannot be guessed.
@@ -50,39 +55,43 @@ class TextFiles(RowSource):
         files: Sequence[Path],
         *,
         key: str,
-        text_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
-        delimiter: str | None = None,
         needs_labels: bool = True,
         group_column: str | None = None,
+        **options: Unpack["FormatOptions"],
     ) -> None:
-        from attnlstm.data.formats.columns import find_text_columns
+        from attnlstm.data.formats.columns import find_text_columns, guess_text_columns
         from attnlstm.data.formats.opening import open_table
 
-        self._tables = [open_table(file, delimiter) for file in files]
+        self._tables = [open_table(file, **options) for file in files]
         first, others = files[0], len(files) - 1
         self.name = first.name + f" and {others} more" * (others > 0)
-        columns = self._tables[0].column_names()
+        table = self._tables[0]
+        columns = table.column_names()
         if key != TRAIN and group_column not in columns:
             group_column = None
         self.group_column = group_column
-        self.text_column, self.label_column = find_text_columns(
+        if not table.has_header and text_column is None and label_column is None:
+            text_column, label_column = guess_text_columns(table, needs_labels) or (None, None)
+        self.text_columns, self.label_column = find_text_columns(
             columns,
             f"{key}={first}",
-            self._tables[0].describe_columns,
+            table.describe_columns,
             text_column,
             label_column,
             needs_labels,
             group_column,
         )
         self.columns_used = name_columns(
-            text=self.text_column, label=self.label_column, group=group_column
+            text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
         for table in self._tables:
-            table.check_columns([self.text_column, *filter(None, [group_column])])
+            table.check_columns([*self.text_columns, *filter(None, [group_column])])
             if needs_labels and self.label_column is not None:
                 table.check_columns([self.label_column])
         self.label_names = self._declared_names()
+        self.read_as = join_descriptions(table.read_as for table in self._tables)
 
     def __iter__(self) -> Iterator[Row]:
         from attnlstm.data.formats.texts import to_row
@@ -92,18 +101,21 @@ class TextFiles(RowSource):
             path = table.path
             file = path.name if counts[path.name] == 1 else str(path)
             label_column = self._label_column_of(table.column_names())
-            columns = [self.text_column, *filter(None, [label_column, self.group_column])]
-            for record in table.records(columns):
-                yield to_row(
-                    *(file, record, self.text_column, label_column),
-                    read_label=table.read_label,
-                    group_column=self.group_column,
-                )
+            columns = [*self.text_columns, *filter(None, [label_column, self.group_column])]
+            try:
+                for record in table.records(columns):
+                    yield to_row(
+                        *(file, record, self.text_columns, label_column),
+                        read_label=table.read_label,
+                        group_column=self.group_column,
+                    )
+            finally:
+                self.doubt = self.doubt or table.doubt
 
     def fingerprint(self) -> str:
         files = [file_fingerprint(table.path) for table in self._tables]
-        delimiters = [getattr(table, "delimiter", None) for table in self._tables]
-        return fingerprint_of([*files, delimiters, self.text_column, self.label_column])
+        written = [table.read_as for table in self._tables]
+        return fingerprint_of([*files, written, self.text_columns, self.label_column])
 
     def _label_column_of(self, columns: Sequence[str]) -> str | None:
         return self.label_column if self.label_column in columns else None
