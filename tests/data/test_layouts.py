@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from attnlstm.data.formats import number_blocks
 from attnlstm.data.formats.series import SeriesOptions
-from attnlstm.data.sources.series_files import SeriesFiles
+from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
+from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
 
 ROWS, STEPS = 24, 9
@@ -391,3 +393,142 @@ def test_formats_that_are_none(tmp_path, pattern):
     path = table(tmp_path, "id,time,x,label", ["a,1,2,up"])
     with pytest.raises(UserError, match=r"^data\.time_format=.* is not a format of dates"):
         SeriesFiles([path], key="data.train", time_format=pattern)
+
+
+# Files of many columns, which are read in blocks
+
+
+MANY = 40
+
+
+def write_many(path, line_end="\n", mark="", quote="", changes=None, rows=300):
+    """Write a wide table of `MANY` steps; `changes` are other lines by their numbers."""
+    header = ["id", *(f"t{step}" for step in range(MANY)), "label"]
+    lines = [",".join(f"{quote}{name}{quote}" for name in header)]
+    values = np.random.default_rng(1).normal(size=(rows, MANY)).round(4)
+    for row in range(rows):
+        numbers = ",".join(map(repr, values[row].tolist()))
+        lines.append(f"{quote}s{row}{quote},{numbers},{quote}{'ab'[row % 2]}{quote}")
+    for number, line in (changes or {}).items():
+        lines[number - 1] = line
+    path.write_bytes((mark + line_end.join(lines) + line_end).encode())
+    return values
+
+
+def described(rows):
+    return [
+        (
+            row.number,
+            row.line,
+            row.name,
+            row.label,
+            row.problem,
+            row.value is None or row.value.tobytes(),
+        )
+        for row in rows
+    ]
+
+
+ONES = ",".join(["1"] * MANY)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"line_end": "\r\n", "mark": "\ufeff"},
+        {"quote": '"'},
+        {"line_end": "\r\n", "quote": '"'},
+        {"changes": {100: ""}},
+        {"changes": {100: "s,1,2"}},
+        {"changes": {100: f"s,{ONES},"}},
+        {"changes": {100: f",{ONES},a"}},
+        {"changes": {100: f's,{ONES},"a,b"'}},
+        {"changes": {100: f's,{ONES},"a\nb"'}},
+        {"changes": {100: f's,{ONES},"a""b"'}},
+        {"changes": {100: f's,{ONES},"a'}},
+        {"changes": {100: f's,{ONES},a"b'}},
+        {"changes": {100: f"s,{ONES[:-1]}x,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}1_0,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}+1,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}0x1,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}1e999,a"}},
+        {"changes": {100: f"s,{ONES[:-1]} 1.5 ,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}nan,a", 101: f"s,{ONES[:-1]},a", 102: f"s,?{ONES[1:]},a"}},
+        {"changes": {100: f"s,{ONES[:-1]}NA,a"}},
+        {"changes": {100: f"s,{ONES[:-1]}inf,a", 102: f"s,{ONES[:-1]}-Infinity,a"}},
+        {"changes": {100: f"s,{ONES},NULL"}},
+        {"changes": {100: f"s,{ONES},\0"}},
+        {"changes": {300: "", 301: ""}},
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [1 << 12, 1 << 23])
+def test_blocks_are_read_as_records_are(tmp_path, monkeypatch, options, block_bytes):
+    path = tmp_path / "many.csv"
+    values = write_many(path, **options)
+    monkeypatch.setattr(number_blocks, "BLOCK_BYTES", block_bytes)
+    blocks = described(SeriesFiles([path], key="data.train", layout="wide"))
+    monkeypatch.setattr(number_blocks, "FEWEST_COLUMNS", MANY + 1)
+    records = SeriesFiles([path], key="data.train", layout="wide")
+    assert blocks == described(records)
+    if "changes" not in options:
+        for row, expected in zip(records, values, strict=True):
+            np.testing.assert_array_equal(row.value, expected[:, None])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_tables_of_many_columns(tmp_path, kind):
+    steps = np.random.default_rng(2).normal(size=(25, 50))
+    records = [
+        {f"v{step}": value for step, value in enumerate(row)} | {"label": "ab"[number % 2]}
+        for number, row in enumerate(steps.tolist())
+    ]
+    rows = list(SeriesFiles([write(tmp_path, records, kind)], key="data.train"))
+    np.testing.assert_array_equal([row.value[:, 0] for row in rows], steps)
+
+
+# What looks wrong
+
+
+def warnings_of(path, **options):
+    config = SeriesFilesSource(train=str(path), **options)
+    return " ".join(split_sources(config.open(), config, seed=0).warnings)
+
+
+def test_a_channel_that_determines_the_label(tmp_path):
+    records = long_records(1, True, LABELS)
+    for record in records:
+        record["code"] = ("up", "down", "level").index(record["label"])
+    path = write(tmp_path, records, "csv")
+    assert "channel 'code' determines the label" in warnings_of(path)
+    assert "determines" not in warnings_of(path, channel_columns=["x"])
+    for record in records:
+        record["code"] = int(record["id"][1:]) % 2
+    assert "determines" not in warnings_of(write(tmp_path, records, "csv"))
+
+
+def test_a_step_that_determines_the_label(tmp_path):
+    records = wide_records(1, "x_0", LABELS)
+    for record in records:
+        record["code"] = ("up", "down", "level").index(record["label"])
+    path = write(tmp_path, records, "csv")
+    assert "determines" not in warnings_of(path)  # it is left out
+    for record in records:
+        record[f"x_{STEPS}"] = record.pop("code")
+    path = write(tmp_path, records, "csv")
+    assert f"step {STEPS} of channel 0 determines the label" in warnings_of(path)
+
+
+def test_series_of_one_step(tmp_path):
+    rows = [f"{row},{SERIES[row, 0, 0]},{LABELS[row]}" for row in range(ROWS)]
+    assert "24 of 24 series have one step" in warnings_of(table(tmp_path, "id,x,label", rows))
+
+
+def test_more_columns_than_rows(tmp_path):
+    records = wide_records(3, "x_0", LABELS)[:12]
+    said = warnings_of(write(tmp_path, records, "csv"))
+    assert "has more columns (27) than rows (12): if each column is a series, transpose" in said
+    records = [{f"c{n}": n + step / 7 for n in range(30)} for step in range(20)]
+    labelled = [record | {"id": n // 2, "label": n // 2 % 2} for n, record in enumerate(records)]
+    said = warnings_of(write(tmp_path, labelled, "csv"))
+    assert "has more channels (30) than rows (20), each a step of a series" in said

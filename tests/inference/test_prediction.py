@@ -314,6 +314,28 @@ def test_series_from_a_long_table(series_checkpoint, tmp_path):
         }
 
 
+def test_the_same_series_in_a_wide_table(series_checkpoint, tmp_path, caplog):
+    """Channels are matched by name; an index among the columns is not one."""
+    series, labels = make_series(12, seed=8)
+    long = write_long_table(tmp_path / "long.csv", series, labels)
+    names = [f"{channel}_{step}" for step in range(12) for channel in ("noise", "height")]
+    rows = []
+    for number, steps in enumerate(series):
+        cells = [*map(repr, steps[:, ::-1].ravel().tolist())]
+        cells += [""] * (len(names) - len(cells))
+        rows.append([99 - number, *cells, labels[number], f"s{number}"])
+    wide = write_csv(tmp_path / "wide.csv", ["Unnamed: 0", *names, "label", "id"], rows)
+    found = []
+    for source in (long, wide):
+        output = tmp_path / f"{source.stem}_out.csv"
+        with caplog.at_level("INFO"):
+            run(tmp_path, f"ckpt={series_checkpoint}", f"input={source}", f"output={output}")
+        found.append([row | {"file": ""} for row in read_csv(output)])
+    assert found[0] == found[1]
+    assert "wide.csv is read as wide: a series in each row" in caplog.text
+    assert "columns left out of wide.csv: 'Unnamed: 0' (an index)" in caplog.text
+
+
 def test_series_from_an_npz_file(series_checkpoint, tmp_path):
     series, labels = make_series(6, seed=6)
     longest = max(map(len, series))

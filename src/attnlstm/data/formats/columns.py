@@ -58,7 +58,7 @@ SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
     "label": ("label", "class", "category", "target"),
 }
 
-WIDER_SERIES_TABLE: UsualNames = {
+WIDER_SERIES_TABLE: UsualNames = {  # where a table of series has none of the above
     "id": (
         *("session", "session_id", "recording", "recording_id", "record_id", "trial", "trial_id"),
         *("segment", "segment_id", "episode", "episode_id", "window_id", "sample_id", "run_id"),
@@ -232,7 +232,8 @@ def find_series_columns(
     taken = {found.id, found.time, found.label, found.group, *found.channels}
     rest = [column for column in sample.columns if column not in taken]
     if channels is not None:
-        found.left_out.update(dict.fromkeys(rest, "not in data.channel_columns"))
+        others = dict.fromkeys(rest, "not in data.channel_columns")
+        found.left_out.update(others | find_indices(rest, sample))
     else:
         found.left_out.update(find_left_out(rest, sample, candidates["time"] * is_file_order))
         found.channels.extend(column for column in rest if column not in found.left_out)
@@ -331,14 +332,14 @@ def find_indices(columns: Sequence[str], sample: Sample) -> dict[str, str]:
 class Finder:
     """The columns of a table by role, and the messages about them; see `find_text_columns`.
 
-    wider_names: names that count for a role if no column has one of its `usual_names`.
+    less_usual: names that count for a role if no column has one of its `usual_names`.
     """
 
     columns: Sequence[str]
     where: str
     describe: Callable[[], str]
     usual_names: UsualNames
-    wider_names: UsualNames
+    less_usual: UsualNames = field(default_factory=dict)
 
     def find_candidates(
         self, named: Mapping[str, str | Sequence[str] | None], channels: Sequence[str] = ()
@@ -366,7 +367,7 @@ class Finder:
         left = [column for column in self.columns if column not in taken]
         found = {
             role: _with_names(left, self.usual_names.get(role, ()))
-            or _with_names(left, self.wider_names.get(role, ()))
+            or _with_names(left, self.less_usual.get(role, ()))
             for role in named
         }
         return found | given

@@ -175,7 +175,7 @@ class _Finder:
         return self._repeat_later()
 
     def _repeat(self, columns: list[str]) -> bool:
-        keys = self.sample.keys(columns)
+        keys = [key for key in self.sample.keys(columns) if not {"", "None"} & set(key)]
         return len(set(keys)) < len(keys)
 
     def _repeat_later(self) -> bool:

@@ -112,7 +112,7 @@ def is_number(value: Any) -> bool:
 
 def to_int(value: Any) -> int | None:
     """Return a value such as 3, "3" or 3.0 as an int; None if it is no whole number."""
-    if isinstance(value, str) and len(value) < 20:
+    if isinstance(value, str) and len(value) < 64:
         try:
             value = float(value)
         except ValueError:
