@@ -13,6 +13,7 @@ from tests.data.formats.written import found, problem_of, write
 TEXTS = {
     "cp1252": ["meet at the café 1", "win £100 now", "“smart” quotes – a dash", "niño, mañana"],
     "cp1251": ["Привет мир, это текст", "очень хорошо", "плохой фильм"],
+    "cp1253": ["πολύ καλή ταινία", "κακή ταινία"],
     "gb18030": ["这是一个很好的电影", "不好看的电影"],
     "shift_jis": ["これはとても良い映画です", "つまらない映画でした"],
     "euc_kr": ["이 영화는 정말 좋았습니다", "정말 재미없었어요"],
@@ -131,6 +132,22 @@ def test_bytes_that_the_named_encoding_does_not_know(tmp_path):
         (1, 3, "not utf-16-le"),
         (2, 4, ("last", "x")),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF_32"])
+def test_a_byte_order_mark_that_is_missing(tmp_path, name, encoding):
+    path = tmp_path / name
+    if name == "a.txt":
+        path = tmp_path / "folder" / "good" / name
+        path.parent.mkdir(parents=True)
+    write(path, CONTENT)
+    message = problem_of(
+        lambda: list(
+            TextFiles([tmp_path / name.replace("a.txt", "folder")], key="", encoding=encoding)
+        )
+    )
+    assert "has no byte order mark: say data.encoding=utf-" in message
 
 
 def test_utf8_that_is_read_as_something_else_is_doubted(tmp_path):

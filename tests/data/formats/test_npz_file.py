@@ -152,6 +152,7 @@ def test_labels_of_all_types(save, labels, texts):
 @pytest.mark.parametrize(
     "labels",
     [
+        np.array([0.5, np.inf]),
         np.array([1j, 2]),
         np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[ns]"),
         np.array([b"\xff", b"a"]),

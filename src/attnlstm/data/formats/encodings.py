@@ -26,19 +26,38 @@ SAMPLED_BYTES = 1 << 16
 LETTERS = [letter.encode() for letter in ascii_letters]
 MOST_OTHER = 0.4  # of the letters of a text in a Latin script are not ASCII
 
+USUAL_ENCODINGS = {
+    "mac_cyrillic": "cp1251",
+    "mac_greek": "cp1253",
+    "mac_latin2": "cp1250",
+    "mac_turkish": "cp1254",
+}
+"""By a rare encoding, the usual one of the same script, whose bytes are much the same."""
+
 BAD_BYTES = "attnlstm.bad_bytes"
 codecs.register_error(BAD_BYTES, lambda error: ("\udcff", getattr(error, "end", 0)))
 """Decodes bytes that an encoding other than UTF-8 does not know as a lone surrogate."""
 
 
 def find_encoding(start: bytes, given: str | None) -> str:
-    """Return the encoding of a text file: that of its byte order mark, as given, or UTF-8."""
+    """Return the encoding of a text: that of its byte order mark, as given, or UTF-8.
+
+    start: the first bytes; empty if they are not known.
+
+    Raises:
+        UserError: a byte order mark is needed and missing.
+    """
     for mark, encoding in MARKS.items():
         if start.startswith(mark):
             return encoding
     if given is None:
         return UTF8
     name = codecs.lookup(given).name
+    if start and name in ("utf-16", "utf-32"):
+        raise UserError(
+            f"data.encoding={name}, but a file has no byte order mark: say data.encoding={name}-le "
+            f"or {name}-be, or leave data.encoding out if it is UTF-8"
+        )
     return UTF8 if name == "utf-8" else name
 
 
@@ -90,7 +109,10 @@ def guess_encoding(content: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     found = from_bytes(content).best()
-    return found.encoding if found is not None and not found.encoding.startswith("utf") else None
+    if found is None or found.encoding.startswith("utf"):
+        return None
+    usual = USUAL_ENCODINGS.get(found.encoding, found.encoding)
+    return usual if _decodes(content, usual) else found.encoding
 
 
 def _has_kana(text: str) -> bool:
