@@ -229,3 +229,12 @@ def test_labels_that_may_be_classes(make_rows, labels):
 def test_classes_that_are_declared_are_classes(make_rows):
     labels = [str(n) for n in range(60)]
     refuse_targets(survey(make_rows(labels, labels, label_names=labels)))
+
+
+def test_missing_values_are_counted(make_rows):
+    nan = np.nan
+    rows = make_rows([[[1, nan], [2, 3]], [[nan, nan], [2, 3]], [[1, 2]]])
+    assert survey(rows, missing="mask").describe_gaps("mask") == [
+        "rows.csv has missing values, set to 0 and marked, in channels (series): 0 (1), 1 (2)"
+    ]
+    assert survey(make_rows([[[1, 2]]]), missing="mask").describe_gaps("mask") == []

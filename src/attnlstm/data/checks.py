@@ -119,12 +119,27 @@ class Survey:
     lengths: np.ndarray  # [row] int64, steps or characters; 0 without a value
     doubts: list[str]  # what looks wrong with the values of good rows
     is_complete: bool  # whether all rows were read
+    num_gaps: np.ndarray | None = None  # [channel], usable rows that lack values; None without any
     groups: np.ndarray | None = None  # [row] int64, equal for rows of a group; None without groups
 
     @property
     def usable(self) -> np.ndarray:
         """Which rows have no problem, `[row]` bool."""
         return self.labels >= 0
+
+    def describe_gaps(self, missing: Missing) -> list[str]:
+        """Return a line about the missing values of usable rows, if there are any."""
+        if self.num_gaps is None:
+            return []
+        channels = np.flatnonzero(self.num_gaps)
+        listed = ", ".join(
+            f"{channel} ({self.num_gaps[channel]:,})" for channel in channels[:SHOWN]
+        )
+        done = "interpolated along time" if missing == "interpolate" else "set to 0 and marked"
+        return [
+            f"{self.source.name} has missing values, {done}, in channel{'s' * (len(channels) > 1)} "
+            f"(series): {listed}{', ...' * (len(channels) > SHOWN)}"
+        ]
 
     def describe_problems(self) -> list[str]:
         """Return part of a sentence for each problem and file."""
@@ -161,13 +176,17 @@ def survey(
     num_channels = num_channels or _usual_channels(source)
     numbers: dict[str, int] = {}
     labels, contents, lengths, groups = array("i"), array("q"), array("q"), array("q")
-    has_groups = needs_groups
+    has_groups, num_gaps = needs_groups, None
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
     num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
         problem = find_problem(row, num_channels, missing) or _find_label_problem(row.label, known)
         if problem is None and needs_groups and row.group is None:
             problem = Problem("no group")
+        if problem is None and missing != "stop" and isinstance(row.value, np.ndarray):
+            gaps = np.isnan(row.value).any(axis=0)
+            if gaps.any():
+                num_gaps = gaps + (0 if num_gaps is None else num_gaps)
         has_groups = has_groups or row.group is not None
         groups.append(hash(row.group))
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
@@ -197,6 +216,7 @@ def survey(
         np.array(lengths, np.int64),
         doubts,
         is_complete=most_bad is None or num_bad < most_bad,
+        num_gaps=num_gaps,
         groups=np.array(groups, np.int64) if has_groups else None,
     )
 

@@ -138,6 +138,8 @@ def split_sources(
     surveys, classes = _survey_sources(sources, config, label_names)
     warnings = check_bad_rows(surveys, config.on_bad_row)
     for found in surveys.values():
+        warnings += found.describe_gaps(getattr(config, "missing", "stop"))
+    for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
     if label_names is None and "train" in surveys:
