@@ -69,6 +69,12 @@ def make_files(folder: Path) -> None:
     walks = pd.DataFrame(steps)
     walks["y"] = walks["id"] % 2
     walks.to_parquet(folder / "walks.parquet")
+    beats = pd.DataFrame([[generator.gauss(n % 2, 1) for _ in range(12)] for n in range(40)])
+    kinds = ["normal" if n % 2 else "odd" for n in range(40)]
+    beats.add_prefix("t").assign(kind=kinds).to_csv(folder / "ecg.csv", index=False)
+    beats.insert(0, "label", [1 + n % 2 for n in range(40)])
+    for name in ("TRAIN", "TEST"):
+        beats.to_csv(folder / f"Coffee_{name}.tsv", sep="\t", header=False, index=False)
 
 
 def test_the_pages_have_commands_and_python() -> None:
