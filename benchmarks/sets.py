@@ -96,12 +96,14 @@ def _sets_in(folder: Path) -> list[BenchmarkSet]:
 
 
 def _set_of_files(name: str, kind: Kind, train: Path, test: Path) -> BenchmarkSet:
-    schema = SeriesFilesSource if kind == "series" else TextFilesSource
-    config = schema(name=name, train=str(train))
+    config: SeriesFilesSource | TextFilesSource = TextFilesSource(name=name, train=str(train))
+    if kind == "series":
+        config = SeriesFilesSource(name=name, train=str(train), axes="row,time,channel")
     overrides = (
         f"data={config.source}",
         f"data.name={name}",
         f"data.train={train}",
         f"data.test={test}",
+        *(["data.axes=row,time,channel"] if kind == "series" else []),
     )
     return BenchmarkSet(name, kind, overrides, lambda: open_sources(config)["train"])

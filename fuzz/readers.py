@@ -41,6 +41,10 @@ def series(path: Path) -> Iterator[Row]:
     return iter(SeriesFiles([path], key="data.train"))
 
 
+def unlabelled(path: Path) -> Iterator[Row]:
+    return iter(SeriesFiles([path], key="input", needs_labels=False))
+
+
 def lines(path: Path) -> Iterator[Row]:
     return iter(TextLines(path))
 
@@ -72,6 +76,9 @@ READERS: list[tuple[str, Reader]] = [
     (".txt", lines),
     (".txt", vectors),
     (".json", tokenizer),
+    (".arff", series),
+    (".npy", unlabelled),
+    (".wav", unlabelled),
     (".tsv", series),
     (".txt", series),
 ]

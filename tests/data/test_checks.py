@@ -174,3 +174,28 @@ def test_series_are_the_same_if_values_and_shape_are(make_rows):
 def test_progress_gives_the_rows_themselves(make_rows):
     source = make_rows([str(number) for number in range(2500)])
     assert [row.value for row in show_progress(source, "reading")] == source.values
+
+
+def test_missing_values_that_are_filled_in():
+    nan = np.nan
+    gaps = np.array([[1, nan], [nan, 2]])
+    assert problem_of(gaps, 2) == "missing values (NaN) channels 0, 1"
+    half = np.array([[1, nan], [2, nan]])
+    for missing, value, problem in (
+        ("interpolate", gaps, None),
+        ("mask", gaps, None),
+        ("mask", half, None),
+        ("interpolate", half, ("no values to interpolate", "channel 1")),
+        ("mask", np.full((2, 2), nan), ("no values", "channels 0, 1")),
+        ("mask", np.array([[1, nan], [np.inf, 2]]), ("infinite values", "channel 0")),
+    ):
+        assert find_problem(Row("file", 0, value), 2, missing) == problem
+
+
+def test_missing_values_are_counted(make_rows):
+    nan = np.nan
+    rows = make_rows([[[1, nan], [2, 3]], [[nan, nan], [2, 3]], [[1, 2]]])
+    assert survey(rows, missing="mask").describe_gaps("mask") == [
+        "rows.csv has missing values, set to 0 and marked, in channels (series): 0 (1), 1 (2)"
+    ]
+    assert survey(make_rows([[[1, 2]]]), missing="mask").describe_gaps("mask") == []

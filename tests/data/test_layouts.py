@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attnlstm.data.formats import number_blocks
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
 from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
@@ -184,7 +185,13 @@ def test_npz_files(tmp_path, is_compressed):
     for channels in (1, 2, 3):
         save = np.savez_compressed if is_compressed else np.savez
         save(path, X=SERIES[..., :channels], y=LABELS)
-        assert outcome(path, channels, LABELS) == "read"
+        series = SeriesOptions(axes="row,time,channel")
+        assert outcome(path, channels, LABELS, series=series) == "read"
+        assert outcome(path, channels, LABELS) == "read" or channels > 1
+        save(path, X=np.swapaxes(SERIES[..., :channels], 1, 2), y=LABELS)
+        series = SeriesOptions(axes="row,channel,time")
+        assert outcome(path, channels, LABELS, series=series) == "read"
+        assert outcome(path, channels, LABELS) == "read" or channels > 1
 
 
 # Tables that can be read in two ways

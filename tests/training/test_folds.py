@@ -172,7 +172,8 @@ def test_folds_and_a_validation_file_contradict_each_other(
 def test_too_few_rows_for_the_fixed_convolutions(tmp_path: Path) -> None:
     path = tmp_path / "walks.npz"
     np.savez(path, X=np.random.default_rng(0).normal(size=(3, 20, 2)), y=["a", "b", "a"])
-    given = ["data=series_files", f"data.train={path}", f"data.test={path}", *SMALL[:-1]]
+    files = [f"data.train={path}", f"data.test={path}", "data.axes=row,time,channel"]
+    given = ["data=series_files", *files, *SMALL[:-1]]
     config = compose_config(CONF, "train", TrainConfig, [*given, "num_folds=2"])
     with pytest.raises(UserError, match="at least 2 rows, and of 3 training rows a model has 1"):
         train(config, tmp_path / "run")

@@ -36,7 +36,7 @@ def build_configured(
             reads_end=encoder.truncation == "tail",
         )
     else:
-        inputs = SeriesInputs(1 if encoder is None else encoder.num_channels)
+        inputs = SeriesInputs(1 if encoder is None else encoder.num_features)
     try:
         return build_classifier(model, inputs, num_classes)
     except ValueError as error:

@@ -85,12 +85,20 @@ def _drop_other_sources(checkpoint: dict[str, Any]) -> None:
     drop_keys_of_other_sources(checkpoint["hyper_parameters"]["config"]["data"])
 
 
+def _add_missing(checkpoint: dict[str, Any]) -> None:
+    """5 to 6: before series could have missing values, and arrays another order of axes."""
+    encoder = checkpoint["hyper_parameters"]["encoder"]
+    if encoder["kind"] == "series":
+        encoder |= {"missing": "stop", "masked_channels": [], "axes": None}
+
+
 MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _add_version,
     _list_poolings,
     _add_calibration,
     _add_expert_weight,
     _drop_other_sources,
+    _add_missing,
 )
 """The function at index n turns a checkpoint of version n into one of version n + 1."""
 

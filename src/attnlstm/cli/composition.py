@@ -138,7 +138,10 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
         return f"{key}={_quote_letters(value)}"
     if key == "text":
         return f"++{key}={quote(value)}"
-    if _is_verbatim(checks.list_settings(schema).get(key, {})):  # the shell's quotes are enough
+    node = checks.list_settings(schema).get(key, {})
+    if _has(node, "has_commas") and "," in value and value[:1] not in ("'", '"', "["):
+        return f"++{key}='{value}'"  # elsewhere a comma stands between the values of a sweep
+    if _has(node, "verbatim"):  # the shell's quotes are enough
         if value[:1] == "[" and value[-1:] == "]":
             value = f"[{','.join(map(_quote_special, ITEM.findall(value[1:-1])))}]"
         else:
@@ -146,10 +149,10 @@ def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
     return f"++{key}={_quote_letters(value)}"
 
 
-def _is_verbatim(node: Mapping[str, Any]) -> bool:
-    """Return whether a key takes names, or lists of names, of files or columns."""
+def _has(node: Mapping[str, Any], mark: str) -> bool:
+    """Return whether a key, or the items of its lists, have a mark in the schema."""
     options = [node, *node.get("anyOf", ())]
-    return any("verbatim" in {**option, **option.get("items", {})} for option in options)
+    return any(mark in {**option, **option.get("items", {})} for option in options)
 
 
 def _quote_special(name: str) -> str:

@@ -30,6 +30,12 @@ OnBadRow = Annotated[
 """drop stops if it would remove most rows or a class; drop! and a share of the rows allow that."""
 
 Truncation = Literal["head", "tail"]
+Missing = Literal["stop", "interpolate", "mask"]
+
+AxesNames = Literal["row,time,channel", "row,channel,time", "time,channel", "channel,time"]
+Axes = Annotated[AxesNames, Field(json_schema_extra={"verbatim": True, "has_commas": True})]
+"""The order of an array's axes; without `row`, a file holds one series."""
+
 Decimal = Annotated[Literal[".", ","], Field(json_schema_extra={"verbatim": True})]
 Layout = Literal["auto", "long", "wide"]
 
@@ -90,6 +96,8 @@ class SeriesConfig(DataConfig):
     """whether to standardize each channel by the training rows"""
     noise: Amount = 0.0
     """standard deviation of Gaussian noise added in training"""
+    missing: Missing = "stop"
+    """missing values inside series: stop, interpolate, or mask: 0 and a channel that marks them"""
 
 
 class FileParts(Section):
@@ -104,10 +112,12 @@ class FileParts(Section):
 
 
 class LabelColumn(Section):
-    """The column that tables of texts and of series share."""
+    """The columns that tables of texts and of series share."""
 
     label_column: Name | None = None
     """label column; null: the one with a usual name"""
+    group_column: Name | None = None
+    """column such as the user or session, whose rows stay in one part of the data or one fold"""
 
 
 class TextColumns(LabelColumn):
@@ -130,6 +140,35 @@ class SeriesColumns(LabelColumn):
     """format of dates, such as '%d/%m/%Y %H:%M:%S'; null: numbers or ISO dates"""
     channel_columns: list[Name] | None = None
     """value columns, one per channel, or names of numbered ones (x for x_0, x_1); null: all"""
+
+
+class Arrays(Section):
+    """How arrays, and files that hold one series each, are read."""
+
+    axes: Axes | None = None
+    """order of the axes of arrays; without row, each file is a series; null: if it is certain"""
+    labels: Files = None
+    """label files (.npy) of the .npy files in train; null: beside them, as X.npy and y.npy"""
+    label_from: Name | None = None
+    """label of a file that is one series: folder, or name:PATTERN with one group"""
+
+
+class LabelFiles(Section):
+    """The label files of the parts that are not for training."""
+
+    validation_labels: Files = None
+    """label files of the .npy files in validation; null: beside them"""
+    test_labels: Files = None
+    """label files of the .npy files in test; null: beside them"""
+
+
+class Windowing(Section):
+    """How streams are cut into windows."""
+
+    window: Count | None = None
+    """steps of the windows that series are cut into; null: series stay whole"""
+    stride: Count | None = None
+    """steps from one window to the next; null: as many as a window has"""
 
 
 class TableFormat(Section):

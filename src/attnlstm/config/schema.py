@@ -15,6 +15,7 @@ from attnlstm.config.data import (
     DEFAULT_SOURCE,
     SOURCES,
     AnySource,
+    Arrays,
     DataConfig,
     Layout,
     OnBadRow,
@@ -22,6 +23,7 @@ from attnlstm.config.data import (
     TableFormat,
     TextColumns,
     TextConfig,
+    Windowing,
     WithSourceOptions,
     source_name,
 )
@@ -358,7 +360,7 @@ class EvaluateConfig(InferenceConfig, defer_build=True):
     """the rows; null: as in training"""
 
 
-class PredictDataConfig(TextColumns, SeriesColumns, TableFormat):
+class PredictDataConfig(TextColumns, SeriesColumns, Arrays, Windowing, TableFormat):
     """How to read the input; None is as in training."""
 
     layout: Layout | None = None

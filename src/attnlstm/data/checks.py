@@ -12,12 +12,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from attnlstm.config.data import Missing
 from attnlstm.console import printable, shorten
 from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
+
+MISSING = "missing values (NaN)"
 
 LONGEST_LABEL = 1 << 14  # characters; a longer one is a text from the wrong column
 
@@ -32,10 +35,11 @@ class Problem(NamedTuple):
     detail: str = ""
 
 
-def find_problem(row: Row, num_channels: int) -> Problem | None:
+def find_problem(row: Row, num_channels: int, missing: Missing = "stop") -> Problem | None:
     """Return what makes the value of a row unusable, or None; its label is not checked.
 
-    A series must have `num_channels` channels.
+    A series must have `num_channels` channels. `missing` is `data.missing`: to interpolate, each
+    channel must have a value, and to mask, any channel.
     """
     if row.problem is not None:
         return Problem(row.problem)
@@ -52,13 +56,18 @@ def find_problem(row: Row, num_channels: int) -> Problem | None:
     if np.isfinite(values).all():
         return None
     is_missing = np.isnan(values)
-    bad = is_missing if is_missing.any() else np.isinf(values)
-    channels = np.flatnonzero(bad.any(axis=0))
+    what, bad = MISSING, is_missing.any(axis=0)  # [channel]
+    if missing == "mask":
+        what, bad = "no values", is_missing.all(axis=0) & is_missing.all()
+    elif missing == "interpolate":
+        what, bad = "no values to interpolate", is_missing.all(axis=0)
+    if not bad.any():
+        what, bad = "infinite values", np.isinf(values).any(axis=0)
+    if not bad.any():
+        return None
+    channels = np.flatnonzero(bad)
     listed = ", ".join(map(str, channels[:SHOWN])) + ", ..." * (len(channels) > SHOWN)
-    return Problem(
-        "missing values (NaN)" if is_missing.any() else "infinite values",
-        f"channel{'s' * (len(channels) > 1)} {listed}",
-    )
+    return Problem(what, f"channel{'s' * (len(channels) > 1)} {listed}")
 
 
 def _find_label_problem(label: str | None, known: set[str] | None) -> Problem | None:
@@ -104,11 +113,27 @@ class Survey:
     lengths: np.ndarray  # [row] int64, steps or characters; 0 without a value
     doubts: list[str]  # what looks wrong with the values of good rows
     is_complete: bool  # whether all rows were read
+    num_gaps: np.ndarray | None = None  # [channel], usable rows that lack values; None without any
+    groups: np.ndarray | None = None  # [row] int64, equal for rows of a group; None without groups
 
     @property
     def usable(self) -> np.ndarray:
         """Which rows have no problem, `[row]` bool."""
         return self.labels >= 0
+
+    def describe_gaps(self, missing: Missing) -> list[str]:
+        """Return a line about the missing values of usable rows, if there are any."""
+        if self.num_gaps is None:
+            return []
+        channels = np.flatnonzero(self.num_gaps)
+        listed = ", ".join(
+            f"{channel} ({self.num_gaps[channel]:,})" for channel in channels[:SHOWN]
+        )
+        done = "interpolated along time" if missing == "interpolate" else "set to 0 and marked"
+        return [
+            f"{self.source.name} has missing values, {done}, in channel{'s' * (len(channels) > 1)} "
+            f"(series): {listed}{', ...' * (len(channels) > SHOWN)}"
+        ]
 
     def describe_problems(self) -> list[str]:
         """Return part of a sentence for each problem and file."""
@@ -124,6 +149,8 @@ def survey(
     known_labels: Iterable[str] | None = None,
     num_channels: int | None = None,
     most_bad: int | None = None,
+    missing: Missing = "stop",
+    needs_groups: bool = False,
 ) -> Survey:
     """Go through all rows of a source.
 
@@ -133,6 +160,8 @@ def survey(
         num_channels: the channels that each series must have. None: those that most of the first
             series have.
         most_bad: the number of bad rows after which it stops. None: it reads all rows.
+        missing: what is done about missing values in series, see `find_problem`.
+        needs_groups: whether a row without a group is bad.
 
     Raises:
         UserError: there are more than `MOST_CLASSES` labels, which could fill the memory.
@@ -140,16 +169,25 @@ def survey(
     known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
     numbers: dict[str, int] = {}
-    labels, contents, lengths = array("i"), array("q"), array("q")
+    labels, contents, lengths, groups = array("i"), array("q"), array("q"), array("q")
+    has_groups, num_gaps = needs_groups, None
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
     bad_labels: set[str] = set()
     num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
         problem = _find_label_problem(row.label, known)
-        if (bad_value := find_problem(row, num_channels)) is not None:
+        if (bad_value := find_problem(row, num_channels, missing)) is not None:
             if problem is None and len(bad_labels) <= MOST_CLASSES:
                 bad_labels.add(str(row.label))
             problem = bad_value
+        if problem is None and needs_groups and row.group is None:
+            problem = Problem("no group")
+        if problem is None and missing != "stop" and isinstance(row.value, np.ndarray):
+            gaps = np.isnan(row.value).any(axis=0)
+            if gaps.any():
+                num_gaps = gaps + (0 if num_gaps is None else num_gaps)
+        has_groups = has_groups or row.group is not None
+        groups.append(hash(row.group))
         labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
         contents.append(_digest(row.value))
         lengths.append(0 if row.value is None else len(row.value))
@@ -178,6 +216,8 @@ def survey(
         np.array(lengths, np.int64),
         doubts,
         is_complete=most_bad is None or num_bad < most_bad,
+        num_gaps=num_gaps,
+        groups=np.array(groups, np.int64) if has_groups else None,
     )
 
 

@@ -16,6 +16,8 @@ from attnlstm.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from attnlstm.config.data import Axes
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,9 @@ class Row:
     line: in a file of lines, the line (from 1) on which it begins.
     name: what the source calls the row, such as the id of a series in a long table.
     kept: the values, as text, of the columns that `RowSource.keep_columns` asked for.
+    group: rows of one group, such as those of one user, go to the same part of the data.
+    step: of a window that was cut from a series, its first step in that series, from 0.
+    step_labels: the label of each step, of a series that is to be cut into windows.
     """
 
     file: str
@@ -42,12 +47,16 @@ class Row:
     line: int | None = None
     name: str | None = None
     kept: tuple[str | None, ...] = ()
+    group: str | None = None
+    step: int | None = None
+    step_labels: list[str | None] | None = None
 
     @property
     def place(self) -> str:
         """The position within the file, such as "row 3 (line 5)"."""
         parts = [f"line {self.line}"] if self.line is not None else []
         parts += [f"id {shorten(self.name)}"] if self.name is not None else []
+        parts += [f"step {self.step}"] if self.step is not None else []
         return f"row {self.number}" + (f" ({', '.join(parts)})" if parts else "")
 
 
@@ -63,6 +72,7 @@ class RowSource(ABC):
     left_out: by the name of a column that is not read, why not.
     layout: how the rows lie in the file, and why it is read so, if there are several ways.
     doubt: a sentence about what looks wrong with the data, if anything does.
+    axes: the order in which arrays are read, for other arrays of the same model; see `data.axes`.
     notes: lines for the log about what was read, such as padding that was cut off; complete once
         all rows have been read.
     """
@@ -75,6 +85,7 @@ class RowSource(ABC):
     left_out: Mapping[str, str] = MappingProxyType({})
     layout: str | None = None
     doubt: str | None = None
+    axes: "Axes | None" = None
     notes: Sequence[str] = ()
 
     @abstractmethod

@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from attnlstm.config.data import DataConfig, OnBadRow
+from attnlstm.config.data import DataConfig, Missing
 from attnlstm.config.schema import Validation
-from attnlstm.console import enumerate_names, shorten
+from attnlstm.console import counted, enumerate_names, shorten
 from attnlstm.data.checks import Survey, survey
+from attnlstm.data.groups import choose_groups, connect, deal_groups
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.data.usable import check_bad_rows, check_classes, describe_single_rows
 from attnlstm.errors import UserError
@@ -110,7 +111,8 @@ def split_sources(
     """Check all rows, and set rows of "train" apart for the parts that have no source.
 
     The choice is stratified by class and depends only on the seed; rows with the same content stay
-    together. A training row whose content is also in the validation source is left out.
+    together, and so do rows of the same group. A training row whose content is also in the
+    validation source is left out.
 
     With `validation=folds`, no rows are set apart for validation: each training row is in one of
     `num_folds` folds. `auto` means folds if there is no validation source and there are at most
@@ -134,9 +136,11 @@ def split_sources(
             "validation=folds validates on the training rows in turn: leave data.validation out, "
             "or choose validation=holdout"
         )
-    surveys, classes = _survey_sources(sources, config.on_bad_row, label_names)
+    surveys, classes = _survey_sources(sources, config, label_names)
     doubts = check_classes(surveys) if label_names is None else []
     warnings = check_bad_rows(surveys, config.on_bad_row) + doubts
+    for found in surveys.values():
+        warnings += found.describe_gaps(getattr(config, "missing", "stop"))
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
@@ -147,10 +151,12 @@ def split_sources(
         )
 
     chosen = {name: found.usable for name, found in surveys.items()}
-    folds = None
+    folds, group_column = None, getattr(config, "group_column", None)
     if "train" in surveys:
         train = surveys["train"]
         warnings += _keep_apart(surveys, chosen)
+        if group_column is not None:
+            warnings += _describe_shared_groups(surveys, chosen, group_column)
         if "test" not in surveys and carves_test:
             warnings += _carve(train, chosen, "test", config, seed)
         if "validation" not in surveys:
@@ -180,13 +186,21 @@ def split_sources(
 
 
 def _survey_sources(
-    sources: Mapping[str, RowSource], on_bad_row: OnBadRow, classes: list[str] | None
+    sources: Mapping[str, RowSource], config: DataConfig, classes: list[str] | None
 ) -> tuple[dict[str, Survey], list[str]]:
     """Survey "train" first, which decides the number of channels and, unless given, the classes."""
     surveys: dict[str, Survey] = {}
     num_channels = None
+    missing: Missing = getattr(config, "missing", "stop")  # of series only
     for name, source in sources.items():
-        found = survey(source, classes, num_channels, MOST_BAD if on_bad_row == "stop" else None)
+        found = survey(
+            source,
+            classes,
+            num_channels,
+            MOST_BAD if config.on_bad_row == "stop" else None,
+            missing,
+            needs_groups=name == "train" and getattr(config, "group_column", None) is not None,
+        )
         if classes is None:
             present = set(found.names)
             classes = [label for label in source.label_names or [] if label in present]
@@ -232,6 +246,27 @@ def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray])
     return warnings
 
 
+def _describe_shared_groups(
+    surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray], group_column: str
+) -> list[str]:
+    """Return warnings about groups of the training rows that other sources have, too."""
+    warnings, train = [], surveys["train"]
+    assert train.groups is not None
+    known = train.groups[chosen["train"]]
+    for name in ("validation", "test"):
+        found = surveys.get(name)
+        if found is None or found.groups is None:
+            continue
+        own = np.unique(found.groups[chosen[name]])
+        if shared := int(np.isin(own, known).sum()):
+            warnings.append(
+                f"{shared} of {counted(len(own), 'group')} ({shorten(group_column)}) of "
+                f"{found.source.name} are also in {train.source.name}: they make the {name} rows "
+                "look easier"
+            )
+    return warnings
+
+
 def _carve(
     train: Survey, chosen: dict[str, np.ndarray], part: str, config: DataConfig, seed: int
 ) -> list[str]:
@@ -243,14 +278,24 @@ def _carve(
     key = "test_fraction" if part == "test" else "val_fraction"
     fraction: float = getattr(config, key)
     rows = np.flatnonzero(chosen["train"])
-    group, labels = _group_by_content(train, rows)
-    carved = stratified_choice(labels, fraction, seed)
-    if not carved.any():
-        raise UserError(
-            f"{train.source.name}: data.{key}={fraction}: no class has two different rows: add rows"
+    if train.groups is None:
+        group, labels = _group_by_content(train, rows)
+        carved = stratified_choice(labels, fraction, seed)
+        is_carved = carved[group]
+        too_few = "no class has two different rows: add rows"
+    else:
+        labels = train.labels[rows]
+        group = connect(train.contents[rows], train.groups[rows])
+        carved = is_carved = choose_groups(labels, group, fraction, seed)
+        too_few = (
+            f"its {counted(group.max() + 1, 'group')} of rows that stay together (see "
+            f"data.group_column) cannot be split so that training keeps every class: add groups, "
+            f"or give data.{part}=FILE"
         )
+    if not carved.any():
+        raise UserError(f"{train.source.name}: data.{key}={fraction}: {too_few}")
     chosen[part] = np.zeros_like(chosen["train"])
-    chosen[part][rows[carved[group]]] = True
+    chosen[part][rows[is_carved]] = True
     chosen["train"] = chosen["train"] & ~chosen[part]
     rare = sorted(train.names[label] for label in np.setdiff1d(labels, labels[carved]))
     if not rare:
@@ -281,7 +326,17 @@ def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) 
     Raises:
         UserError: all rows have the same content.
     """
-    group, labels = _group_by_content(found, np.flatnonzero(available))
+    rows = np.flatnonzero(available)
+    if found.groups is not None:
+        group = connect(found.contents[rows], found.groups[rows])
+        if group.max() < 1:
+            raise UserError(
+                f"{found.source.name}: validation=folds needs two groups of rows that stay "
+                "together (see data.group_column), and there is one: add groups, or choose another "
+                "group_column"
+            )
+        return deal_groups(found.labels[rows], group, num_folds, seed)
+    group, labels = _group_by_content(found, rows)
     if len(labels) < 2:
         raise UserError("validation=folds needs rows that differ: add rows")
     folds = np.empty_like(labels)

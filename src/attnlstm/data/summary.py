@@ -29,6 +29,8 @@ def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
             lengths = _describe_lengths(described.lengths, described.num_channels)
             lines.append(f"{name}: {kind} of {lengths}")
     lines += describe_layout(source)
+    others = {id(source): source for part in data.parts.values() for source, *_ in part.pieces}
+    lines += [note for other in others.values() if other is not source for note in other.notes]
     return lines + _describe_classes(first, part.targets, data.label_names)
 
 

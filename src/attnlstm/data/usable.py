@@ -6,7 +6,7 @@ import numpy as np
 
 from attnlstm.config.data import DROP_ALL, OnBadRow
 from attnlstm.console import counted, enumerate_names
-from attnlstm.data.checks import Survey
+from attnlstm.data.checks import MISSING, Survey
 from attnlstm.errors import UserError
 
 MOST_DROPPED = 0.5
@@ -17,6 +17,13 @@ ENOUGH_ROWS = 10
 
 MANY_NUMBERS = 20
 """From this many classes on, decimal numbers are more likely measurements than classes."""
+
+
+REMEDIES = {
+    MISSING: "data.missing=interpolate or data.missing=mask fills in missing values",
+    "several labels in one series": "data.window=128 cuts series into windows with a label each",
+}
+"""By problem, the setting that would make such rows usable."""
 
 
 def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
@@ -50,7 +57,9 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
             advice += f": without them, {' and '.join(refused)} would be missing"
         elif leaves_classes:
             advice += ", or set data.on_bad_row=drop to continue without them"
-        raise UserError(". ".join(["; ".join(problems), *doubts, advice]))
+        found_problems = {what for found in surveys.values() for what in found.problems}
+        remedies = [remedy for what, remedy in REMEDIES.items() if what in found_problems]
+        raise UserError(". ".join(["; ".join(problems), *doubts, *remedies, advice]))
     if refused:
         start = f"data.on_bad_row={on_bad_row} does not remove {' and '.join(refused)}: "
         advice = "Fix these rows"

@@ -17,7 +17,10 @@ from attnlstm.inference.writers import Columns, name_probability
 TEXT = "text"
 """The name of the text where it has no column."""
 
-RESERVED = ("row", "file", "id", "true_label", "label", "prediction_set", "tokens", "attention")
+RESERVED = (
+    *("row", "file", "id", "step", "true_label", "label", "prediction_set", "tokens"),
+    "attention",
+)
 """Names of columns with another meaning in predictions."""
 
 
@@ -77,7 +80,10 @@ def keep_columns(
 def list_columns(config: PredictConfig, trained: TrainedModel, kept: KeptColumns) -> Columns:
     """Return the names and types of the columns of predictions."""
     columns: dict[str, pa.DataType] = {"row": pa.int64(), "file": pa.string()}
-    columns |= dict.fromkeys([*kept.names(), "true_label", "label"], pa.string())
+    columns |= dict.fromkeys(kept.names(), pa.string())
+    if config.data.window or getattr(trained.config.data, "window", None):
+        columns["step"] = pa.int64()  # the first one of a window
+    columns |= {"true_label": pa.string(), "label": pa.string()}
     columns |= {name_probability(label): pa.float64() for label in trained.label_names}
     if config.prediction_sets is not None:
         columns["prediction_set"] = pa.list_(pa.string())
@@ -101,6 +107,7 @@ def to_columns(
     values |= {
         "row": number,
         "file": row.file,
+        "step": row.step,
         "true_label": row.label,
         "label": prediction.label,
         "prediction_set": prediction.prediction_set,

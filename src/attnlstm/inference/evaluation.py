@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 METRIC_PREFIX = {"train": "train/", "validation": "val/", "test": "test/"}
 """The prefix of each split's metrics in training."""
 
+LABELS_OF = {"train": "labels", "validation": "validation_labels", "test": "test_labels"}
+"""The key that names the label files of the files of a part."""
+
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
 
 
@@ -148,6 +151,7 @@ def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
     is_same = source.model_dump(include=own) == trained.config.data.model_dump(include=own)
     if isinstance(trained.encoder, SeriesEncoder):
         source = source.with_channels(trained.encoder.channel_names)
+        source = source.for_model(trained.encoder.num_channels, trained.encoder.axes)
     sources = source.open(split)
     # With the seed of training, "validation" is the split that training validated on.
     rows = split_sources(
@@ -188,7 +192,10 @@ def override_data(trained: TrainedModel, config: EvaluateConfig) -> Source:
     given = config.data.model_dump(
         exclude_none=True, exclude={"split", "batch_size", "num_workers"}
     )
-    source = validate({"data": trained.config.data.model_dump() | given}, TrainConfig).data
+    known = trained.config.data.model_dump()
+    for part in given.keys() & LABELS_OF:
+        known.pop(LABELS_OF[part], None)  # other files have other labels
+    source = validate({"data": known | given}, TrainConfig).data
     assert isinstance(source, Source)
     return source
 

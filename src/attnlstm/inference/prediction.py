@@ -39,6 +39,9 @@ from attnlstm.training.resources import check_processors
 
 logger = logging.getLogger(__name__)
 
+OF_TRAINING_FILES = ("labels", "validation_labels", "test_labels", "label_from")
+"""Settings that say where the labels of the training files are, and not those of others."""
+
 
 def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     """Predict `config.text` or the rows of `config.input`.
@@ -98,6 +101,8 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
         show(predictions[0], trained, config.prediction_sets)
     else:
         summary.log()
+        for note in source.notes if isinstance(source, RowSource) else ():
+            logger.info("%s", note)
         if predictor.counts.truncated:
             logger.info("%s", predictor.counts.describe("read", trained.config.data))
     if predictor.num_longer:
@@ -197,6 +202,7 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
         return TextLines(files[0], encoding=encoding)
     if isinstance(trained.encoder, SeriesEncoder):
         data = data.with_channels(trained.encoder.channel_names)
+        data = data.for_model(trained.encoder.num_channels, trained.encoder.axes)
     source = data.open_files(files, "input", needs_labels=False)
     for line in [*describe_columns(source), *describe_layout(source)]:
         logger.info("%s", line)
@@ -218,8 +224,12 @@ def override_data(trained: TrainedModel, config: PredictConfig) -> FileSource:
     given = config.data.model_dump(exclude_none=True, exclude={"batch_size"})
     for name in given.keys() - kind.model_fields.keys():
         raise UserError(f"data.{name} means nothing to a model of {what}: leave it out")
-    known = trained.config.data.model_dump(include=set(kind.model_fields), exclude={"source"})
-    return kind(**(known | given))
+    known = trained.config.data.model_dump(
+        include=set(kind.model_fields), exclude={"source", *OF_TRAINING_FILES}
+    )
+    source = kind(**(known | given))
+    source.check()
+    return source
 
 
 def check_attention(

@@ -91,8 +91,10 @@ class Predictor:
     def _begin(self, rows: Sequence[Row]) -> Callable[[], list[Prediction]]:
         """Encode the rows and submit them to the workers; return a function that awaits them."""
         encoder, longest = self._trained.encoder, self._trained.config.model.max_steps
-        num_channels = encoder.num_channels if isinstance(encoder, SeriesEncoder) else 0
-        problems = [find_problem(row, num_channels) for row in rows]
+        if isinstance(encoder, SeriesEncoder):
+            problems = [find_problem(row, encoder.num_channels, encoder.missing) for row in rows]
+        else:
+            problems = [find_problem(row, 0) for row in rows]
         good = [number for number, problem in enumerate(problems) if problem is None]
         encoded = encode_values(encoder, [rows[number].value for number in good], self.counts)
         if longest is not None:

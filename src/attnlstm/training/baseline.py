@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnlstm.data.missing import interpolate
 from attnlstm.data.rows import Row
 from attnlstm.data.splits import LabelledParts, Part
 
@@ -219,7 +220,7 @@ class SeriesBaseline(_Baseline):
     """aeon's MiniRocketClassifier. A row's cost is its steps.
 
     It needs series of one length, of at least 9 steps: others are stretched or compressed linearly
-    to the length of the longest one that it is fitted on.
+    to the length of the longest one that it is fitted on. Missing values are interpolated.
     """
 
     name = "MiniRocket + ridge"
@@ -251,7 +252,8 @@ class SeriesBaseline(_Baseline):
 
     def _stretch(self, value: Any) -> np.ndarray:
         """Return `[channel, time]` for `[time, channel]`."""
-        series = np.ascontiguousarray(np.transpose(value), dtype=np.float32)
+        series = np.ascontiguousarray(np.transpose(interpolate(value)), dtype=np.float32)
+        series = np.nan_to_num(series)  # of channels without any value
         steps = series.shape[1]
         if steps == self.length:
             return series

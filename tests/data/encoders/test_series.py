@@ -2,6 +2,7 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -50,6 +51,72 @@ def test_the_statistics_do_not_depend_on_where_series_end(cuts):
     encoder = SeriesEncoder.fit(pieces)
     np.testing.assert_allclose(encoder.mean, steps.mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(encoder.std, steps.std(axis=0), rtol=1e-8)
+
+
+def with_gaps(series, share=0.3, seed=1):
+    generator = np.random.default_rng(seed)
+    return [np.where(generator.random(steps.shape) < share, np.nan, steps) for steps in series]
+
+
+def test_statistics_are_of_the_values_that_are_not_missing():
+    train = with_gaps(random_series([9, 4, 7]))
+    train[1][:, 2] = np.nan  # a series without a channel
+    steps = np.concatenate(train)
+    for missing in ("interpolate", "mask"):
+        encoder = SeriesEncoder.fit(train, missing=missing)
+        np.testing.assert_allclose(encoder.mean, np.nanmean(steps, axis=0))
+        np.testing.assert_allclose(encoder.std, np.nanstd(steps, axis=0))
+
+
+def test_missing_values_are_interpolated():
+    train = with_gaps(random_series([9, 14, 7]))
+    encoder = SeriesEncoder.fit(train, missing="interpolate")
+    assert encoder.num_features == encoder.num_channels == 3
+    mean, std = encoder.mean.numpy(), encoder.std.numpy()
+    for found, steps in zip(encoder.encode(train), train, strict=True):
+        filled = pd.DataFrame(steps).interpolate(limit_direction="both").to_numpy()
+        np.testing.assert_allclose(found, (filled - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_missing_values_are_marked():
+    train = [steps.copy() for steps in random_series([9, 14, 7])]
+    train[0][2:5, 0] = train[2][1, 2] = np.nan
+    encoder = SeriesEncoder.fit(train, missing="mask")
+    assert encoder.masked_channels == [0, 2]
+    assert (encoder.num_channels, encoder.num_features) == (3, 5)
+    again = SeriesEncoder.from_dict(json.loads(json.dumps(encoder.to_dict())))
+    complete = SeriesEncoder(encoder.mean, encoder.std)
+    other = random_series([5], seed=7)
+    other[0][0] = np.nan  # channel 1 has no mark, as training had no gaps there
+    for series in (train, other):
+        for found, steps in zip(again.encode(series), series, strict=True):
+            is_missing = np.isnan(steps)
+            (expected,) = complete.encode([np.where(is_missing, 0, steps)])
+            np.testing.assert_array_equal(found[:, :3], np.where(is_missing, 0, expected))
+            np.testing.assert_array_equal(found[:, 3:], is_missing[:, [0, 2]])
+
+
+def test_a_channel_without_any_value():
+    series = [np.array([[1.0, np.nan], [3.0, np.nan]])]
+    encoder = SeriesEncoder.fit(series, missing="mask")
+    assert (encoder.mean.tolist(), encoder.std.tolist()) == ([2, 0], [1, 1])
+    assert encoder.encode(series)[0].tolist() == [[-1, 0, 1], [1, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"missing": "guess"},
+        {"axes": "time,row"},
+        {"masked_channels": [3]},
+        {"masked_channels": [0, 0]},
+        {"masked_channels": None},
+    ],
+)
+def test_manipulated_states(changes):
+    state = SeriesEncoder.fit(random_series([4])).to_dict()
+    with pytest.raises(ValueError, match=r"its missing or axes|its masked_channels"):
+        SeriesEncoder.from_dict(state | changes)
 
 
 def test_without_normalizing_values_do_not_change():

@@ -11,6 +11,7 @@ import json
 import lzma
 import pickle
 import re
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ NESTED = "".join(
 )
 HEADER = "@problemName walks\n@dimensions 2\n@classLabel true a b\n@data\n"
 SERIES = "1,2:3,4:a\n2,3:4,5:b\n" * 6
+ARFF = "@attribute t0 numeric\n@attribute t1 numeric\n@attribute target {a,b}\n@data\n"
 
 
 def parquet(**columns: Any) -> bytes:
@@ -80,12 +82,28 @@ def npy(header: str, content: bytes = b"", version: bytes = b"\1\0") -> bytes:
     return b"\x93NUMPY" + version + size + text + content
 
 
+def saved(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def sound(width: int = 2, rate: int = 8000) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(bytes(100 * width))
+    return buffer.getvalue()
+
+
 def tokenizer(**changes: Any) -> str:
     model = {"type": "WordLevel", "vocab": {"[UNK]": 0, "fine": 1}, "unk_token": "[UNK]"}
     return json.dumps({"version": "1.0", "added_tokens": [], "model": model} | changes)
 
 
-X, Y = np.arange(48.0).reshape(12, 2, 2), np.array(["a", "b"] * 6)
+X, Y = np.arange(48.0).reshape(12, 4, 1), np.array(["a", "b"] * 6)
 OBJECTS = np.array([np.zeros(2), np.zeros(3)] * 6, dtype=object)
 SPACES = " " * 100
 BOMB = gzip.compress(b"text,label\n") + gzip.compress(b" " * (1 << 24)) * 20
@@ -412,12 +430,12 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "objects.npz": (npz(X=OBJECTS, y=Y), "array X of Python objects, which could run code"),
     "object labels.npz": (npz(X=X, y=Y.astype(object)), "array y of Python objects"),
     "negative lengths.npz": (npz(X=X, y=Y, lengths=np.full(12, -1)), "empty series in .*12 rows"),
-    "long lengths.npz": (npz(X=X, y=Y, lengths=np.full(12, 3)), "length beyond the padded length"),
+    "long lengths.npz": (npz(X=X, y=Y, lengths=np.full(12, 5)), "length beyond the padded length"),
     "float lengths.npz": (npz(X=X, y=Y, lengths=np.ones(12)), "lengths of type float64"),
     "nan.npz": (npz(X=np.where(X == 5, np.nan, X), y=Y), r"missing values \(NaN\) in .*row 1"),
     "infinite.npz": (npz(X=np.where(X == 5, np.inf, X), y=Y), "infinite values in .*row 1"),
     "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
-    "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 2, 2\]"),
+    "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 4, 1\]"),
     "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
     "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different labels in 12 rows"),
     "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
@@ -434,6 +452,59 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "many arrays.npz": (
         archive(**{f"array {n}": b"" for n in range(5_000)}),
         "has too many arrays",
+    ),
+    "either order.npz": (
+        npz(X=np.ones((12, 4, 3)), y=Y),
+        r"may be \[row, time, channel\].* or \[row, channel, time\].*say data.axes=",
+    ),
+    "square.npz": (npz(X=np.ones((12, 4, 4)), y=Y, lengths=np.full(12, 4)), "say data.axes="),
+    "all padding.npz": (npz(X=np.full((12, 4), np.nan), y=Y), "empty series in .*12 rows: row 0"),
+    "gap before padding.npz": (
+        npz(X=np.tile([1, np.nan, 2, np.nan], (12, 1)), y=Y),
+        r"missing values \(NaN\) in .*data.missing=interpolate or data.missing=mask",
+    ),
+    "labels of steps.npz": (npz(X=X, y=np.tile(Y, (4, 1)).T), "label for each step.*data.window"),
+    "empty.npy": ("", "is not an .npy file: save it with numpy.save"),
+    "text.npy": (WALKS, "is not an .npy file: save it with numpy.save"),
+    "pickle.npy": (pickle.dumps([1, 2]), "is not an .npy file"),
+    "zip.npy": (npz(X=X, y=Y), "is not an .npy file"),
+    "objects.npy": (saved(OBJECTS), "is an array of Python objects, which could run code"),
+    "cut.npy": (saved(X)[:-8], "has another size than it says"),
+    "longer.npy": (saved(X) + b"x", "has another size than it says"),
+    "cut header.npy": (saved(X)[:40], "has a header that numpy cannot read"),
+    "version.npy": (saved(X)[:6] + b"\x09" + saved(X)[7:], "has a header that numpy cannot read"),
+    "nested header.npy": (npy("(" * 5_000), "has a header that numpy cannot read"),
+    "large.npy": (
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 10000000000)}"),
+        "has another size than it says",
+    ),
+    "no labels.npy": (saved(X), r"has no labels beside it .*data.labels"),
+    "texts.npy": (saved(Y), "has X of type <U1: save it as floats"),
+    "one axis.npy": (saved(X.ravel()), r"has X of shape \[48\].*say data.axes=time,channel"),
+    "either order.npy": (saved(np.ones((12, 4, 3))), "may be .*say data.axes="),
+    "empty.arff": ("", "has no @data line"),
+    "not an arff.arff": (WALKS, "is not an .arff file: line 1 comes before @data"),
+    "no data.arff": (ARFF.partition("@data")[0], "has no @data line"),
+    "no rows.arff": (ARFF, "has no usable rows"),
+    "no label.arff": (ARFF.replace("{a,b}", "numeric") + "1,2,3\n", "has numbers to predict"),
+    "text label.arff": (ARFF.replace("{a,b}", "string") + "1,2,a\n", "declares no classes"),
+    "dates.arff": (ARFF.replace("t1 numeric", "t1 date"), "an attribute 't1' that is no number"),
+    "undeclared.arff": (ARFF + "1,2,a\n1,3,c\n", "label that the header .*row 1"),
+    "missing.arff": (ARFF + "1,2,a\n?,3,b\n", r"missing values \(NaN\) in .*line 6"),
+    "wide row.arff": (ARFF + "1,2,3,a\n", "wrong number of values in .*row 0"),
+    "sparse.arff": (ARFF + "{0 1, 1 2, 2 a}\n", "value that is not a number in .*row 0"),
+    "open quote.arff": (ARFF + "1,2,'a\n", "a quote that is not closed in .*row 0"),
+    "latin-1.arff": ((ARFF + "1,2,é\n").encode("latin-1"), "not UTF-8 in .*row 0"),
+    "long line.arff": (ARFF + "1," * (1 << 22), "longer than 4 Mi .*row 0"),
+    "endless header.arff": ("@attribute t numeric\n" * 70_000, "more than 65,536 attributes"),
+    "alone.wav": (sound(), r"holds no label.*data.label_from=folder"),
+    "text.wav": (WALKS, "is broken, or not a .wav file"),
+    "cut header.wav": (sound()[:30], "is broken, or not a .wav file"),
+    "floats.wav": (sound()[:20] + b"\3\0" + sound()[22:], "is of floats or compressed"),
+    "wide samples.wav": (sound()[:34] + b"\x40\0" + sound()[36:], "has samples of 64 bits"),
+    "long.wav": (
+        sound()[:40] + b"\xff\xff\xff\x7f" + sound()[44:],
+        "more than can be read at once",
     ),
     "unknown ending.mat": (b"MATLAB 5.0", "is not a known kind of file"),
 }
@@ -590,6 +661,8 @@ FRAGMENTS = st.sampled_from(
             "1e999",
             "nan",
             "@dimensions 3\n",
+            ARFF,
+            "1,2,a\n",
             "\ufeff",
             "a b",
         ),
@@ -599,14 +672,20 @@ CONTENT = st.binary(max_size=60) | st.lists(FRAGMENTS, max_size=8).map("".join).
 
 
 @pytest.mark.parametrize(
-    "ending", ["csv", "tsv", "jsonl", "parquet", "ts", "npz", "json", "csv.gz", "xlsx"]
+    "ending",
+    ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav", "json", "csv.gz", "xlsx"],
 )
 @given(content=CONTENT, data=st.data())
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_gives_rows_or_a_user_error(
     tmp_path: Path, ending: str, content: bytes, data: st.DataObject
 ) -> None:
-    whole = {"parquet": GOOD_PARQUET, "npz": npz(X=X, y=Y)}.get(ending)
+    whole = {
+        "parquet": GOOD_PARQUET,
+        "npz": npz(X=X, y=Y),
+        "npy": saved(X[:, :, 0]),
+        "wav": sound(),
+    }.get(ending)
     if whole is not None:
         place = data.draw(st.integers(0, len(whole) - 1))
         content = whole[:place] + content + whole[place + len(content) :]
@@ -614,7 +693,7 @@ def test_any_content_gives_rows_or_a_user_error(
     path.write_bytes(content)
     for reader in (TextFiles, SeriesFiles):
         try:
-            rows = list(reader([path], key="data.train"))
+            rows = list(reader([path], key="data.train", needs_labels=ending not in ("npy", "wav")))
         except UserError:
             continue
         assert [row.number for row in rows] == list(range(len(rows)))

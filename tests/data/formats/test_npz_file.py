@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
 from attnlstm.data.sources.source import open_sources
 from attnlstm.data.splits import split_sources
+from attnlstm.data.summary import describe_rows
 from attnlstm.errors import UserError
 
 
-def read(path, **options):
-    return list(SeriesFiles([path], key="data.train", **options))
+def read(path, axes="row,time,channel", **options):
+    series = SeriesOptions(axes=axes)
+    return list(SeriesFiles([path], key="data.train", series=series, **options))
 
 
 @pytest.fixture
@@ -88,9 +91,39 @@ def test_bad_rows_have_problems(save):
     assert all((row.value is None) == (row.problem is not None) for row in rows)
 
 
-def test_a_tail_of_nan_is_missing_without_lengths(save):
-    rows = read(save(X=[[1.0, 2.0], [1.0, np.nan]], y=["a", "b"]))
-    assert [row.problem for row in rows] == [None, "missing values (NaN)"]
+def test_a_tail_of_nan_is_padding(save):
+    nan = np.nan
+    series = [[1.0, 2.0, 3.0], [1.0, nan, nan], [1.0, nan, 3.0], [nan, 2.0, nan], [nan] * 3]
+    path = save(X=series, y=range(5))
+    rows = read(path)
+    assert [None if row.problem else row.value.ravel().tolist() for row in rows[:2]] == [
+        [1, 2, 3],
+        [1],
+    ]
+    assert [row.problem for row in rows[2:]] == ["missing values (NaN)"] * 2 + ["empty series"]
+    with_lengths = save(X=series[:2], y=[0, 1], lengths=[3, 2])
+    assert [row.problem for row in read(with_lengths)] == [None, "missing values (NaN)"]
+
+
+def test_padding_is_where_all_channels_are_nan(save):
+    series = np.ones((2, 4, 2))
+    series[0, 2:] = np.nan
+    series[1, 3:, 0] = np.nan
+    rows = read(save(X=series, y=["a", "b"]))
+    assert rows[0].value.tolist() == [[1, 1], [1, 1]]
+    assert rows[1].problem == "missing values (NaN)"
+
+
+def test_padding_is_counted_in_the_log(save):
+    series = np.random.default_rng(0).normal(size=(40, 12, 1))
+    series[::2, 9:] = np.nan
+    path = save(X=series, y=np.arange(40) % 4)
+    config = SeriesFilesSource(train=str(path), name="walks")
+    found = split_sources(open_sources(config), config, seed=0)
+    lines = describe_rows(found, config)
+    assert "walks.npz: NaN at the end of 20 series is padding" in lines
+    assert "walks.npz: array of shape [40, 12, 1] read as [row, time, channel]" in lines
+    assert "train: series of 9 to 12 steps" in "\n".join(lines)
 
 
 def test_series_without_steps(save):
@@ -128,7 +161,7 @@ def test_labels_of_all_types(save, labels, texts):
 )
 def test_values_that_are_not_labels(save, labels):
     path = save(X=np.ones((2, 2)), y=labels)
-    assert "has labels y that are neither texts nor whole numbers" in message_of(path)
+    assert "has labels y that are neither texts nor numbers" in message_of(path)
 
 
 def test_without_labels(save):
@@ -259,55 +292,96 @@ def test_what_is_saved_is_read(tmp_path_factory, data, shape):
         np.testing.assert_array_equal(row.value, padded[:length].reshape(length, -1))
 
 
-def doubt_of(path):
-    return SeriesFiles([path], key="data.train").doubt
+def axes_of(path, **options):
+    """The order in which an array is read, or the message that asks for it."""
+    series = SeriesOptions(**options)
+    try:
+        return SeriesFiles([path], key="data.train", series=series).axes
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("axes", ["row,time,channel", "row,channel,time"])
+def test_the_axes_that_are_given(save, axes):
+    series = np.arange(24.0).reshape(2, 4, 3)
+    saved = series if axes == "row,time,channel" else np.swapaxes(series, 1, 2)
+    for array in (saved, np.asfortranarray(saved)):
+        rows = read(save(X=array, y=[0, 1], lengths=[4, 2]), axes=axes)
+        assert [row.value.tolist() for row in rows] == [series[0].tolist(), series[1, :2].tolist()]
 
 
 @pytest.mark.parametrize(
     "shape",
     [
-        (3, 1, 300),  # one channel in aeon's order: every series would have one step
-        (3, 1, 2),
-        (3, 6, 100),  # BasicMotions with its axes swapped
-        (3, 4, 65),  # ERing
-        (3, 10, 400),  # HandMovementDirection
-    ],
-)
-def test_axes_that_look_swapped(save, shape):
-    doubt = doubt_of(save(X=np.zeros(shape), y=np.zeros(3, int)))
-    assert f"has X of shape {list(shape)}, read as [row, time, channel]: {shape[1]} step" in doubt
-    assert "save numpy.swapaxes(X, 1, 2)" in doubt
-    assert doubt_of(save(X=np.swapaxes(np.zeros(shape), 1, 2), y=np.zeros(3, int))) is None
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
+        (3, 6, 100),  # BasicMotions
         (3, 29, 12),  # JapaneseVowels
         (3, 62, 144),  # FaceDetection
-        (3, 144, 963),  # PEMS-SF
-        (3, 270, 1345),  # DuckDuckGeese
         (3, 22, 200),  # InsectWingbeat
         (3, 8, 2),  # PenDigits
-        (3, 8, 23),  # a few sensors at a few times
-        (3, 1, 1),
-        (3, 300),
+        (3, 5, 5),
     ],
 )
-def test_axes_without_a_warning(save, shape):
-    assert doubt_of(save(X=np.zeros(shape), y=np.zeros(3, int))) is None
+def test_axes_that_are_not_certain_are_asked_for(save, shape):
+    message = axes_of(save(X=np.zeros(shape), y=np.zeros(3, int)))
+    _, first, second = shape
+    assert (
+        f"has X of shape {list(shape)}, which may be [row, time, channel] ({first} steps of "
+        f"{second} channels) or [row, channel, time] ({second} steps of {first} channels): say "
+        "data.axes=row,time,channel or data.axes=row,channel,time"
+    ) in message
 
 
-def test_lengths_say_which_axis_is_time(save):
-    path = save(X=np.zeros((3, 6, 100)), y=np.zeros(3, int), lengths=[6, 2, 3])
-    assert doubt_of(path) is None
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((3, 1, 300), "row,channel,time"),  # otherwise every series would have one step
+        ((3, 300, 1), "row,time,channel"),
+        ((3, 1, 1), "row,time,channel"),
+        ((3, 300), None),
+    ],
+)
+def test_a_single_channel_makes_the_axes_certain(save, shape, axes):
+    assert axes_of(save(X=np.zeros(shape), y=np.zeros(3, int))) == axes
 
 
-def test_swapped_axes_give_one_warning(save):
-    values = np.random.default_rng(0).normal(size=(40, 6, 100))
-    path = save(X=values, y=np.arange(40) % 2)
-    config = SeriesFilesSource(train=str(path), test=str(path), name="walks")
-    found = split_sources(open_sources(config), config, seed=0)
-    warnings = [warning for warning in found.warnings if "swapaxes" in warning]
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"data.train: {path} has X of shape [40, 6, 100]")
+@pytest.mark.parametrize(
+    ("lengths", "axes"),
+    [
+        ([6, 2, 3], "row,time,channel"),
+        ([100, 2, 3], "row,channel,time"),
+        ([50, 7, 3], "row,channel,time"),
+    ],
+)
+def test_lengths_say_which_axis_is_time(save, lengths, axes):
+    path = save(X=np.zeros((3, 6, 100)), y=np.zeros(3, int), lengths=lengths)
+    assert axes_of(path) == axes
+
+
+def test_lengths_that_fit_both_axes(save):
+    path = save(X=np.zeros((3, 6, 100)), y=np.zeros(3, int), lengths=[5, 2, 3])
+    assert "say data.axes=" in axes_of(path)
+
+
+def test_padding_says_which_axis_is_time(save):
+    series = np.zeros((3, 6, 100))
+    series[1, :, 70:] = np.nan
+    assert axes_of(save(X=series, y=[0, 1, 0])) == "row,channel,time"
+    assert axes_of(save(X=np.swapaxes(series, 1, 2), y=[0, 1, 0])) == "row,time,channel"
+    series[0, 2, 3] = np.nan  # of the first row with NaN
+    assert "say data.axes=" in axes_of(save(X=series, y=[0, 1, 0]))
+
+
+def test_the_channels_of_the_model_say_which_axis_is_time(save):
+    path = save(X=np.zeros((3, 6, 100)), y=np.zeros(3, int))
+    assert axes_of(path, num_channels=6) == "row,channel,time"
+    assert axes_of(path, num_channels=100) == "row,time,channel"
+    assert "say data.axes=" in axes_of(path, num_channels=7)
+    square = save(X=np.zeros((3, 6, 6)), y=np.zeros(3, int))
+    assert "say data.axes=" in axes_of(square, num_channels=6)
+
+
+def test_axes_are_for_arrays(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x,label\na,1,up\n")
+    config = SeriesFilesSource(train=str(tmp_path / "a.csv"), axes="row,time,channel")
+    with pytest.raises(UserError, match=r"data\.axes=row,time,channel is for arrays"):
+        open_sources(config)

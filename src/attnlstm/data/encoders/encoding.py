@@ -104,8 +104,13 @@ def fit_encoder(config: DataConfig, train: Part) -> Encoder:
         settings = config.model_dump(include={"tokenizer", "max_length", "truncation"})
     else:
         assert isinstance(config, SeriesConfig)
-        names = train.pieces[0][0].channel_names
-        settings = {"normalize": config.normalize, "channel_names": names}
+        source = train.pieces[0][0]
+        settings = {
+            "normalize": config.normalize,
+            "channel_names": source.channel_names,
+            "missing": config.missing,
+            "axes": source.axes,
+        }
     folder = _cache_folder(settings, train.fingerprint())
     path = folder / "encoder.json"
 
@@ -132,7 +137,7 @@ def encode_part(encoder: Encoder, part: Part, name: str) -> tuple[EncodedSplit, 
     folder = _cache_folder(encoder.to_dict())
     arrow = folder / f"{part.fingerprint()}.arrow"
     counted = arrow.with_suffix(".json")
-    step_size = encoder.num_channels if isinstance(encoder, SeriesEncoder) else None
+    step_size = encoder.num_features if isinstance(encoder, SeriesEncoder) else None
 
     def read() -> tuple[EncodedSplit, Counts]:
         counts = Counts(**json.loads(counted.read_text()))
@@ -184,7 +189,10 @@ def _fit(config: DataConfig, train: Part) -> Encoder:
     assert isinstance(config, SeriesConfig)
     rows = show_progress(train, "normalizing")
     series = (np.asarray(row.value) for row in rows)
-    return SeriesEncoder.fit(series, config.normalize, train.pieces[0][0].channel_names)
+    source = train.pieces[0][0]
+    return SeriesEncoder.fit(
+        series, config.normalize, source.channel_names, config.missing, source.axes
+    )
 
 
 def _write_encoded(encoder: Encoder, part: Part, name: str, path: Path) -> Counts:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.table import FormatOptions, Table, missing_column
 from attnlstm.errors import UserError
 
@@ -111,15 +112,16 @@ class TableOptions(FormatOptions, total=False):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a long table by role.
+    """The columns of a long table by role; without `id`, the whole table is one series.
 
     left_out: by the name of a column that is not read, why not.
     """
 
-    id: str
+    id: str | None
     time: str | None
     label: str | None
     channels: list[str]
+    group: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -130,6 +132,7 @@ def find_text_columns(
     text_column: str | Sequence[str] | None,
     label_column: str | None,
     needs_labels: bool,
+    group_column: str | None = None,
 ) -> tuple[list[str], str | None]:
     """Return the columns of the texts and of the labels, as named or with a usual name.
 
@@ -138,6 +141,7 @@ def find_text_columns(
         describe: returns the end of a message, about the columns there are.
         text_column: one column, or several whose texts are joined.
         needs_labels: otherwise the label column may be missing, and is None if it is unclear.
+        group_column: must exist, and is neither of the others.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -146,6 +150,7 @@ def find_text_columns(
     named: dict[str, str | Sequence[str] | None] = {"text": texts or None, "label": label_column}
     if not needs_labels and label_column is not None and label_column not in columns:
         del named["label"]
+    named["group"] = group_column
     finder = Finder(columns, where, describe, TEXT_TABLE, WIDER_TEXT_TABLE)
     candidates = finder.find_candidates(named)
     texts, label = texts or [finder.choose("text", candidates)], None
@@ -191,7 +196,12 @@ def _plain(name: str) -> str:
 
 
 def find_series_columns(
-    table: Table, where: str, needs_labels: bool, options: TableOptions, sample: Sample
+    table: Table,
+    where: str,
+    needs_labels: bool,
+    options: TableOptions,
+    sample: Sample,
+    series: SeriesOptions,
 ) -> Columns:
     """Return the columns of a long table, as named or with a usual name.
 
@@ -200,27 +210,26 @@ def find_series_columns(
         needs_labels: otherwise the label column may be missing, even if it is named.
         options: `channel_columns` of None stands for all other columns that can be channels.
         sample: tells which columns are an index.
+        series: with `axes` of "time,channel", a table without an id is one series.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
     """
     channels = options.get("channel_columns")
     finder = series_finder(table, where)
-    named = name_roles(table, needs_labels, options)
+    named = name_roles(table, needs_labels, options, series)
     candidates = finder.find_candidates(named, channels or ())
+    group = find_group(table, series)
     is_file_order = options.get("time_column") is False
+    needs_label = needs_labels and not series.is_labelled
     found = Columns(
-        finder.choose(
-            "id",
-            candidates,
-            ", as each record is a step and must say of which series; or, if each record is a "
-            "whole series, say data.layout=wide",
-        ),
+        _find_id(finder, candidates, group, series),
         finder.choose("time", candidates) if candidates["time"] and not is_file_order else None,
-        finder.choose("label", candidates) if needs_labels or candidates["label"] else None,
+        finder.choose("label", candidates) if needs_label or candidates["label"] else None,
         list(channels or ()),
+        group,
     )
-    taken = {found.id, found.time, found.label, *found.channels}
+    taken = {found.id, found.time, found.label, found.group, *found.channels}
     rest = [column for column in sample.columns if column not in taken]
     if channels is not None:
         others = dict.fromkeys(rest, "not in data.channel_columns")
@@ -239,6 +248,24 @@ def find_series_columns(
     return found
 
 
+def _find_id(
+    finder: "Finder",
+    candidates: Mapping[str, list[str]],
+    group: str | None,
+    series: SeriesOptions,
+) -> str | None:
+    """Return the id column; None if the whole table is one series."""
+    if not candidates["id"] and series.has_windows and group is not None:
+        return group  # each user's or session's steps are one stream
+    if not candidates["id"] and series.axes == "time,channel":
+        return None
+    reason = (
+        ", as each record is a step and must say of which series; or, if each record is a whole "
+        "series, say data.layout=wide; or, if the file is one series, data.axes=time,channel"
+    )
+    return finder.choose("id", candidates, reason)
+
+
 def series_finder(table: Table, where: str) -> "Finder":
     """Return the finder of the roles of a table of series."""
     return Finder(
@@ -246,16 +273,27 @@ def series_finder(table: Table, where: str) -> "Finder":
     )
 
 
-def name_roles(table: Table, needs_labels: bool, options: TableOptions) -> dict[str, str | None]:
+def name_roles(
+    table: Table, needs_labels: bool, options: TableOptions, series: SeriesOptions
+) -> dict[str, str | None]:
     """Return the columns that the user names, by role."""
     named = {
         "id": options.get("id_column"),
         "time": options.get("time_column") or None,
         "label": options.get("label_column"),
+        "group": find_group(table, series),
     }
     if not needs_labels and named["label"] not in table.column_names():
         named["label"] = None
+    if named["group"] == named["id"]:
+        del named["group"]
     return named
+
+
+def find_group(table: Table, series: SeriesOptions) -> str | None:
+    """Return the column of the groups, which other files than those for training may lack."""
+    group = series.group_column
+    return group if series.needs_groups or group in table.column_names() else None
 
 
 def find_left_out(
@@ -328,7 +366,7 @@ class Finder:
                 )
         left = [column for column in self.columns if column not in taken]
         found = {
-            role: _with_names(left, self.usual_names[role])
+            role: _with_names(left, self.usual_names.get(role, ()))
             or _with_names(left, self.less_usual.get(role, ()))
             for role in named
         }

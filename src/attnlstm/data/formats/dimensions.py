@@ -11,6 +11,7 @@ import numpy as np
 from attnlstm.console import enumerate_names
 from attnlstm.data.formats.columns import TableOptions
 from attnlstm.data.formats.opening import open_series
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.wide_table import WideTable
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
@@ -53,7 +54,7 @@ class Dimensions(RowSource):
 
     Args:
         files: by the number of the dimension.
-        key, needs_labels, options: as for `open_series`.
+        key, needs_labels, series, options: as for `open_series`.
 
     Raises:
         UserError: a file cannot be read, or the files do not have the same number of rows.
@@ -65,6 +66,7 @@ class Dimensions(RowSource):
         *,
         key: str,
         needs_labels: bool,
+        series: SeriesOptions,
         **options: Unpack[TableOptions],
     ) -> None:
         first = next(iter(files.values()))
@@ -74,7 +76,9 @@ class Dimensions(RowSource):
         self._where = f"{key}: {first.parent / self.name}"
         chosen = options.pop("channel_columns", None)
         self._sources = [
-            open_series(file, key=key, name=file.name, needs_labels=needs_labels, **options)
+            open_series(
+                file, key=key, name=file.name, needs_labels=needs_labels, series=series, **options
+            )
             for file in files.values()
         ]
         self.columns_used, self.left_out = self._sources[0].columns_used, self._sources[0].left_out
@@ -120,7 +124,12 @@ class Dimensions(RowSource):
         if problem is not None:
             return Row(self.name, number, None, problem=problem, line=first.line, name=first.name)
         series = np.concatenate(values, axis=1)
-        return Row(self.name, number, series, first.label, line=first.line, name=first.name)
+        return Row(
+            *(self.name, number, series, first.label),
+            line=first.line,
+            name=first.name,
+            group=first.group,
+        )
 
 
 def _has_one_channel(source: RowSource) -> bool:

@@ -39,6 +39,14 @@ def read_label(value: Any) -> str | None:
     raise RowProblemError(BAD_LABEL)
 
 
+def read_name(value: Any) -> str | None:
+    """Return an id or a group as text: as a label, or as Python writes it, such as a date."""
+    try:
+        return read_label(value)
+    except RowProblemError:
+        return str(value)
+
+
 def read_untyped_label(cell: str) -> str | None:
     """Return a label as `read_label` would if the file had types, as a CSV file has not.
 

@@ -16,6 +16,7 @@ from attnlstm.data.formats.columns import (
 )
 from attnlstm.data.formats.headerless import ARCHIVE_NAME
 from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.steps import CHANNEL_WORDS, StepNumbersError, Steps, group_steps
 from attnlstm.data.formats.table import Table
 from attnlstm.errors import UserError
@@ -35,14 +36,24 @@ class Layout(NamedTuple):
 
 
 def find_layout(
-    table: Table, where: str, needs_labels: bool, options: TableOptions, sample: Sample
+    table: Table,
+    where: str,
+    needs_labels: bool,
+    options: TableOptions,
+    sample: Sample,
+    series: SeriesOptions,
 ) -> Layout:
     """Return the layout of a table, as `data.layout` says or the records show.
 
     Raises:
         UserError: the table can be read in two ways; the message names both and their keys.
     """
-    return _Finder(table, where, needs_labels, options, sample).find()
+    if options.get("layout") is None:
+        if series.axes == "time,channel":
+            return Layout("long", "as data.axes says")
+        if series.has_windows:
+            return Layout("long", "as data.window says")
+    return _Finder(table, where, needs_labels, options, sample, series).find()
 
 
 class _Finder:
@@ -55,9 +66,10 @@ class _Finder:
         needs_labels: bool,
         options: TableOptions,
         sample: Sample,
+        series: SeriesOptions,
     ) -> None:
         self.table, self.where, self.options, self.sample = table, where, options, sample
-        named = name_roles(table, needs_labels, options)
+        named = name_roles(table, needs_labels, options, series)
         self.roles = series_finder(table, where).find_candidates(named)
         self.ids, self.times = self.roles["id"], self.roles["time"]
         roles = {name for found in self.roles.values() for name in found}

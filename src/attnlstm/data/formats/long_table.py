@@ -22,7 +22,7 @@ import numpy as np
 
 from attnlstm.console import shorten
 from attnlstm.data.formats.columns import Columns, find_series_columns
-from attnlstm.data.formats.labels import RowProblemError, read_label
+from attnlstm.data.formats.labels import RowProblemError, read_name
 from attnlstm.data.formats.layouts import Layout
 from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import check_series_values, to_numbers
@@ -32,6 +32,9 @@ from attnlstm.data.formats.texts import show_value
 from attnlstm.data.formats.times import advise_times, check_time_format, check_times
 from attnlstm.data.rows import Row, name_columns
 from attnlstm.errors import UserError
+
+WHOLE = ""
+"""The id of all records of a table without an id column."""
 
 
 @dataclass
@@ -59,6 +62,8 @@ class LongTable(SeriesTable):
     and those before it are complete, so that memory holds one series if the records of an id stand
     together, and all of them if the table is sorted by time. Times must increase within a series;
     without a time column, the order of the file counts.
+
+    Without an id column, all records are one series.
 
     A record that cannot be read spoils its series, or is a row of its own if it has no readable id.
     `Row.line` is the first line of a series, or the one that has the problem.
@@ -96,10 +101,13 @@ class LongTable(SeriesTable):
         if self._time_format is not None:
             check_time_format(self._time_format)
         self.columns = find_series_columns(
-            self._table, self._where, needs_labels, self._options, sample
+            self._table, self._where, needs_labels, self._options, sample, self._series
         )
         self.columns_used = name_columns(
-            id=self.columns.id, time=self.columns.time, label=self.columns.label
+            id=self.columns.id,
+            time=self.columns.time,
+            label=self.columns.label,
+            group=self.columns.group,
         )
         self._kept: list[str] = []
         self.channel_names = self.columns.channels
@@ -117,49 +125,67 @@ class LongTable(SeriesTable):
     @cached_property
     def _num_records(self) -> Counter[str | None]:
         """The number of records of each id; None stands for no readable id."""
-        return Counter(map(self._id_of, self._table.records([self.columns.id])))
+        counted = self.columns.id or self.columns.channels[0]
+        return Counter(map(self._id_of, self._table.records([counted])))
 
     def _id_of(self, record: Record) -> str | None:
-        value = None if record.values is None else record.values[self.columns.id]
-        try:
-            return read_label(value)
-        except RowProblemError:  # such as a date
-            return str(value)
+        if self.columns.id is None:
+            return WHOLE
+        return read_name(None if record.values is None else record.values[self.columns.id])
 
     def _read(self) -> Iterator[tuple[str | None, Record, tuple[Any, ...] | None]]:
         """Yield each record's id, or None, and its values in the order of `wanted`, or None."""
-        others = [self.columns.time, self.columns.label]
-        wanted = [self.columns.id, *self.columns.channels, *filter(None, others)]
+        first = self.columns.id or self.columns.channels[0]
+        wanted = [first, *self.columns.channels, *self._others.values()]
         take = itemgetter(*wanted)
         ids: Iterator[Record] | None = None  # for records that are unreadable except for their id
         for record in self._table.records(list(dict.fromkeys([*wanted, *self._kept]))):
+            if record.values is None and self.columns.id is None:
+                yield WHOLE, record, None
+                continue
             if record.values is None:
-                ids = ids or self._table.records([self.columns.id])
+                ids = ids or self._table.records([first])
                 same = (other for other in ids if other.number == record.number)
                 yield self._id_of(next(same, record)), record, None
                 continue
             identity = self._id_of(record)
             yield identity, record, take(record.values) if identity is not None else None
 
+    @property
+    def _others(self) -> dict[str, str]:
+        """The columns of `_OpenSeries.steps` after the id and the channels, by role."""
+        columns = self.columns
+        return name_columns(time=columns.time, label=columns.label, group=columns.group)
+
     def _to_row(self, series: _OpenSeries) -> Row:
+        name = series.name or None
         try:
             problem, line = series.bad or (None, None)
             if series.steps:
-                values, label = self._assemble(series.steps)
+                values, labels, group = self._assemble(series.steps)
         except RowProblemError:
             problem, line = self._first_problem(series)
-        place, name, kept = series.number, series.name, series.kept
+        place, kept = series.number, series.kept
         if problem is not None:
             label = self._label_of_bad(series)
             return Row(self.name, place, None, label, problem, line=line, name=name, kept=kept)
-        return Row(self.name, place, values, label, line=series.lines[0], name=name, kept=kept)
+        label, step_labels = (None, labels) if isinstance(labels, list) else (labels, None)
+        return Row(
+            *(self.name, place, values, label),
+            line=series.lines[0],
+            name=name,
+            kept=kept,
+            group=group,
+            step_labels=step_labels,
+        )
 
     def _label_of_bad(self, series: _OpenSeries) -> str | None:
         """Return the label of a series with a problem, if its records before that agree on one."""
         if self.columns.label is None or not series.steps:
             return None
+        place = 1 + len(self.columns.channels) + list(self._others).index("label")
         try:
-            return self._common_label([step[-1] for step in series.steps])
+            return self._common_label([step[place] for step in series.steps])
         except RowProblemError:
             return None
 
@@ -172,15 +198,29 @@ class LongTable(SeriesTable):
         self._kept = list(wanted)
         return self._kept
 
-    def _assemble(self, steps: list[tuple[Any, ...]]) -> tuple[np.ndarray, str | None]:
-        """Return the series `[time, channel]` and its label."""
+    def _assemble(
+        self, steps: list[tuple[Any, ...]]
+    ) -> tuple[np.ndarray, str | list[str | None] | None, str | None]:
+        """Return the series `[time, channel]`, its label, or that of each step, and its group."""
         _, *columns = zip(*steps, strict=True)
         num_channels = len(self.columns.channels)
         values = np.stack([to_numbers(column) for column in columns[:num_channels]], axis=1)
-        check_series_values(values)
-        if self.columns.time is not None:
-            self._check_times(columns[num_channels])
-        return values, None if self.columns.label is None else self._common_label(columns[-1])
+        check_series_values(values, self._series.allows_missing)
+        others = dict(zip(self._others, columns[num_channels:], strict=True))
+        if "time" in others:
+            self._check_times(others["time"])
+        labels: str | list[str | None] | None = None
+        group = None
+        if "label" in others and self._series.has_windows:
+            labels = list(map(self._table.read_label, others["label"]))
+        elif "label" in others:
+            labels = self._common_label(others["label"])
+        if "group" in others:
+            groups = set(map(read_name, set(others["group"])))
+            if len(groups) > 1:
+                raise RowProblemError("several groups in one series")
+            group = groups.pop()
+        return values, labels, group
 
     def _doubt_size(self, num_records: int) -> None:
         num_channels = len(self.columns.channels)

@@ -7,15 +7,27 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import IO, Literal, NamedTuple
+from typing import IO, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from attnlstm.config.data import Axes
 from attnlstm.console import enumerate_names
 from attnlstm.data.formats import register_reader
-from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
-from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values
-from attnlstm.files import open_binary, read_zip_directory_size
+from attnlstm.data.formats.arrays import (
+    MAX_BYTES,
+    WITHOUT_ROWS,
+    ArrayError,
+    check_vector,
+    guess_by_lengths,
+    guess_by_padding,
+    read_labels,
+    read_shape,
+    to_labels,
+)
+from attnlstm.data.formats.labels import RowProblemError
+from attnlstm.data.formats.series import EMPTY, SeriesFile
+from attnlstm.files import file_fingerprint, fingerprint_of, open_binary, read_zip_directory_size
 
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
@@ -24,11 +36,6 @@ BROKEN = (
 """What zipfile raises for a broken file, or one that numpy did not write."""
 
 LARGEST_DIRECTORY = 2**18  # bytes of the list of parts: zipfile needs ten times as much memory
-MAX_BYTES = 2**28  # that are read at once, such as one series, as float64
-
-FEW_STEPS, MANY_CHANNELS, CHANNELS_PER_STEP = 16, 24, 4
-"""The most steps, the fewest channels and the fewest channels per step that raise a doubt."""
-
 LARGEST_BOMB = 2**26
 MOST_COMPRESSED = 200
 """A file that claims to unpack to more than LARGEST_BOMB bytes and to more than MOST_COMPRESSED
@@ -41,24 +48,33 @@ class _Array(NamedTuple):
     dtype: np.dtype
 
 
+Content = tuple[np.ndarray, int | None, str | list[str | None] | None]
+
+
 @register_reader(".npz")
 class NpzFile(SeriesFile):
     """The series of one `.npz` file with the arrays `X`, and perhaps `y` and `lengths`.
 
-    X: `[row, time, channel]`, or `[row, time]` for one channel; integers or floats.
-    y: `[row]` labels: strings, integers or booleans.
+    X: `[row, time, channel]` or `[row, channel, time]`, or `[row, time]` for one channel; integers
+        or floats. Which of the first two it is must be given, unless it is certain.
+    y: `[row]` labels: strings, integers or booleans; `[row, time]` for series that are cut into
+        windows.
     lengths: `[row]` integers from 1 to time, for series of different lengths: what follows a
-        series in its row of X is padding, and is not looked at. Without `lengths` every step
-        counts, and NaN is a missing value, also at the end of a row.
+        series in its row of X is padding, and is not looked at. Without `lengths`, last steps that
+        are NaN in all channels are padding, and other NaN are missing values.
+    the array that `data.group_column` names: `[row]`, the group of each row.
 
     Arrays of Python objects are refused, and never unpickled.
     """
+
+    has_groups: ClassVar[bool] = True
 
     def _read_header(self, needs_labels: bool) -> None:
         with self._archive() as archive:
             arrays = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
             self._check_sizes(archive)
             self._has_labels, self._has_lengths = "y" in arrays, "lengths" in arrays
+            self._may_be_padded = not self._has_lengths
             if "X" not in arrays:
                 raise self._error(
                     f"has no array X, only {enumerate_names(arrays) or 'nothing'}: save it with "
@@ -67,28 +83,48 @@ class NpzFile(SeriesFile):
             if needs_labels and not self._has_labels:
                 raise self._error("has no labels: save them as the array y, [row]")
             with self._array(archive, "X") as (_, array):
-                self._check_series_array(array)
-            self._num_rows = array.shape[0]
-            self.doubt = None if self._has_lengths else self._doubt_axes(array.shape)
+                pass
+            rows = array.shape[0] if array.shape else 0
+            lengths = self._read_lengths(archive, rows)
+
+            def guess() -> Axes | None:
+                if lengths is not None or array.dtype.kind != "f":
+                    return guess_by_lengths(array.shape, lengths)
+                return guess_by_padding(self._rows(archive, rows, array.shape[1:]))
+
+            options = self.options
+            if options.axes in WITHOUT_ROWS and lengths is not None:
+                raise self._error(f"has lengths, and data.axes={options.axes} is for one series")
+            self._series = read_shape(
+                array.shape, array.dtype, options.axes, options.num_channels, guess
+            )
+            self.axes = self._series.axes
+            self._description = self._series.description
             self._read_labels(archive)
-            self._read_lengths(archive)
+            self._groups = self._read_groups(archive, arrays)
 
-    def _contents(self) -> Iterator[tuple[None, tuple[np.ndarray, int | None, str | None]]]:
+    def fingerprint(self) -> str:
+        content = file_fingerprint(self.path)
+        return fingerprint_of([content, self.axes]) if self._series.is_transposed else content
+
+    def _contents(self) -> Iterator[tuple[None, Content]]:
         with self._archive() as archive:
-            labels, lengths = self._read_labels(archive), self._read_lengths(archive)
-            for number, padded in enumerate(self._padded_series(archive)):
+            labels = self._read_labels(archive)
+            lengths = self._read_lengths(archive, self._series.num_rows)
+            num_rows, *shape = self._series.shape
+            for number, values in enumerate(self._rows(archive, num_rows, tuple(shape))):
                 length = None if lengths is None else int(lengths[number])
-                yield None, (padded, length, labels[number] if labels else None)
+                yield None, (values, length, labels[number] if labels else None)
 
-    def _parse(
-        self, content: tuple[np.ndarray, int | None, str | None]
-    ) -> tuple[np.ndarray, str | None]:
-        padded, length, label = content
-        if length is not None and not 0 < length <= len(padded):
+    def _parse(self, content: Content) -> tuple[np.ndarray, str | list[str | None] | None]:
+        values, length, label = content
+        series = self._series.to_series(values)
+        if length is not None and not 0 < length <= len(series):
             raise RowProblemError(EMPTY if length <= 0 else "length beyond the padded length")
-        series = padded[:length].astype(np.float64)
-        check_series_values(series)
-        return series, label
+        return series[:length], label
+
+    def _group_of(self, number: int) -> str | None:
+        return None if self._groups is None else self._groups[number]
 
     def _check_sizes(self, archive: zipfile.ZipFile) -> None:
         packed = max(1, sum(member.compress_size for member in archive.infolist()))
@@ -99,76 +135,49 @@ class NpzFile(SeriesFile):
                 "instead of savez_compressed"
             )
 
-    def _check_series_array(self, array: _Array) -> None:
-        if array.dtype.kind not in "iuf":
-            raise self._error(f"has X of type {array.dtype}: save it as floats")
-        if len(array.shape) not in (2, 3):
-            raise self._error(
-                f"has X of shape {list(array.shape)}: it must be [row, time, channel], or "
-                "[row, time] for one channel"
-            )
-        if array.shape[2:] == (0,):
-            raise self._error("has X without channels: it must be [row, time, channel]")
-
-    def _doubt_axes(self, shape: tuple[int, ...]) -> str | None:
-        """Return a warning about an X that looks like `[row, channel, time]`, the order of aeon."""
-        if len(shape) != 3:
-            return None
-        _, steps, channels = shape
-        is_odd = steps == 1 < channels or (
-            steps <= FEW_STEPS and channels >= max(MANY_CHANNELS, CHANNELS_PER_STEP * steps)
-        )
-        if not is_odd:
-            return None
-        return (
-            f"{self.key}: {self.path} has X of shape {list(shape)}, read as [row, time, channel]: "
-            f"{steps} step{'s' * (steps > 1)} of {channels:,} channels. If it is [row, channel, "
-            "time], save numpy.swapaxes(X, 1, 2)"
-        )
-
-    def _padded_series(self, archive: zipfile.ZipFile) -> Iterator[np.ndarray]:
-        """Yield the rows of X, each `[time, channel]`."""
+    def _rows(
+        self, archive: zipfile.ZipFile, num_rows: int, shape: tuple[int, ...]
+    ) -> Iterator[np.ndarray]:
+        """Yield the rows of X, each in `shape`."""
         with self._array(archive, "X") as (stream, array):
-            shape = (*array.shape[1:], 1)[:2]
             if array.fortran_order:  # each row is scattered over the whole array
                 values = self._read(stream, array.shape, array, order="F")
-                yield from values.reshape(-1, *shape)
+                yield from values.reshape(num_rows, *shape)
                 return
-            for _ in range(array.shape[0]):
+            for _ in range(num_rows):
                 yield self._read(stream, shape, array)
 
-    def _read_labels(self, archive: zipfile.ZipFile) -> list[str | None] | None:
+    def _read_labels(
+        self, archive: zipfile.ZipFile
+    ) -> list[str | None] | list[list[str | None]] | None:
         if not self._has_labels:
             return None
-        values = self._read_vector(archive, "y")
-        try:
-            if values.dtype.kind not in "iufbSU":
-                raise RowProblemError(BAD_LABEL)
-            if values.dtype.kind == "S":
-                values = np.char.decode(values, "utf-8")
-            return [read_label(value) for value in values.tolist()]
-        except (RowProblemError, ValueError) as error:  # bytes or numbers that are no characters
-            raise self._error(
-                "has labels y that are neither texts nor whole numbers: save the classes as texts"
-            ) from error
+        return read_labels(self._read_whole(archive, "y"), self._series, self.options.has_windows)
 
-    def _read_lengths(self, archive: zipfile.ZipFile) -> np.ndarray | None:
+    def _read_lengths(self, archive: zipfile.ZipFile, num_rows: int) -> np.ndarray | None:
         if not self._has_lengths:
             return None
-        lengths = self._read_vector(archive, "lengths")
+        lengths = self._read_whole(archive, "lengths")
+        check_vector(lengths.shape, num_rows, "lengths")
         if lengths.dtype.kind not in "iu":
             raise self._error(f"has lengths of type {lengths.dtype}: save them as whole numbers")
         return lengths
 
-    def _read_vector(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-        """Return an array with one value for each row of X."""
+    def _read_groups(self, archive: zipfile.ZipFile, arrays: list[str]) -> list[str | None] | None:
+        name = self.options.group_column
+        if name is None or (name not in arrays and not self.options.needs_groups):
+            return None
+        if name not in arrays:
+            raise self._error(
+                f"has no array {name!r} (data.group_column), only {enumerate_names(arrays)}"
+            )
+        values = self._read_whole(archive, name)
+        check_vector(values.shape, self._series.num_rows, name)
+        return to_labels(values, name)
+
+    def _read_whole(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         with self._array(archive, name) as (stream, array):
-            if array.shape != (self._num_rows,):
-                raise self._error(
-                    f"has {name} of shape {list(array.shape)}: it must be [{self._num_rows}], "
-                    "with a value for each row of X"
-                )
-            return self._read(stream, array.shape, array)
+            return self._read(stream, array.shape, array, "F" if array.fortran_order else "C")
 
     def _read(
         self,
@@ -206,6 +215,8 @@ class NpzFile(SeriesFile):
                     yield archive
             except BROKEN as error:
                 raise self._error(problem) from error
+            except ArrayError as error:
+                raise self._error(str(error)) from error
 
     @contextmanager
     def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], _Array]]:

@@ -22,7 +22,7 @@ from attnlstm.data.formats.layouts import find_layout
 from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
 from attnlstm.data.formats.sample import read_sample
-from attnlstm.data.formats.series import SeriesFile, refuse_decimal_commas
+from attnlstm.data.formats.series import SeriesFile, SeriesOptions, refuse_decimal_commas
 from attnlstm.data.formats.table import FormatOptions, Table
 from attnlstm.data.formats.text_folder import TextFolder, has_texts
 from attnlstm.data.formats.wide_table import WideTable
@@ -79,7 +79,13 @@ def is_series_file(path: Path) -> bool:
 
 
 def open_series(
-    path: Path, *, key: str, name: str, needs_labels: bool, **options: Unpack[TableOptions]
+    path: Path,
+    *,
+    key: str,
+    name: str,
+    needs_labels: bool,
+    series: SeriesOptions,
+    **options: Unpack[TableOptions],
 ) -> RowSource:
     """Open a file of whole series, or any other file as a table with a long or wide layout.
 
@@ -87,6 +93,7 @@ def open_series(
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
         needs_labels: whether a file without labels is refused.
+        series: how series are read.
         options: for tables only.
 
     Raises:
@@ -99,16 +106,18 @@ def open_series(
         sample, where = read_sample(table), f"{key}: {path}"
         for column in sample.columns:
             refuse_decimal_commas(where, column, sample.values(column))
-        layout = find_layout(table, where, needs_labels, options, sample)
+        layout = find_layout(table, where, needs_labels, options, sample, series)
         kind = WideTable if layout.name == "wide" else LongTable
-        return kind(table, key, name, needs_labels, options, layout, sample)
-    for setting, value in options.items():
-        if value is not None:
-            raise UserError(
-                f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
-                f"leave data.{setting} out"
-            )
-    return reader(path, key=key, name=name, needs_labels=needs_labels)
+        return kind(table, key, name, needs_labels, options, layout, sample, series)
+    refused = {setting: value for setting, value in options.items() if value is not None}
+    if series.needs_groups and series.group_column is not None and not reader.has_groups:
+        refused["group_column"] = series.group_column
+    for setting in refused:
+        raise UserError(
+            f"data.{setting} is for tables, but {key} names {path}, which has no columns: "
+            f"leave data.{setting} out"
+        )
+    return reader(path, key=key, name=name, needs_labels=needs_labels, options=series)
 
 
 def _find_reader(path: Path) -> type | None:

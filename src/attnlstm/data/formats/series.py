@@ -4,15 +4,18 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from attnlstm.console import shorten
+from attnlstm.config.data import Axes
+from attnlstm.console import counted, shorten
 from attnlstm.data.formats.labels import RowProblemError
+from attnlstm.data.missing import trim_padding
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
@@ -24,14 +27,39 @@ DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", re.ASCII)
 THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*", re.ASCII)
 
 
+@dataclass(frozen=True)
+class SeriesOptions:
+    """How series are read: the settings of `data` with the same names, and more.
+
+    labels: of a `.npy` file; None: beside it, unless `is_labelled`.
+    is_labelled: whether the labels come from elsewhere, such as the folder.
+    needs_groups: whether `group_column` must exist.
+    allows_missing: whether missing values are left to the reader of the rows.
+    has_windows: whether series are cut into windows, so that a label for each step is of use.
+    num_channels: of the model that is to read the series; None: any.
+    """
+
+    axes: Axes | None = None
+    labels: Path | None = None
+    is_labelled: bool = False
+    group_column: str | None = None
+    needs_groups: bool = False
+    allows_missing: bool = False
+    has_windows: bool = False
+    num_channels: int | None = None
+
+
 class SeriesFile(RowSource):
     """The series of one file; each kind of file is a subclass.
+
+    Last steps that are NaN in all channels are padding, and are cut off.
 
     Args:
         path: the file.
         key: what messages call the choice of this file, such as "data.train".
         name: what rows and messages call the file.
         needs_labels: whether a file without labels is refused.
+        options: how it is read.
 
     Raises:
         UserError: the file is not of its kind, or broken, or has no labels though it needs them.
@@ -40,22 +68,50 @@ class SeriesFile(RowSource):
         is_packable: whether the file may be compressed, such as .ts.gz.
     """
 
+    has_groups: ClassVar[bool] = False
+    """Whether `data.group_column` can name something in files of this kind."""
+
     is_packable = False
 
-    def __init__(self, path: str | Path, *, key: str, name: str, needs_labels: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        key: str,
+        name: str,
+        needs_labels: bool = True,
+        options: SeriesOptions | None = None,
+    ) -> None:
         self.path = Path(path)
         self.key = key
         self.name = name
+        self.options = options or SeriesOptions()
+        self._may_be_padded = True
+        self._description = ""  # of how it is read, for the log
         self._read_header(needs_labels)
 
     def __iter__(self) -> Iterator[Row]:
+        num_padded = 0
         for number, (line, content) in enumerate(self._contents()):
             try:
-                series, label = self._parse(content)
+                padded, label = self._parse(content)
+                series = trim_padding(padded) if self._may_be_padded else padded
+                check_series_values(series, self.options.allows_missing)
             except RowProblemError as problem:
                 yield Row(self.name, number, None, problem=str(problem), line=line)
-            else:
-                yield Row(self.name, number, series, label, line=line)
+                continue
+            num_padded += len(series) < len(padded)
+            step_labels = None
+            if isinstance(label, list):
+                step_labels, label = label[: len(series)], None
+            yield Row(
+                *(self.name, number, series, label),
+                line=line,
+                group=self._group_of(number),
+                step_labels=step_labels,
+            )
+        described = [f"{self.name}: {self._description}"] if self._description else []
+        self.notes = described + describe_padding(self.name, num_padded)
 
     def fingerprint(self) -> str:
         return file_fingerprint(self.path)
@@ -69,8 +125,15 @@ class SeriesFile(RowSource):
         """Yield for each row its line, in a file of lines, and what `_parse` needs."""
 
     @abstractmethod
-    def _parse(self, content: Any) -> tuple[np.ndarray, str | None]:
-        """Return a series `[time, channel]` and its label, or raise a RowProblemError."""
+    def _parse(self, content: Any) -> tuple[np.ndarray, str | list[str | None] | None]:
+        """Return a series `[time, channel]` and its label, or raise a RowProblemError.
+
+        A list has a label for each step.
+        """
+
+    def _group_of(self, number: int) -> str | None:
+        """Return the group of a row."""
+        return None
 
     def _error(self, problem: str) -> UserError:
         return UserError(f"{self.key}: {self.path} {problem}")
@@ -126,11 +189,20 @@ def refuse_decimal_commas(where: str, column: str, values: Sequence[Any]) -> Non
     )
 
 
-def check_series_values(series: np.ndarray) -> None:
+def check_series_values(series: np.ndarray, allows_missing: bool = False) -> None:
     """Raise a RowProblemError if a series is empty, or has missing or infinite values."""
     if not series.size:
         raise RowProblemError(EMPTY)
-    if not np.isfinite(series).all():
-        raise RowProblemError(
-            "missing values (NaN)" if np.isnan(series).any() else "infinite values"
-        )
+    if np.isfinite(series).all():
+        return
+    if not allows_missing and np.isnan(series).any():
+        raise RowProblemError("missing values (NaN)")
+    if np.isinf(series).any():
+        raise RowProblemError("infinite values")
+
+
+def describe_padding(name: str, num_padded: int) -> list[str]:
+    """Return the line about series that `trim_padding` has made shorter, if there are any."""
+    if not num_padded:
+        return []
+    return [f"{name}: NaN at the end of {counted(num_padded, 'series', 'series')} is padding"]

@@ -9,6 +9,7 @@ from attnlstm.console import enumerate_names
 from attnlstm.data.formats.columns import TableOptions
 from attnlstm.data.formats.layouts import Layout
 from attnlstm.data.formats.sample import Sample
+from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.table import Table
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
@@ -26,6 +27,7 @@ class SeriesTable(RowSource):
         options: how the table is read.
         layout: whether a record is a step or a series, and why.
         sample: the first records.
+        series: how series are read.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -42,8 +44,10 @@ class SeriesTable(RowSource):
         options: TableOptions,
         layout: Layout,
         sample: Sample,
+        series: SeriesOptions,
     ) -> None:
         self.name = name
+        self._series = series
         self._where = f"{key}: {table.path}"
         self._table = table
         self._options = options

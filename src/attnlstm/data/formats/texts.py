@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from attnlstm.data.formats.encodings import check_encoding, error_handler, find_encoding
-from attnlstm.data.formats.labels import RowProblemError, read_label
+from attnlstm.data.formats.labels import RowProblemError, read_label, read_name
 from attnlstm.data.formats.lines import (
     LONGEST_LINE,
     NUL,
@@ -29,8 +29,9 @@ def to_row(
     text_columns: Sequence[str],
     label_column: str | None,
     read_label: Callable[[Any], str | None] = read_label,
+    group_column: str | None = None,
 ) -> Row:
-    """Return the row of a record: its text and label, or what is wrong with them.
+    """Return the row of a record: its text, label and group, or what is wrong with them.
 
     The texts of several columns are joined by line breaks; those that are missing are left out.
     """
@@ -53,7 +54,8 @@ def to_row(
         text, problem = None, TOO_LONG
     elif not text or text.isspace():
         text, problem = None, NO_TEXT
-    return Row(file, record.number, text, label, problem, record.line, record.name)
+    group = None if group_column is None else read_name(record.values[group_column])
+    return Row(*(file, record.number, text, label, problem, record.line, record.name), group=group)
 
 
 def show_value(value: Any) -> str | None:

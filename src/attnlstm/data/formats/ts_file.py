@@ -19,7 +19,7 @@ from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.compression import open_unpacked
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.lines import NOT_UTF8, read_lines
-from attnlstm.data.formats.series import EMPTY, SeriesFile, check_series_values, to_numbers
+from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
 
 LONGEST_LINE = 1 << 23  # bytes
 LONGEST_HEADER_LINE = 1 << 20
@@ -60,7 +60,6 @@ class TsFile(SeriesFile):
         if len({len(channel) for channel in channels}) > 1:
             raise RowProblemError("channels of different lengths")
         series = np.stack(channels, axis=1)  # [time, channel]
-        check_series_values(series)
         if label in self._declared:
             return series, label
         if label in (None, "", "?"):

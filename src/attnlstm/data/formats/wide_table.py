@@ -17,24 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from attnlstm.console import counted, enumerate_names, shorten
+from attnlstm.console import enumerate_names, shorten
 from attnlstm.data.formats.columns import (
     SERIES_TABLE,
     WIDER_WIDE_TABLE,
     Finder,
+    find_group,
     find_indices,
     find_left_out,
     name_roles,
 )
 from attnlstm.data.formats.headerless import find_label, is_archive_name
-from attnlstm.data.formats.labels import RowProblemError, read_label
+from attnlstm.data.formats.labels import RowProblemError, read_name
 from attnlstm.data.formats.layouts import Layout
 from attnlstm.data.formats.number_blocks import read_blocks
 from attnlstm.data.formats.sample import Sample
-from attnlstm.data.formats.series import NOT_A_NUMBER, check_series_values, to_numbers
+from attnlstm.data.formats.series import (
+    NOT_A_NUMBER,
+    check_series_values,
+    describe_padding,
+    to_numbers,
+)
 from attnlstm.data.formats.series_table import SeriesTable
 from attnlstm.data.formats.steps import Steps, check_steps, group_steps, has_gaps
 from attnlstm.data.formats.table import Record
+from attnlstm.data.missing import trim_padding
 from attnlstm.data.rows import Row, name_columns
 from attnlstm.errors import UserError
 
@@ -47,6 +54,7 @@ class WideColumns:
     label: str | None
     channels: list[Steps]
     is_nested: bool
+    group: str | None = None
 
 
 class WideTable(SeriesTable):
@@ -59,9 +67,9 @@ class WideTable(SeriesTable):
     columns: WideColumns
 
     def __iter__(self) -> Iterator[Row]:
-        identity, label = self.columns.id, self.columns.label
+        identity, label, group = self.columns.id, self.columns.label, self.columns.group
         values = [column for steps in self.columns.channels for column in steps.columns]
-        others = list(filter(None, (identity, label)))
+        others = list(dict.fromkeys(filter(None, (identity, label, group))))
         num_records = self._num_padded = 0
         if not self.columns.is_nested:
             names = self._table.column_names()
@@ -78,9 +86,7 @@ class WideTable(SeriesTable):
 
     def _conclude(self, num_columns: int, num_records: int) -> None:
         """Note what only shows once all records have been read."""
-        if self._num_padded:
-            padded = counted(self._num_padded, "series", "series")
-            self.notes = [f"{self.name}: missing values at the end of {padded} are padding"]
+        self.notes = describe_padding(self.name, self._num_padded)
         is_certain = self.columns.is_nested or not self._table.has_header
         if self.doubt is None and not is_certain and num_columns > num_records:
             self.doubt = (
@@ -93,7 +99,10 @@ class WideTable(SeriesTable):
         problem, line, number = record.problem, record.line, record.number
         if record.values is None:
             return Row(self.name, number, None, problem=problem, line=line)
-        name = None if self.columns.id is None else _read_id(record.values[self.columns.id])
+        name, group = (
+            None if column is None else read_name(record.values[column])
+            for column in (self.columns.id, self.columns.group)
+        )
         try:
             series = self._shape(
                 steps if isinstance(steps, np.ndarray) else self._read(record.values, steps)
@@ -103,7 +112,7 @@ class WideTable(SeriesTable):
                 label = self._table.read_label(record.values[self.columns.label])
         except RowProblemError as error:
             return Row(self.name, number, None, problem=str(error), line=line, name=name)
-        return Row(self.name, number, series, label, line=line, name=name)
+        return Row(self.name, number, series, label, line=line, name=name, group=group)
 
     def _read(self, values: dict[str, Any], columns: Sequence[str]) -> np.ndarray:
         """Return the numbers of all channels, one after the other, `[channel * time]`."""
@@ -117,15 +126,14 @@ class WideTable(SeriesTable):
     def _shape(self, numbers: np.ndarray) -> np.ndarray:
         """Return the series `[time, channel]`, without padding."""
         series = numbers.reshape(len(self.columns.channels), -1).T
-        if len(series) and np.isnan(series[-1]).all():
-            real = np.flatnonzero(~np.isnan(series).all(axis=1))
-            series = series[: real[-1] + 1 if len(real) else 0]
-            self._num_padded += 1
-        check_series_values(series)
+        padded, series = series, trim_padding(series)
+        self._num_padded += len(series) < len(padded)
+        check_series_values(series, self._series.allows_missing)
         return series.copy()  # which does not keep the numbers of other rows in memory
 
     def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
         identity, label, rest = self._find_roles(needs_labels, sample)
+        group = find_group(self._table, self._series)
         chosen = self._options.get("channel_columns")
         nested = [column for column in rest if column in sample.nested]
         if nested:
@@ -135,11 +143,11 @@ class WideTable(SeriesTable):
         if chosen is not None:
             channels = self._choose(channels, chosen)
         check_steps(channels, self._where)
-        self.columns = WideColumns(identity, label, channels, bool(nested))
-        self.columns_used = name_columns(id=identity, label=label)
+        self.columns = WideColumns(identity, label, channels, bool(nested), group)
+        self.columns_used = name_columns(id=identity, label=label, group=group)
         unnamed = len(channels) == 1 and channels[0].channel is None
         self.channel_names = None if unnamed else self._channels()
-        used = {identity, label, *(column for steps in channels for column in steps.columns)}
+        used = {identity, label, group, *(column for steps in channels for column in steps.columns)}
         left = [column for column in sample.columns if column not in used]
         self.left_out = dict.fromkeys(left, "not a step") | find_left_out(left, sample)
         self.layout = self._describe(layout)
@@ -154,7 +162,8 @@ class WideTable(SeriesTable):
         self, needs_labels: bool, sample: Sample
     ) -> tuple[str | None, str | None, list[str]]:
         """Return the columns of the ids and of the labels, and those that may be steps."""
-        table, named = self._table, name_roles(self._table, needs_labels, self._options)
+        table = self._table
+        named = name_roles(table, needs_labels, self._options, self._series)
         if named.pop("time") is not None:
             raise UserError(
                 f"{self._where} is read with a series in each row, which has no time: leave "
@@ -179,7 +188,7 @@ class WideTable(SeriesTable):
                 identity = others[0]
             dropped = find_left_out(sample.columns, sample) | dict.fromkeys(texts, "a text")
         times = {*SERIES_TABLE["time"], *WIDER_WIDE_TABLE["time"]}
-        taken = {identity, label, *dropped}
+        taken = {identity, label, *candidates.get("group", ()), *dropped}
         rest = [
             column
             for column in sample.columns
@@ -249,10 +258,3 @@ def _read_cell(cell: Any) -> np.ndarray:
     if not isinstance(cell, list):
         raise RowProblemError(NOT_A_NUMBER)
     return to_numbers(cell)
-
-
-def _read_id(value: Any) -> str | None:
-    try:
-        return read_label(value)
-    except RowProblemError:  # such as a date
-        return str(value)

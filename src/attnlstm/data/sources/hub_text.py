@@ -46,6 +46,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
+                group_column=self.group_column if part == "train" else None,
                 needs_labels=part == "train",
             )
             if part == "train" or opened.has_labels():
@@ -137,7 +138,7 @@ class HubText(RowSource):
     Args:
         dataset: the split.
         name: its name in messages, such as "imdb, train split".
-        text_column, label_column, needs_labels: see `TextFiles`.
+        text_column, label_column, needs_labels, group_column: see `TextFiles`.
 
     Raises:
         UserError: a column is missing or cannot be guessed.
@@ -151,6 +152,7 @@ class HubText(RowSource):
         text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
+        group_column: str | None = None,
     ) -> None:
         from datasets import ClassLabel
 
@@ -165,11 +167,13 @@ class HubText(RowSource):
             text_column,
             label_column,
             needs_labels,
+            group_column,
         )
+        self.group_column = group_column
         self.columns_used = name_columns(
-            text=" + ".join(self.text_columns), label=self.label_column
+            text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
-        chosen = [*self.text_columns, *([self.label_column] if self.label_column else [])]
+        chosen = [*self.text_columns, *filter(None, [self.label_column, group_column])]
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
         self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
@@ -181,8 +185,13 @@ class HubText(RowSource):
         columns: dict[str, list[str] | None] = dict.fromkeys(self.text_columns)
         if self.label_column is not None:
             columns[self.label_column] = self.label_names
+        if self.group_column is not None:
+            columns[self.group_column] = None
         for record in read_batches(self._dataset.iter(batch_size=1000), columns):
-            yield to_row(self.name, record, self.text_columns, self.label_column)
+            yield to_row(
+                *(self.name, record, self.text_columns, self.label_column),
+                group_column=self.group_column,
+            )
 
     def has_labels(self) -> bool:
         """Return whether any row has a label; the Hub's sets write -1 where there is none."""

@@ -21,12 +21,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from attnlstm.config.data import DataConfig, FileParts
+from attnlstm.config.data import Axes, DataConfig, FileParts
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 
 PARTS = ("train", "validation", "test")
+
+TRAIN = "data.train"
+"""The key of the files that rows are split off from."""
 
 
 class Source(DataConfig, ABC):
@@ -49,6 +52,15 @@ class Source(DataConfig, ABC):
 
     def with_channels(self, names: Sequence[str] | None) -> Self:
         """The same source, reading these channels in this order where it has named channels."""
+        return self
+
+    def for_model(self, num_channels: int | None, axes: Axes | None) -> Self:
+        """The same source, reading arrays as the series of a model were read.
+
+        Args:
+            num_channels: of the model; None: any.
+            axes: the order of the axes of the arrays that it was trained on, if it was.
+        """
         return self
 
 
@@ -80,6 +92,7 @@ class FileSource(Source, FileParts):
             key = f"data.{part}"
             opened[part] = reader.open_files(find_files(chosen, key), key)
             reader = reader.with_channels(opened[part].channel_names)
+            reader = reader.for_model(None, opened[part].axes)
         return opened
 
 

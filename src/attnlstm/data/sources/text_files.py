@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from attnlstm.config.data import TableFormat, TextColumns, TextConfig
 from attnlstm.config.schema import register_source
 from attnlstm.data.rows import Row, RowSource, join_descriptions, name_columns
-from attnlstm.data.sources.source import FileSource
+from attnlstm.data.sources.source import TRAIN, FileSource
 from attnlstm.files import file_fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class TextFilesSource(FileSource, TextColumns, TableFormat, TextConfig):
             text_column=self.text_column,
             label_column=self.label_column,
             needs_labels=needs_labels,
+            group_column=self.group_column,
             **self.format_options(),
         )
 
@@ -43,6 +44,7 @@ class TextFiles(RowSource):
             a usual name, or in a table without a header the one that plainly has texts.
         label_column: None takes the only column with a usual name, and so on.
         needs_labels: if False, a file without a label column has rows without labels.
+        group_column: the groups, which only training files must have.
         options: how the files are written, as `open_table` takes them.
 
     Raises:
@@ -57,6 +59,7 @@ class TextFiles(RowSource):
         text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
         needs_labels: bool = True,
+        group_column: str | None = None,
         **options: Unpack["FormatOptions"],
     ) -> None:
         from attnlstm.data.formats.columns import find_text_columns, guess_text_columns
@@ -66,21 +69,26 @@ class TextFiles(RowSource):
         first, others = files[0], len(files) - 1
         self.name = first.name + f" and {others} more" * (others > 0)
         table = self._tables[0]
+        columns = table.column_names()
+        if key != TRAIN and group_column not in columns:
+            group_column = None
+        self.group_column = group_column
         if not table.has_header and text_column is None and label_column is None:
             text_column, label_column = guess_text_columns(table, needs_labels) or (None, None)
         self.text_columns, self.label_column = find_text_columns(
-            table.column_names(),
+            columns,
             f"{key}={first}",
             table.describe_columns,
             text_column,
             label_column,
             needs_labels,
+            group_column,
         )
         self.columns_used = name_columns(
-            text=" + ".join(self.text_columns), label=self.label_column
+            text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
         for table in self._tables:
-            table.check_columns(self.text_columns)
+            table.check_columns([*self.text_columns, *filter(None, [group_column])])
             if needs_labels and self.label_column is not None:
                 table.check_columns([self.label_column])
         self.label_names = self._declared_names()
@@ -96,11 +104,15 @@ class TextFiles(RowSource):
             file = path.name if counts[path.name] == 1 else str(path)
             label_column = self._label_column_of(table.column_names())
             known = table.column_names()
-            columns = [*self.text_columns, *([label_column] if label_column else [])]
+            columns = [*self.text_columns, *filter(None, [label_column, self.group_column])]
             columns += [name for name in self._kept if name in known]
             try:
                 for record in table.records(list(dict.fromkeys(columns))):
-                    row = to_row(file, record, self.text_columns, label_column, table.read_label)
+                    row = to_row(
+                        *(file, record, self.text_columns, label_column),
+                        read_label=table.read_label,
+                        group_column=self.group_column,
+                    )
                     if self._kept and record.values is not None:
                         values = [show_value(record.values.get(name)) for name in self._kept]
                         row = replace(row, kept=tuple(values))

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from attnlstm.console import without_controls
+from attnlstm.data.missing import interpolate
 
 READ_CHARACTERS = 5_000  # shown of the part of a text that the model has read
 UNREAD_CHARACTERS = 300  # shown of the part that it has not read
@@ -120,7 +121,7 @@ def draw_series(series: np.ndarray, attention: Sequence[float] | None) -> dict[s
     num_steps, num_channels = series.shape
     if attention is not None and len(attention) != num_steps:
         raise ValueError(f"{len(attention)} attention weights for {num_steps} time steps")
-    drawn = series[:, :CHANNELS].astype(np.float64)
+    drawn = np.nan_to_num(interpolate(series[:, :CHANNELS].astype(np.float64)))
     low, high = drawn.min(), drawn.max()
     height = (high - drawn) / (high - low) if high > low else np.full_like(drawn, 0.5)
     points = min(POINTS_PER_CHANNEL, POINTS // drawn.shape[1])
