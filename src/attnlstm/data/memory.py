@@ -13,6 +13,7 @@ from attnlstm.data.containers import Values, to_list
 from attnlstm.data.formats.labels import RowProblemError, read_label
 from attnlstm.data.formats.table import Record
 from attnlstm.data.formats.texts import to_row
+from attnlstm.data.missing import trim_padding
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.errors import UserError
 
@@ -52,7 +53,7 @@ class MemoryRows(RowSource):
         for number, (steps, label) in enumerate(zip(self._values.series, labels, strict=True)):
             # In the layout of a file's rows: sums over another one differ in the last digit.
             series = np.ascontiguousarray(steps, dtype=np.float64)
-            yield Row(self.name, number, without_padding(series), label)
+            yield Row(self.name, number, trim_padding(series), label)
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
@@ -64,12 +65,6 @@ class MemoryRows(RowSource):
                 head, content = row.problem, (row.value or "").encode(errors="surrogatepass")
             digest.update(f"{head} {row.label!r} {len(content)}\n".encode() + content)
         return digest.hexdigest()
-
-
-def without_padding(series: np.ndarray) -> np.ndarray:
-    """Return `[time, channel]` without the steps at the end of which all values are NaN."""
-    is_real = ~np.isnan(series).all(axis=1)
-    return series[: len(series) - int(is_real[::-1].argmax())] if is_real.any() else series[:0]
 
 
 def read_labels(y: Any) -> tuple[list[str], str]:
