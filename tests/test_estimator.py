@@ -118,6 +118,7 @@ def test_series_give_the_weights_of_the_command_line(validation: str, tmp_path: 
     np.savez(tmp_path / "train.npz", X=np.swapaxes(X, 1, 2), y=y)
     options = ["model.random_convolutions={}", "num_folds=2", f"validation={validation}"]
     data = [f"data.train={tmp_path / 'train.npz'}", f"data.test={tmp_path / 'train.npz'}"]
+    data.append("data.axes=row,time,channel")
     run = attnlstm.train(
         *("data=series_files", *data, *SERIES, *options, "baseline=none"),
         *("callbacks.figures=null", f"hydra.run.dir={tmp_path / 'run'}"),

@@ -1,5 +1,6 @@
 """The notebooks run from start to end, and their results support what their text says."""
 
+import csv
 import html
 import json
 import os
@@ -178,8 +179,8 @@ def test_text(workplace: Path) -> None:
     for shown in (results["shaded"], page):
         assert "<b>film" not in shown
         assert marked_up in html.unescape(re.sub("<[^>]*>", "", shown))
-    predictions = (folder / "predictions.csv").read_text(encoding="utf-8")
-    assert predictions.count("\n") == 1 + 400 + len(results["texts"])
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.reader(file))) == 1 + 400 + len(results["texts"])
 
 
 def test_python(workplace: Path) -> None:

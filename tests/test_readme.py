@@ -8,8 +8,10 @@ import runpy
 import shlex
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -74,9 +76,39 @@ def make_files(folder: Path) -> None:
     beats = pd.DataFrame([[generator.gauss(n % 2, 1) for _ in range(12)] for n in range(40)])
     kinds = ["normal" if n % 2 else "odd" for n in range(40)]
     beats.add_prefix("t").assign(kind=kinds).to_csv(folder / "ecg.csv", index=False)
+    for part, count in (("train", 40), ("test", 10)):
+        labels = np.array([1 + n % 2 for n in range(count)])
+        noise = np.random.default_rng(count).normal(size=(count, 2, 8))  # [row, channel, time]
+        np.save(folder / f"X_{part}.npy", noise + labels[:, None, None])
+        np.save(folder / f"y_{part}.npy", labels)
+    make_recordings(folder)
     beats.insert(0, "label", [1 + n % 2 for n in range(40)])
     for name in ("TRAIN", "TEST"):
         beats.to_csv(folder / f"Coffee_{name}.tsv", sep="\t", header=False, index=False)
+
+
+def make_recordings(folder: Path) -> None:
+    """Write recordings of two classes as the how-to names them, and a stream of steps."""
+    (folder / "rec").mkdir()
+    for number in range(20):
+        label = ("calm", "loud")[number % 2]
+        level = 1 + 9 * (number % 2)
+        samples = [(step % 5) * level + number for step in range(12)]
+        table = pd.DataFrame({"x": samples, "y": samples[::-1]})
+        for parent in (folder / "recordings" / label, folder / "rec" / f"user{number % 3}" / label):
+            parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(parent / f"{number}.csv", index=False)
+        with wave.open(str(folder / "rec" / f"{label}_{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(np.array(samples, dtype="<i2").tobytes())
+    steps = [
+        {"user": user, "x": step % 7 + user, "label": "sit" if step % 400 < 200 else "walk"}
+        for user in range(10)
+        for step in range(800)
+    ]
+    pd.DataFrame(steps).to_csv(folder / "steps.csv", index=False)
 
 
 def test_the_pages_have_commands_and_python() -> None:

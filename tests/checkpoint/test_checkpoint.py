@@ -101,12 +101,12 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "not a plain tensor of torch.float32",
     ),
     "huge layers": (
-        set_argument(*MODEL, "lstm", "hidden_size", value=10**6),
+        set_argument(*MODEL, "lstm", "hidden_size", value=60_000),
         "has the shape .* but by its",
     ),
-    "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "overflowed"),
-    "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=10**9), "fewer weights than"),
-    "many members": (set_argument(*MODEL, "ensemble_size", value=10**9), "fewer weights than its"),
+    "layers beyond all": (set_argument(*MODEL, "lstm", "hidden_size", value=10**9), "expected int"),
+    "many layers": (set_argument(*MODEL, "lstm", "num_layers", value=250), "fewer weights than"),
+    "many members": (set_argument(*MODEL, "ensemble_size", value=100), "fewer weights than its"),
     "unknown key": (
         set_argument(*MODEL, "lstm", "hiden_size", value=3),
         "unknown key model.lstm.hiden_size: did you mean model.lstm.hidden_size",

@@ -39,7 +39,7 @@ def run_evaluate(folder: Path, checkpoint: Path, *overrides: str) -> dict[str, f
 
 def run_predict(folder: Path, checkpoint: Path, *overrides: str) -> pd.DataFrame:
     output = folder / "predictions.csv"
-    given = [f"ckpt={checkpoint}", f"output={output}", *overrides]
+    given = [f"ckpt={checkpoint}", f"output={output}", "overwrite=true", *overrides]
     predict(compose_config(CONF, "predict", PredictConfig, given), folder / "p")
     return pd.read_csv(output)
 

@@ -414,7 +414,7 @@ def test_files_without_rows(files, name):
     files[name].write_text("")
     assert f"{name}.csv" in message_of(config_of("text_files", **files))
     write_texts(files[name], [(" ", "good"), ("text", "")])
-    config = config_of("text_files", **files, on_bad_row="drop")
+    config = config_of("text_files", **files, on_bad_row="drop!")
     assert f"{name}.csv has no usable rows" in message_of(config)
 
 
@@ -444,5 +444,5 @@ def test_a_run_that_stops_at_bad_rows_does_not_look_for_all_of_them(tmp_path):
     message = message_of(config)
     assert "no text in train.csv, 10,000 rows: row 20 (line 22);" in message
     assert "and perhaps more, as no more were looked for" in message
-    config = config.model_copy(update={"on_bad_row": "drop"})
+    config = config.model_copy(update={"on_bad_row": "drop!"})
     assert sum(map(len, split(config).parts.values())) == 20
