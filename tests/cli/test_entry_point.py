@@ -183,14 +183,17 @@ def test_a_sweeps_folder_is_used_again_only_on_request(job: Run, tmp_path: Path)
         assert job("-m", "ckpt=a,b", "hydra.sweep.dir=mine", *more).returncode == code
 
 
-@pytest.mark.parametrize("named", [(), ("hydra.run.dir=runs/mine",)])
-def test_a_failed_start_leaves_no_folder(train: Run, tmp_path: Path, named: tuple) -> None:
+@pytest.mark.parametrize(
+    ("file", "named"), [("mistyped.csv", ()), ("broken.csv", ("hydra.run.dir=runs/mine",))]
+)
+def test_a_failed_start_leaves_no_folder(
+    train: Run, tmp_path: Path, file: str, named: tuple[str, ...]
+) -> None:
     (tmp_path / "broken.csv").write_text("text,label\nfine,good\n,good\nbad,bad\n")
-    for file in ("mistyped.csv", "broken.csv"):
-        result = train("data=text_files", f"data.train={file}", "trainer=cpu", *named)
-        assert result.returncode == 2
-        assert file in result.stderr
-        assert [path.name for path in tmp_path.iterdir()] == ["broken.csv"]
+    result = train("data=text_files", f"data.train={file}", "trainer=cpu", *named)
+    assert result.returncode == 2
+    assert file in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.csv"]
 
 
 def test_a_failed_start_leaves_a_folder_that_was_there(train: Run, tmp_path: Path) -> None:
