@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections import Counter
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pyarrow as pa
@@ -130,9 +130,9 @@ def option_of(kind, delimiter):
 
 @pytest.mark.parametrize(("names", "channels"), [("x_0", 1), ("x0", 2), ("0_x", 3)])
 def test_wide_tables(tmp_path, names, channels):
-    for (kind, delimiter), index, identity, place in product(
-        KINDS, INDICES, (None, "id"), ("first", "last")
-    ):
+    places = cycle(("first", "last", "last"))  # so that each meets all others
+    for (kind, delimiter), index, identity in product(KINDS, INDICES, (None, "id")):
+        place = next(places)
         records = arrange(wide_records(channels, names, LABELS), identity, index, place)
         path = write(tmp_path, records, kind, delimiter)
         case = (kind, delimiter, index, identity, place)
@@ -141,9 +141,9 @@ def test_wide_tables(tmp_path, names, channels):
 
 @pytest.mark.parametrize(("identity", "channels"), [("id", 1), ("session", 3), ("subject", 2)])
 def test_long_tables(tmp_path, identity, channels):
-    for (kind, delimiter), index, time, place in product(
-        KINDS, INDICES, (True, False), ("first", "last")
-    ):
+    places = cycle(("first", "last", "last"))
+    for (kind, delimiter), index, time in product(KINDS, INDICES, (True, False)):
+        place = next(places)
         records = arrange(long_records(channels, time, LABELS), identity, index, place)
         path = write(tmp_path, records, kind, delimiter)
         case = (kind, delimiter, index, time, place)
