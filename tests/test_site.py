@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
     """mkdocs.yml is strict: a broken link or anchor is an error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(tmp_path)]

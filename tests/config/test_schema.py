@@ -70,6 +70,7 @@ def test_every_choice_is_valid_alone_and_combined(choice: str) -> None:
     check_optimization(config.optimizer, config.scheduler)
 
 
+@pytest.mark.slow
 def test_choices_take_effect() -> None:
     config = compose("experiment=quick", "trainer=cpu", "model/pooling=mean")
     assert (config.trainer.accelerator, config.budget.steps) == ("cpu", 300)
@@ -116,6 +117,7 @@ def test_optimizer_accepts_keys_that_its_file_omits() -> None:
     assert "weight_decay" not in compose("~optimizer.weight_decay").optimizer
 
 
+@pytest.mark.slow
 def test_a_plus_makes_no_difference() -> None:
     for prefix in ("", "+", "++"):
         assert compose(f"{prefix}experiment=quick").budget.steps == 300

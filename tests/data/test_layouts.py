@@ -1,5 +1,7 @@
 """The same series in some 900 files: all are read to the same, or refused by a message with a key.
 
+pytestmark = pytest.mark.slow
+
 None may be read as something else.
 """
 

@@ -168,6 +168,7 @@ def test_bytes_lose_no_character(text):
     assert encoder.unknown_id is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @given(texts=st.lists(TEXT, min_size=1, max_size=4), max_length=st.integers(1, 8))
 @settings(max_examples=30, deadline=None)

@@ -671,6 +671,7 @@ FRAGMENTS = st.sampled_from(
 CONTENT = st.binary(max_size=60) | st.lists(FRAGMENTS, max_size=8).map("".join).map(str.encode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ending",
     ["csv", "tsv", "jsonl", "parquet", "ts", "arff", "npz", "npy", "wav", "json", "csv.gz", "xlsx"],

@@ -59,6 +59,7 @@ def test_broken_arrays(tmp_path, content, words):
     assert words in problem_of(lambda: found(open_table(path), ["text"]))
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.text() | st.none() | st.floats())))
 def test_any_objects_come_back(tmp_path_factory, rows):
     rows = [{"a": None, **row} for row in rows] or [{"a": 1}]

@@ -57,6 +57,7 @@ def test_vectors_of_the_vocabulary(load, content):
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.slow
 @given(
     table=st.dictionaries(
         st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=8),
@@ -112,6 +113,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "reason"), MALFORMED, ids=range(len(MALFORMED)))
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("header", [b"", b"4 3\n"], ids=["glove", "word2vec"])
