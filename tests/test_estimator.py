@@ -166,6 +166,16 @@ def test_train_reports_what_the_command_reports(
     assert sorted(os.listdir()) == ["mine", "train.csv"]
 
 
+def test_a_bug_in_a_training_leaves_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("attnlstm.training.run.train", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        attnlstm.train("hydra.run.dir=run")
+    assert Path("run/train.log").exists()
+
+
 # What a fitted model does
 
 

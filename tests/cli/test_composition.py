@@ -14,12 +14,8 @@ from attnlstm.cli.composition import (
 )
 from attnlstm.config.checks import validate
 from attnlstm.config.data import SOURCES
-from attnlstm.config.schema import (
-    EmbeddingConfig,
-    EvaluateConfig,
-    PredictConfig,
-    TrainConfig,
-)
+from attnlstm.config.model import EmbeddingConfig
+from attnlstm.config.schema import EvaluateConfig, PredictConfig, TrainConfig
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.errors import UserError
 from tests.config.composed import CONF, OPTIONS, compose

@@ -22,13 +22,8 @@ from attnlstm.config.lightning import (
     TrainerConfig,
     WandbConfig,
 )
-from attnlstm.config.schema import (
-    Activation,
-    Backend,
-    SkipPoolingName,
-    StemConfig,
-    TrainConfig,
-)
+from attnlstm.config.model import Activation, Backend, SkipPoolingName, StemConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.training.optimization import check_optimization
 from tests.config.composed import CONF, compose
 
@@ -158,7 +153,7 @@ def test_sections_hold_arguments_of_their_classes() -> None:
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
     from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
-    from attnlstm.config.schema import LSTMConfig
+    from attnlstm.config.model import LSTMConfig
     from attnlstm.nn import LSTM
 
     for config, cls in (

@@ -1,10 +1,8 @@
 """From a command line to the typed config: Hydra composes, the schema validates."""
 
 import itertools
-import os
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,38 +20,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 import attnlstm.data.sources  # noqa: F401 - the sources register
+from attnlstm.cli.arguments import normalize
 from attnlstm.cli.resume import resume_config
 from attnlstm.config import checks
 from attnlstm.config.checks import Config, Settings
-from attnlstm.config.data import SOURCES
+from attnlstm.config.model import ModelConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
-
-HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+from attnlstm.locks import ForkSafeLock
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
 
-QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
-
-ITEM = re.compile(rf"\s*({QUOTED}|[^,]+?)\s*(?:,|$)")
-"""An item of a list of names; within a name, a quote is an apostrophe."""
-
-SPECIAL = re.compile(r"[^\w.,/~-]")
-
-WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},'\"])+")
-SECTION_WORD = re.compile(rf"{QUOTED}|(?:\$\{{[^}}]*\}}|[^\[\]{{}},:'\"])+")
-"""Something quoted, or anything else between the signs of lists and sections."""
-_composing = threading.RLock()
-
-
-def _unlock() -> None:
-    global _composing
-    _composing = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # a thread of the parent may have been composing
-    os.register_at_fork(after_in_child=_unlock)
+_composing = ForkSafeLock()
 
 
 def compose_config(
@@ -77,7 +56,7 @@ def initialized(config_dir: Path) -> Iterator[None]:
 
     Hydra has one state in a process. Afterwards it is as before, within a Hydra program too.
     """
-    with _composing:
+    with _composing.held():
         version, runtime = VersionBase.instance(), JobRuntime.instance()
         outer, base, name = GlobalHydra.instance().hydra, version.getbase(), runtime.get("name")
         GlobalHydra.instance().clear()
@@ -111,80 +90,14 @@ def compose_jobs(
             _check_overrides(parsed, config_name, schema, defaults.overrides.known_choices)
             composed = hydra.compose(config_name, overrides, return_hydra_config=True)
         config: Any = to_typed(composed, schema, may_lack=only_shows)
+        if isinstance(config, TrainConfig):
+            with _named_files(composed, schema):
+                _check_parts(composed, config.model)
         if isinstance(config, TrainConfig) and config.resume is not None and not only_shows:
             plain = to_typed(hydra.compose(config_name, return_hydra_config=True), TrainConfig)
             config = resume_config(config, plain, [override.key_or_group for override in parsed])
         composed_jobs.append((composed, config))
     return composed_jobs
-
-
-def normalize(argument: str, config_dir: Path, schema: type[Config]) -> str:
-    """Return a setting in a form in which Hydra accepts any key, with or without a +.
-
-    Hydra itself refuses keys that no file of conf/ lists, although the schema knows them.
-    """
-    key, equals, value = argument.lstrip("+").partition("=")
-    if not equals or key.startswith(("-", "~")):
-        return argument
-    if key.startswith("hydra"):
-        quoted = _quote_letters(_quote_special(value) if key in HYDRAS_FOLDERS else value)
-        return argument.removesuffix(value) + quoted if value else argument
-    if (config_dir / key).is_dir() and not value.startswith("{"):  # the choice of a group
-        if schema is TrainConfig and key == "data" and (Path(value).suffix or Path(value).exists()):
-            raise UserError(
-                f"data={value}: did you mean data=text_files data.train={value}, or "
-                f"data=series_files data.train={value}? data is one of {', '.join(SOURCES)}"
-            )
-        return f"{key}={_quote_letters(value)}"
-    if key == "text":
-        return f"++{key}={quote(value)}"
-    node = checks.list_settings(schema).get(key, {})
-    if _has(node, "has_commas") and "," in value and value[:1] not in ("'", '"', "["):
-        return f"++{key}='{value}'"  # elsewhere a comma stands between the values of a sweep
-    if _has(node, "verbatim"):  # the shell's quotes are enough
-        if value[:1] == "[" and value[-1:] == "]":
-            value = f"[{','.join(map(_quote_special, ITEM.findall(value[1:-1])))}]"
-        else:
-            value = _quote_special(value)
-    return f"++{key}={_quote_letters(value)}"
-
-
-def _has(node: Mapping[str, Any], mark: str) -> bool:
-    """Return whether a key, or the items of its lists, have a mark in the schema."""
-    options = [node, *node.get("anyOf", ())]
-    return any(mark in {**option, **option.get("items", {})} for option in options)
-
-
-def _quote_special(name: str) -> str:
-    """Quote a name with characters that mean something to Hydra, unless it is quoted already."""
-    if name[:1] in ("'", '"', "[") or not (SPECIAL.search(name) or name == ","):
-        return name
-    return "'{}'".format(name.replace("'", r"\'"))
-
-
-def _quote_letters(value: str) -> str:
-    """Quote the words in a value, a list or a section that have letters beyond ASCII.
-
-    Hydra's grammar does not know them.
-    """
-    if value.isascii():
-        return value
-    words = SECTION_WORD if value.startswith("{") else WORD
-    return words.sub(lambda found: found[0] if found[0].isascii() else _quote(found[0]), value)
-
-
-def _quote(word: str) -> str:
-    if word[0] in "'\"":
-        return word
-    bare = word.strip()
-    return word.replace(bare, f"'{bare}'")
-
-
-def quote(text: str) -> str:
-    """Quote a text so that Hydra and OmegaConf take quotes, braces and backslashes literally."""
-    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
-    text = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text)
-    return f"'{text}'"
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:
@@ -283,16 +196,24 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
             OmegaConf.update(own, key, "...")  # other keys may refer to it
     with _one_line_errors():  # about interpolations that lead nowhere
         values = OmegaConf.to_container(own, resolve=True)
+    with _named_files(composed, schema):
+        return checks.validate(values, schema)
+
+
+def _check_parts(composed: DictConfig, model: ModelConfig) -> None:
+    """Check the names of the parts of a model, each of which has a file in its group."""
+    for key, group, names in (
+        ("model.pooling", "model/pooling", model.pooling),
+        ("model.stem.name", "model/stem", model.stem.name),
+    ):
+        checks.check_choice(key, names, _list_files(composed, group))
+
+
+@contextmanager
+def _named_files(composed: DictConfig, schema: type[Config]) -> Iterator[None]:
+    """Add to errors about a key which file has set it."""
     try:
-        config = checks.validate(values, schema)
-        if isinstance(config, TrainConfig) and "hydra" in composed:  # a job gets what was checked
-            for key, names in (
-                ("model.pooling", config.model.pooling),
-                ("model.stem.name", config.model.stem.name),
-            ):
-                group = key.removesuffix(".name").replace(".", "/")
-                checks.check_choice(key, names, _list_files(composed, group))
-        return config
+        yield
     except checks.ConfigError as error:
         group, choices = error.key, composed.hydra.runtime.choices
         if isinstance(choices.get(group), str) and group not in schema.model_fields:
@@ -305,7 +226,7 @@ def to_typed(composed: DictConfig, schema: type[Config], may_lack: bool = False)
 
 
 def _list_files(composed: DictConfig, group: str) -> list[str]:
-    """The files of a group in conf/ and in the user's own folder: one for each part of its kind."""
+    """Return the names of the files of a group, in conf/ and in the user's own folder."""
     folders = [Path(source.path, group) for source in composed.hydra.runtime.config_sources]
     return sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
 

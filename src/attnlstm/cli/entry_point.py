@@ -13,7 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -21,23 +21,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from attnlstm.cli import CONF
+from attnlstm.cli.arguments import normalize, quote
 from attnlstm.cli.composition import (
     VERSION_BASE,
     compose_jobs,
     initialized,
     list_jobs,
-    normalize,
-    quote,
     to_typed,
 )
 from attnlstm.cli.help import render_help
-from attnlstm.cli.run_folder import (
-    check_unused,
-    create_folder,
-    find_missing,
-    joins_run,
-    remove_failed_start,
-)
+from attnlstm.cli.run_folder import RunFolder, claim_folder
 from attnlstm.config.checks import Config, list_settings
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_means, printable, shorten
@@ -161,31 +154,18 @@ def check_beyond_types(config: Any) -> None:
         check_optimization(config.optimizer, config.scheduler)
 
 
-class MadeFolder(NamedTuple):
-    """The folder that was made for a run, and the outermost of those made for it."""
-
-    folder: str
-    outermost: Path
-
-
 def _add_folder(
     overrides: list[str], composed: DictConfig, config: Any, is_sweep: bool
-) -> tuple[list[str], MadeFolder | None]:
-    """Return the overrides with the run's folder, and the folder if it did not exist before.
-
-    It is created, unless the user has named it.
-    """
+) -> tuple[list[str], RunFolder | None]:
+    """Return the overrides with the run's folder, and the folder unless it is resumed."""
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     has_folder = any(text.startswith(f"{key}=") for text in overrides)
     folder, resume = OmegaConf.select(composed, key), getattr(config, "resume", None)
     if resume is None:
-        if has_folder and not getattr(config, "overwrite", False):
-            check_unused(key, folder)
-        missing = None if is_sweep or joins_run() else find_missing(folder)
+        claimed = claim_folder(key, folder, has_folder, getattr(config, "overwrite", False))
         if not has_folder:
-            folder = create_folder(folder)
-            overrides = [f"{key}={quote(folder)}", *overrides]
-        return overrides, None if missing is None else MadeFolder(folder, missing)
+            overrides = [f"{key}={quote(claimed.path)}", *overrides]
+        return overrides, None if is_sweep else claimed
     if is_sweep or (has_folder and Path(folder) != Path(resume)):
         raise UserError("resume continues one run, in its own folder")
     # The other processes of ddp get this command line, and "last" may by then be another run.
@@ -200,11 +180,11 @@ def _run(
     config_name: str,
     schema: type[Config],
     config: Config | None,
-    made: MadeFolder | None,
+    folder: RunFolder | None,
 ) -> None:
     """Let Hydra run one job with this config, or all jobs of a sweep even if one fails.
 
-    A folder that was made for a job that fails at once is removed.
+    The folder of a job that fails at once is removed.
     """
     results: list[Metrics] = []
     errors: list[Exception] = []
@@ -234,8 +214,8 @@ def _run(
         cause = error.__cause__ or error  # logging wraps the system's error about the log file
         if error in errors or not isinstance(cause, OSError):
             raise
-        if made is not None:
-            remove_failed_start(*made)
+        if folder is not None:
+            folder.remove_failed_start()
         place = cause.filename or "the run's folder"
         raise UserError(
             f"cannot write to {place}: {cause.strerror}; choose another folder"
@@ -243,6 +223,6 @@ def _run(
     if len(results) > 1:
         print_means(results)
     if errors:
-        if made is not None:
-            remove_failed_start(*made)
+        if folder is not None:
+            folder.remove_failed_start()
         sys.exit(2)

@@ -10,16 +10,13 @@ from typing import NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from attnlstm.cli import CONF
-from attnlstm.cli.composition import compose_jobs, initialized, normalize, without_hydra
+from attnlstm.cli.arguments import normalize
+from attnlstm.cli.composition import compose_jobs, initialized, without_hydra
 from attnlstm.cli.entry_point import check_beyond_types
-from attnlstm.cli.run_folder import (
-    check_unused,
-    create_folder,
-    find_missing,
-    remove_failed_start,
-)
+from attnlstm.cli.run_folder import RunFolder, claim_folder
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import PrintableFormatter
+from attnlstm.errors import UserError
 from attnlstm.training import run
 from attnlstm.training.process import undisturbed_process
 
@@ -83,15 +80,12 @@ def logged(job: Job) -> Iterator[Path]:
     Raises:
         UserError: the folder is in use, or cannot be created.
     """
-    folder, missing = job.folder, None
+    claimed = RunFolder(str(job.folder), outermost=None)
     if job.config.resume is None:
         has_name = any(text.startswith("hydra.run.dir=") for text in job.overrides)
-        if has_name and not job.config.overwrite:
-            check_unused("hydra.run.dir", str(folder))
-        missing = find_missing(str(folder))
-        if not has_name:
-            folder = Path(create_folder(str(folder)))
-        _record(job, folder / ".hydra")
+        claimed = claim_folder("hydra.run.dir", claimed.path, has_name, job.config.overwrite)
+        _record(job, Path(claimed.path) / ".hydra")
+    folder = Path(claimed.path)
     logger = logging.getLogger("attnlstm")
     file = logging.FileHandler(folder / "train.log", encoding="utf-8")
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -106,9 +100,8 @@ def logged(job: Job) -> Iterator[Path]:
         logger.addHandler(handler)
     try:
         yield folder
-    except Exception:
-        if missing is not None:
-            remove_failed_start(str(folder), missing)
+    except UserError:
+        claimed.remove_failed_start()
         raise
     finally:
         logger.setLevel(level)

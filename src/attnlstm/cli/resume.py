@@ -18,7 +18,7 @@ from attnlstm.config.schema import TrainConfig
 from attnlstm.errors import UserError
 
 CHANGEABLE = re.compile(
-    r"""(logger | baseline | num_threads | data\.num_workers | callbacks\.figures
+    r"""(logger | baseline | num_threads | max_memory | data\.num_workers | callbacks\.figures
     | callbacks\.checkpoint\.(every_n_(epochs|train_steps|minutes) | save_on_exception)
     | trainer\.(accelerator | devices | num_nodes | strategy | max_epochs | log_every_n_steps
         | profiler | benchmark | enable_progress_bar | enable_model_summary | detect_anomaly)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from attnlstm.errors import UserError
 
@@ -16,7 +17,46 @@ RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 """Environment variables of launchers: how many times they have started a job again."""
 
 
-def create_folder(wanted: str) -> str:
+class RunFolder(NamedTuple):
+    """The folder of a run, and the outermost folder made for it; None if it was there before."""
+
+    path: str
+    outermost: Path | None
+
+    def remove_failed_start(self) -> None:
+        """Remove the folder if it was made for this run and holds only what every run begins with.
+
+        The folders above it are removed too, as far as they were made for it and are empty.
+        """
+        path = Path(self.path).absolute()
+        if self.outermost is None or not path.is_dir():
+            return
+        if not all(_is_of_start(path, file) for file in path.rglob("*")):
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        while path != self.outermost and self.outermost in path.parents:
+            path = path.parent
+            try:
+                path.rmdir()
+            except OSError:  # it is in use
+                return
+
+
+def claim_folder(key: str, wanted: str, is_named: bool, overwrite: bool = False) -> RunFolder:
+    """Take a folder for a run: the one that the user has named by `key`, or else a new one.
+
+    A named folder is not made yet. Processes that join a run never remove its folder.
+
+    Raises:
+        UserError: the named folder has files in it already, or the new one cannot be created.
+    """
+    if is_named and not overwrite:
+        _check_unused(key, wanted)
+    missing = None if _joins_run() else _find_missing(wanted)
+    return RunFolder(wanted if is_named else _create_folder(wanted), missing)
+
+
+def _create_folder(wanted: str) -> str:
     """Create a folder of this name or, if another run was faster, with a number appended."""
     folder, number = wanted, 1
     while True:
@@ -30,7 +70,7 @@ def create_folder(wanted: str) -> str:
             raise UserError(f"cannot create {folder}: {error.strerror}; set runs_dir") from error
 
 
-def check_unused(key: str, folder: str) -> None:
+def _check_unused(key: str, folder: str) -> None:
     """Check that a folder the user has named is empty or new, unless a run may have made it.
 
     Raises:
@@ -40,7 +80,7 @@ def check_unused(key: str, folder: str) -> None:
         names = os.listdir(folder)
     except OSError:  # it does not exist, or Hydra will say what is wrong with it
         return
-    if not names or joins_run() or any(_number(name) > 0 for name in RESTARTS):
+    if not names or _joins_run() or any(_number(name) > 0 for name in RESTARTS):
         return
     resume = f", resume={folder} to continue the run in it" * ("config.yaml" in names)
     raise UserError(
@@ -49,7 +89,7 @@ def check_unused(key: str, folder: str) -> None:
     )
 
 
-def joins_run() -> bool:
+def _joins_run() -> bool:
     """Return whether this is one of several processes of a run, which share its folder.
 
     It is not for the first one that Lightning starts itself: it is alone at the beginning.
@@ -62,29 +102,12 @@ def _number(variable: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def find_missing(folder: str) -> Path | None:
+def _find_missing(folder: str) -> Path | None:
     """Return the outermost folder that has to be made for this one; None if it exists."""
     path, missing = Path(folder).absolute(), None
     while not os.path.exists(path):  # False where the folder above it cannot be read
         path, missing = path.parent, path
     return missing
-
-
-def remove_failed_start(folder: str, made: Path) -> None:
-    """Remove a run's folder if it holds only what every run begins with.
-
-    The folders above it are removed too, up to `made`, as far as nothing else is in them.
-    """
-    path = Path(folder).absolute()
-    if not os.path.isdir(path) or not all(_is_of_start(path, file) for file in path.rglob("*")):
-        return
-    shutil.rmtree(path, ignore_errors=True)
-    while path != made and made in path.parents:
-        path = path.parent
-        try:
-            path.rmdir()
-        except OSError:  # it is in use
-            return
 
 
 def _is_of_start(folder: Path, path: Path) -> bool:

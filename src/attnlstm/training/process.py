@@ -10,21 +10,13 @@ from contextlib import contextmanager
 
 import torch
 
+from attnlstm.locks import ForkSafeLock
 from attnlstm.training.random_state import random_states, set_random_state
 
 VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
 """What Lightning adds to the environment."""
 
-_training = threading.RLock()
-
-
-def _unlock() -> None:
-    global _training
-    _training = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # a thread of the parent may have been training
-    os.register_at_fork(after_in_child=_unlock)
+_training = ForkSafeLock()
 
 
 @contextmanager
@@ -35,7 +27,7 @@ def undisturbed_process() -> Iterator[None]:
     reproducible; torch's settings; filters of warnings; and the handler of Ctrl-C, which Lightning
     leaves turned off.
     """
-    with _training, warnings.catch_warnings():
+    with _training.held(), warnings.catch_warnings():
         # numpy, Python and torch
         states, environment = random_states(), {name: os.environ.get(name) for name in VARIABLES}
         threads, filled = torch.get_num_threads(), torch.utils.deterministic
