@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlstm.config.data import DataConfig
-from attnlstm.data.splits import LabelledParts, Part, sort_labels, split_sources, stratified_choice
+from attnlstm.data.parts import LabelledParts, Part
+from attnlstm.data.splits import split_sources, stratified_choice
+from attnlstm.data.targets import sort_labels
 from attnlstm.errors import UserError
 
 # ----------------------------------------------------------------- a fraction of every class

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from attnlstm.config.data import DataConfig, OnBadRow
+from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
-from attnlstm.data.splits import LabelledParts, split_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.errors import UserError
 
 ADVICE = "set data.on_bad_row="

@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from attnlstm.config.schema import EvaluateConfig
+from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.splits import LabelledParts, Part
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.baseline import (
     NOT_PREDICTED,

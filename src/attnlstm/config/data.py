@@ -29,6 +29,9 @@ OnBadRow = Annotated[
 ]
 """drop stops if it would remove most rows or a class; drop! and a share of the rows allow that."""
 
+Task = Literal["classification", "multilabel", "ordinal", "regression"]
+TaskChoice = Literal["auto", "classification", "multilabel", "ordinal", "regression"]
+
 Truncation = Literal["head", "tail"]
 Missing = Literal["stop", "interpolate", "mask"]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from attnlstm.config.data import DataConfig, TextConfig
 from attnlstm.console import shorten
+from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
-from attnlstm.data.splits import LabelledParts
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,9 @@ from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.parts import Part
 from attnlstm.data.sources.source import Source
-from attnlstm.data.splits import Part, split_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows, warn_of_names
 from attnlstm.errors import UserError
 from attnlstm.files import replacing, writing

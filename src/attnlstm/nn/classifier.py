@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.expert import Expert
+from attnlstm.nn.head import Task, build_head
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import Pooling
 from attnlstm.nn.stem import Stem
@@ -25,7 +26,7 @@ class Classification(NamedTuple):
     """What a classifier returns for a batch.
 
     Attributes:
-        logits: `[batch, class]`.
+        logits: `[batch, class]`; of a regression, the predicted numbers `[batch, target]`.
         attention: `[batch, time]`, 0 on padding, or None if the pooling has no attention.
         experts: the two logits `[batch, class]` whose weighted mean `logits` is: the LSTM's and the
             expert's, each of which gets its own loss. Empty if there is only the LSTM.
@@ -49,7 +50,7 @@ class SequenceClassifier(nn.Module):
     Args:
         lstm: has `batch_first=True`.
         pooling: pools the outputs of the LSTM; see `build_pooling`.
-        num_classes: number of classes.
+        num_classes: number of classes, or of the numbers to predict.
         dropout: probability of zeroing an element of the context.
         embedding: turns token ids into vectors of the LSTM's input size; None: the inputs are
             vectors.
@@ -62,6 +63,7 @@ class SequenceClassifier(nn.Module):
         max_steps: the largest number of steps of a sequence that the LSTM reads; None: all. The
             expert always reads all.
         reads_end: whether `max_steps` keeps the last steps of a sequence, instead of the first.
+        task: decides the head and what its outputs mean; see `attnlstm.nn.head`.
 
     Attributes:
         expert_weight: w, the expert's share of the logits, in [0, 1]. It is 0.5 unless it is chosen
@@ -92,6 +94,7 @@ class SequenceClassifier(nn.Module):
         expert: Expert | None = None,
         max_steps: int | None = None,
         reads_end: bool = False,
+        task: Task = "classification",
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
@@ -107,7 +110,8 @@ class SequenceClassifier(nn.Module):
         context_size = pooling.context_size(lstm.feature_size)
         if skip_pooling is not None:
             context_size += skip_pooling.context_size(lstm.input_size)
-        self.head = nn.Linear(context_size, num_classes)
+        self.head = build_head(task, context_size, num_classes)
+        self.task = task
         self.expert = expert
         self.expert_weight = 0.5
         self.max_steps = max_steps

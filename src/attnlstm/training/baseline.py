@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlstm.data.missing import interpolate
+from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import Row
-from attnlstm.data.splits import LabelledParts, Part
 
 NOT_PREDICTED = -1
 """The prediction for rows that were left out of the evaluation."""

@@ -12,7 +12,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attnlstm.console import print_table
-from attnlstm.data.splits import LabelledParts
+from attnlstm.data.parts import LabelledParts
 from attnlstm.files import replacing
 from attnlstm.training.baseline import (
     NOT_PREDICTED,

@@ -18,7 +18,7 @@ from attnlstm.data.encoders.encoding import Encoder, encode_part, fit_encoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.splits import LabelledParts
+from attnlstm.data.parts import LabelledParts
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier

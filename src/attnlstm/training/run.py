@@ -18,9 +18,10 @@ from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.source import open_sources
-from attnlstm.data.splits import LabelledParts, split_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
 from attnlstm.training import budget, comparison, preparation

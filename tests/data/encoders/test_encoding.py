@@ -15,9 +15,9 @@ from attnlstm.data.encoders import encoding
 from attnlstm.data.encoders.encoding import Counts, encode_part, encoder_from_dict, fit_encoder
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.parts import Part
 from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.text_files import TextFilesSource
-from attnlstm.data.splits import Part
 from attnlstm.errors import UserError
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnlstm.data.sources.archive import ArchiveRows
-from attnlstm.data.splits import sort_labels
+from attnlstm.data.targets import sort_labels
 from attnlstm.errors import UserError
 
 BUNDLED = Path(aeon.datasets.__file__).parent / "data"
