@@ -172,15 +172,19 @@ class TrainConfig(Section, defer_build=True):
     def _check_task(self) -> None:
         if self.task in ("regression", "multilabel") and self.data.sampler == "balanced":
             raise UserError(
-                f"data.sampler=balanced is for rows of one class each, and this is task={self.task}: "
-                "choose shuffled"
+                f"data.sampler=balanced is for rows of one class each, and not for "
+                f"task={self.task}: choose shuffled"
             )
-        if self.task == "regression":
-            for name, default in (("class_weights", "none"), ("focal_gamma", 0.0)):
-                if getattr(self.loss, name) != default:
-                    raise UserError(
-                        f"loss.{name} is for classes, and this is task=regression: leave it out"
-                    )
+        if self.task in ("regression", "multilabel") and self.loss.class_weights != "none":
+            raise UserError(
+                f"loss.class_weights={self.loss.class_weights} is for rows of one class each, and "
+                f"not for task={self.task}: leave it out"
+            )
+        if self.task == "regression" and self.loss.focal_gamma:
+            raise UserError(
+                f"loss.focal_gamma={self.loss.focal_gamma:g} is for classes, and not for "
+                "task=regression: leave it out"
+            )
 
     def for_task(self, task: Task) -> Self:
         """Return this configuration with the task that the labels are for.

@@ -11,6 +11,7 @@ numbers that a model learns to predict:
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 

@@ -16,7 +16,7 @@ from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.rows import Row
-from attnlstm.nn.classifier import at_least_float32
+from attnlstm.nn.head import at_least_float32
 
 if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric

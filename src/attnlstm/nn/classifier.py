@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.expert import Expert
-from attnlstm.nn.head import Task, build_head
+from attnlstm.nn.head import TargetScale, Task, build_head
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import Pooling
 from attnlstm.nn.stem import Stem
@@ -46,6 +46,7 @@ class SequenceClassifier(nn.Module):
         context = [context, skip_pooling(steps)]         if there is a skip pooling
         logits = head(dropout(context))                  [batch, class]
         logits = (1 - w) logits + w expert(inputs)       if there is an expert
+        logits = target_scale(logits)                    for a regression
 
     Args:
         lstm: has `batch_first=True`.
@@ -112,6 +113,7 @@ class SequenceClassifier(nn.Module):
             context_size += skip_pooling.context_size(lstm.input_size)
         self.head = build_head(task, context_size, num_classes)
         self.task = task
+        self.target_scale = TargetScale(num_classes) if task == "regression" else None
         self.expert = expert
         self.expert_weight = 0.5
         self.max_steps = max_steps
@@ -128,18 +130,20 @@ class SequenceClassifier(nn.Module):
         Args:
             inputs: `[batch, time, feature]`, or token ids `[batch, time]` if there is an embedding.
             lengths: `[batch]`, the number of real steps of each sequence; None: no padding.
-            expert_logits: `[batch, class]`, the expert's logits if they are already known.
+            expert_logits: `[batch, class]`, what the expert returns if it is already known.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each sequence.
         """
         logits, attention = self._read(inputs, lengths)
         if self.expert is None or (self.training and not self.expert.is_trained):
-            return Classification(logits, attention)
+            return Classification(self._to_units(logits), attention)
         of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
-        of_expert = of_expert.to(logits.dtype)
-        experts = (logits, of_expert)
+        experts = self._to_units(logits), self._to_units(of_expert.to(logits.dtype))
         return Classification(pool_logits(*experts, self.expert_weight), attention, experts)
+
+    def _to_units(self, outputs: Tensor) -> Tensor:
+        return outputs if self.target_scale is None else self.target_scale(outputs)
 
     def _read(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
@@ -176,11 +180,6 @@ class SequenceClassifier(nn.Module):
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
         return self.head(self.dropout(context)), attention
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return values of half precision in float32, and others unchanged."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def pool_logits(of_lstm: Tensor, of_expert: Tensor, expert_weight: float) -> Tensor:

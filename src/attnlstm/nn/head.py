@@ -1,10 +1,12 @@
 """The last layer of a classifier, and what its outputs mean.
 
-task             head             outputs [batch, class]          prediction
-classification   linear           logits                          softmax(logits)
-ordinal          CumulativeHead   log-probabilities               softmax(logits), the same
-multilabel       linear           logits of each class by itself  sigmoid(logits)
-regression       linear           numbers                         the numbers
+The outputs are `[batch, class]`, or `[batch, target]` for a regression:
+
+    task             head             outputs                         prediction
+    classification   linear           logits                          softmax(logits)
+    ordinal          CumulativeHead   log-probabilities               softmax(logits), the same
+    multilabel       linear           logits of each class by itself  sigmoid(logits)
+    regression       linear           numbers, see TargetScale        the numbers
 """
 
 import math
@@ -55,6 +57,43 @@ class CumulativeHead(nn.Module):
         lower, upper = F.logsigmoid(above), F.logsigmoid(-above)
         between = lower[:, :-1] + upper[:, 1:] + torch.log(-torch.expm1(-gaps))
         return torch.cat([upper[:, :1], between, lower[:, -1:]], dim=1)
+
+
+class TargetScale(nn.Module):
+    """Brings standardized outputs to the units of a regression's targets.
+
+        numbers = outputs * std + mean        [batch, target]
+
+    Args:
+        num_targets: number of targets.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_targets: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_targets))
+        self.register_buffer("std", torch.ones(num_targets))
+
+    def fit(self, targets: Tensor) -> None:
+        """Take the mean and the standard deviation of targets `[row, target]`."""
+        targets = targets.double()
+        self.mean.copy_(targets.mean(dim=0))
+        self.std.copy_(targets.std(dim=0, correction=0))
+
+    def standardize(self, numbers: Tensor) -> Tensor:
+        """Return numbers `[batch, target]` without their units, in the precision of the scale."""
+        return ((numbers - self.mean.to(numbers.dtype)) / self.std).to(self.mean.dtype)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        # Half precision has three digits, too few for most units.
+        return at_least_float32(outputs) * self.std + self.mean
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values of half precision in float32, and others unchanged."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def build_head(task: Task, context_size: int, num_outputs: int) -> nn.Module:

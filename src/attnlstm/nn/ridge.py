@@ -1,7 +1,8 @@
 """Ridge regression with a penalty that is chosen by leave-one-out cross-validation.
 
 X [row, feature] are the standardized features, Y [row, class] the centered goals (1 or -1 for
-classes, the numbers themselves for a regression), and X Xᵀ = V diag(λ) Vᵀ [row, row]. With penalty α,
+classes, the numbers themselves for a regression), and X Xᵀ = V diag(λ) Vᵀ [row, row]. With
+penalty α,
 
     weight  = Xᵀ V diag(1 / (λ + α)) Vᵀ Y            [feature, class]
     fitted  = V diag(λ / (λ + α)) Vᵀ Y               [row, class]
@@ -42,11 +43,12 @@ def fit_ridge(
 ) -> LinearClassifier:
     """Fit a linear model to features and targets of the same rows.
 
-    Each class has a score, which is fitted to 1 on the rows of the class and to -1 on the others.
-    A regression's scores are fitted to the numbers, and stay as they are. The penalty is the one with the smallest squared error of left-out rows, as in scikit-learn's
-    RidgeClassifierCV on standardized features. The scores are multiplied by the factor with the
-    smallest cross-entropy of left-out rows, which makes them logits. The time grows with the cube
-    of the number of rows.
+    Each class has a score, which is fitted to 1 on the rows of the class and to -1 on the others;
+    the scores of a regression are fitted to the numbers. The penalty is the one with the smallest
+    squared error of left-out rows, as in scikit-learn's RidgeClassifierCV and RidgeCV on
+    standardized features. The scores of classes are multiplied by the factor with the smallest
+    cross-entropy of left-out rows, which makes them logits. The time grows with the cube of the
+    number of rows.
 
     Args:
         features: `[row, feature]`.
