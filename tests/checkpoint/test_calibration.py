@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from attnlstm.checkpoint.calibration import (
     Calibration,
-    calibrated_probabilities,
+    calibrated_predictions,
     conformal_scores,
     conformal_threshold,
     fit_calibration,
@@ -159,7 +159,7 @@ def test_scores_and_sets_equal_their_formulas() -> None:
     for coverage, rank in ((0.9, 46), (0.5, 26), (0.98, 50)):  # ceil(51 coverage)
         threshold = conformal_threshold(thin(scores), coverage)
         assert threshold == np.sort(scores.numpy())[rank - 1]
-        sets = in_prediction_set(calibrated_probabilities(logits, 1.5), threshold).numpy()
+        sets = in_prediction_set(calibrated_predictions(logits, 1.5), threshold).numpy()
         certain = np.abs(1 - p - threshold) > 1e-6  # not decided by rounding
         wanted = (1 - p <= threshold) | (p == p.max(axis=1, keepdims=True))
         assert (sets == wanted)[certain].all()
@@ -205,7 +205,7 @@ def test_sets_have_the_requested_coverage() -> None:
         order = torch.randperm(130, generator=generator)
         logits, targets = logits[order], targets[order]
         temperature, _, scores = fit_calibration(logits[:30], targets[:30])
-        probabilities = calibrated_probabilities(logits[30:], temperature)
+        probabilities = calibrated_predictions(logits[30:], temperature)
         sets = in_prediction_set(probabilities, conformal_threshold(scores, 0.8))
         covered += sets.gather(1, targets[30:].unsqueeze(1)).squeeze(1).tolist()
         sizes += sets.sum(dim=1).tolist()

@@ -65,7 +65,7 @@ def fit_calibration(
     """Fit a calibration to logits `[row, class]` and targets of validation rows."""
     temperature = fit_temperature(logits, targets, task)
     if task == "multilabel":
-        probabilities = calibrated_probabilities(logits, temperature, task)
+        probabilities = calibrated_predictions(logits, temperature, task)
         thresholds = fit_thresholds(probabilities, targets)
         return Calibration(temperature, expert_weight, probabilities.new_empty(0), thresholds)
     scores = thin(conformal_scores(logits, targets, temperature, task))
@@ -182,12 +182,17 @@ def fit_temperature(logits: Tensor, targets: Tensor, task: Task = "classificatio
     return math.exp(-(low + high) / 2)
 
 
-def calibrated_probabilities(
+def calibrated_predictions(
     logits: Tensor, temperature: float, task: Task = "classification"
 ) -> Tensor:
-    """Return the probabilities `[row, class]` to report: float64, rounded, on the CPU."""
-    probabilities = predict(at_least_float32(logits) / temperature, task)
-    return probabilities.cpu().double().round(decimals=PROBABILITY_DECIMALS)
+    """Return the probabilities `[row, class]` to report: float64, rounded, on the CPU.
+
+    Those of a regression are its numbers `[row, target]`, which are not rounded.
+    """
+    predictions = predict(at_least_float32(logits) / temperature, task).cpu().double()
+    if task == "regression":
+        return predictions
+    return predictions.round(decimals=PROBABILITY_DECIMALS)
 
 
 def decide(predictions: Tensor, task: Task, thresholds: Tensor | None = None) -> Tensor:
@@ -208,7 +213,7 @@ def conformal_scores(
     """Return 1 - p(true class) `[row]`, or a regression's errors `[row, target]`, in float64."""
     if task == "regression":
         return (logits.cpu().double() - targets.cpu()).abs()
-    probabilities = calibrated_probabilities(logits, temperature)
+    probabilities = calibrated_predictions(logits, temperature)
     return 1 - probabilities.gather(1, targets.cpu().unsqueeze(1)).squeeze(1)
 
 
@@ -251,7 +256,7 @@ def in_prediction_set(probabilities: Tensor, threshold: float) -> Tensor:
     The most probable class is in every set, so none is empty.
 
     Args:
-        probabilities: `[row, class]`, see `calibrated_probabilities`.
+        probabilities: `[row, class]`, see `calibrated_predictions`.
         threshold: see `conformal_threshold`.
     """
     is_in = 1 - probabilities <= threshold

@@ -85,6 +85,14 @@ class Targets:
             targets[row, [self._numbers[name] for name in as_tuple(label)]] = 1
         return targets
 
+    def decode(self, target: np.ndarray) -> Label:
+        """Return the label of a row's target, `[]` or `[target]`."""
+        if self.task == "regression":
+            return tuple(map(repr, target.tolist()))
+        if self.task == "multilabel":
+            return tuple(self.names[number] for number in np.flatnonzero(target))
+        return self.names[int(target)]
+
     def stratify(self, targets: np.ndarray) -> np.ndarray:
         """Return the group of each row from which the parts of the data get even shares, `[row]`.
 
