@@ -204,7 +204,7 @@ def test_sets_have_the_requested_coverage() -> None:
         logits, targets = sample(130, 5, temperature=4.0, seed=100 + draw)
         order = torch.randperm(130, generator=generator)
         logits, targets = logits[order], targets[order]
-        temperature, _, scores = fit_calibration(logits[:30], targets[:30])
+        temperature, _, scores, _ = fit_calibration(logits[:30], targets[:30])
         probabilities = calibrated_predictions(logits[30:], temperature)
         sets = in_prediction_set(probabilities, conformal_threshold(scores, 0.8))
         covered += sets.gather(1, targets[30:].unsqueeze(1)).squeeze(1).tolist()

@@ -187,7 +187,7 @@ def test_equal_texts_always_stay_together(make_rows, rows, seed, has_test, data)
 def test_a_class_of_one_row_stays_in_training_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "rare": 1, "b": 10})
     for seed in range(5):
-        parts, label_names, _, warnings = split(seed, train=train)
+        parts, label_names, _, warnings, _ = split(seed, train=train)
         where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
         assert where == ["train"]
         assert len(warnings) == 2
@@ -205,7 +205,7 @@ def test_training_rows_that_are_also_for_validation_are_left_out(make_rows):
     train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
     validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
     test = make_rows(["six"], ["a"])
-    parts, *_, warnings = split(train=train, validation=validation, test=test)
+    parts, *_, warnings, _ = split(train=train, validation=validation, test=test)
     assert values_of(parts["train"]) == ["three", "four"]
     assert values_of(parts["validation"]) == validation.values
     assert warnings == ("2 rows of train.csv are left out, as validation.csv holds the same",)
@@ -223,7 +223,7 @@ def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
 def test_test_rows_that_are_also_training_rows_are_kept_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "b": 10})
     test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
-    parts, *_, warnings = split(train=train, test=test)
+    parts, *_, warnings, _ = split(train=train, test=test)
     assert values_of(parts["test"]) == test.values
     assert warnings == ("2 of 3 test rows are also training rows: they make the test look easier",)
     assert split(train=train, test=make_rows(["new"], ["a"])).warnings == ()
@@ -344,7 +344,7 @@ def test_bad_rows_can_be_dropped(make_rows):
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y", "z"], ["c", "a", None, "b"], name="test.csv")
-    parts, label_names, _, warnings = split(train=train, test=test, on_bad_row="drop")
+    parts, label_names, _, warnings, _ = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]

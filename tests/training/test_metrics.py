@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnlstm.training.metrics import MacroAUROC, classification_metrics
+from attnlstm.training.metrics import MacroAUROC, build_metrics
 
 
 def scores(targets: list[int], num_classes: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def test_all_classes_are_present() -> None:
 
 
 def test_a_single_class_has_no_auroc() -> None:
-    metrics = classification_metrics(3)
+    metrics = build_metrics("classification", 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = metrics(torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]]), torch.tensor([1, 1]))

@@ -342,7 +342,7 @@ def test_duplicates_never_straddle_what_is_carved(tmp_path_factory, rows, seed, 
 def test_duplicates_between_files_are_warned_of(files):
     write_texts(files["validation"], [("TRAIN 3", "bad"), ("train  5", "bad"), ("new", "good")])
     write_texts(files["test"], [("train 7", "bad"), ("train 3", "bad"), ("newer", "good")])
-    parts, *_, warnings = split(config_of("text_files", **files))
+    parts, *_, warnings, _ = split(config_of("text_files", **files))
     assert "train 3" not in values_of(parts["train"])
     assert "train 5" not in values_of(parts["train"])
     assert len(parts["train"]) == 38
@@ -353,7 +353,7 @@ def test_duplicates_between_files_are_warned_of(files):
 
 def test_a_class_of_one_row_stays_in_training_with_a_warning(files):
     write_texts(files["train"], [*texts_of("train"), ("odd one", "unique")])
-    parts, label_names, _, warnings = split(config_of("text_files", train=files["train"]))
+    parts, label_names, _, warnings, _ = split(config_of("text_files", train=files["train"]))
     place = label_names.index("unique")
     assert [place in part.targets for part in parts.values()] == [True, False, False]
     assert "data.test_fraction=0.2 takes no row of the rare class 'unique'" in warnings
@@ -380,7 +380,7 @@ def test_bad_rows_are_dropped_and_counted(files):
     write_texts(files["train"], rows)
     write_texts(files["test"], [("test", "good"), ("other", "unseen")])
     config = config_of("text_files", train=files["train"], test=files["test"], on_bad_row="drop")
-    parts, *_, warnings = split(config)
+    parts, *_, warnings, _ = split(config)
     kept = values_of(parts["train"]) + values_of(parts["validation"])
     assert sorted(kept) == sorted(text for text, label in rows if text and label)
     assert values_of(parts["test"]) == ["test"]
