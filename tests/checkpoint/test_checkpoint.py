@@ -130,7 +130,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is not a"),
     "scores in a list": (set_calibration(scores=[0.5]), "its scores are not a plain tensor"),
-    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are not a plain"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "it has 0 scores"),
     "many scores": (
         set_calibration(scores=torch.zeros(1).double().expand(10**9)),
         "its scores are not a plain tensor of torch.float64",
