@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import counted, enumerate_names
-from attnlstm.data.formats.columns import TEXT_TABLE
+from attnlstm.data.formats.column_names import TEXT_TABLE
 from attnlstm.data.formats.steps import StepNumbersError, check_steps, group_steps
 from attnlstm.errors import UserError
 
