@@ -271,7 +271,7 @@ class SeriesFiles(RowSource):
         for source, label in zip(self._sources, self._labels, strict=True):
             for row in source:
                 if label is not None and row.problem is None:
-                    row = replace(row, label=label, step_labels=None)
+                    row = row._replace(label=label, step_labels=None)
                 yield row
         self.notes = self._choice + self._collect_notes()
 
