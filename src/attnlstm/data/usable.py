@@ -80,7 +80,7 @@ def _describe_losses(found: Survey, most: float) -> list[str]:
 
 
 def _describe_lost_classes(found: Survey) -> list[str]:
-    """Return the classes of which the source has bad rows only."""
+    """Return the classes whose rows in the source are all bad."""
     lost = sorted(found.bad_labels - set(found.names))
     if not lost:
         return []
