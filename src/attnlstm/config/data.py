@@ -151,7 +151,7 @@ class Arrays(Section):
     axes: Axes | None = None
     """order of the axes of arrays; without row, each file is a series; null: if it is certain"""
     labels: Files = None
-    """label files (.npy) of the .npy files in train; null: beside them, as X.npy and y.npy"""
+    """label files (.npy) of the .npy files in train; null: in their folders, as y.npy"""
     label_from: Name | None = None
     """label of a file that is one series: folder, or name:PATTERN with one group"""
 
@@ -160,9 +160,9 @@ class LabelFiles(Section):
     """The label files of the parts that are not for training."""
 
     validation_labels: Files = None
-    """label files of the .npy files in validation; null: beside them"""
+    """label files of the .npy files in validation; null: in their folders"""
     test_labels: Files = None
-    """label files of the .npy files in test; null: beside them"""
+    """label files of the .npy files in test; null: in their folders"""
 
 
 class Windowing(Section):

@@ -7,9 +7,8 @@ memory. A bad row does not stop it: the row says what is wrong, and the reader d
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from attnlstm.console import shorten
 from attnlstm.errors import UserError
@@ -25,8 +24,7 @@ Label = str | tuple[str, ...]
 """The name of a class or a number as text, or several of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):  # four times as fast to make as a frozen dataclass
     """One example: a text or a series, and its label.
 
     file: the name of the file (or data set) that holds it.

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Windows(RowSource):
         counts, numbers = _Counts(), Counter[str]()
         for row in self._source:
             for window in self._cut(row, counts):
-                yield replace(window, number=numbers[row.file])
+                yield window._replace(number=numbers[row.file])
                 numbers[row.file] += 1
         self.notes = [*self._source.notes, *self._describe(counts)]
 
@@ -79,8 +79,7 @@ class Windows(RowSource):
             label = row.label
             if row.step_labels is not None:
                 label = _majority(row.step_labels[start : start + size], counts)
-            yield replace(
-                row,
+            yield row._replace(
                 value=row.value[start : start + size],
                 label=label,
                 step_labels=None,

@@ -298,6 +298,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
 SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "empty.csv": ("", "is empty: its first line must name the columns"),
     "header only.csv": ("id,t,x,label\n", "has only a header line"),
+    "no names.tsv": ("\t\n\t\n", "has only columns without names"),
     "no id.csv": ("x,label\n1,a\n2,b\n", "no column with a usual name for the id"),
     "no label.csv": ("id,x\n1,2\n", "no column with a usual name for the label"),
     "no channel.csv": ("id,t,label\n1,2,a\n", "has no channels: add columns of numbers"),
@@ -444,6 +445,16 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
         archive(X=npy(SPACES * 10_000, version=b"\2\0"), y=npy("")),
         "that numpy cannot read",
     ),
+    "true shape.npz": (
+        archive(
+            X=npy("{'descr': '<f8', 'fortran_order': False, 'shape': (True, 2)}", bytes(16)), y=b""
+        ),
+        "that numpy cannot read",
+    ),
+    "endless.npz": (
+        archive(X=npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999, 0)}"), y=b""),
+        "without values",
+    ),
     "another size.npz": (
         archive(X=npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 9)}"), y=npy("")),
         "of another size than it says",
@@ -473,12 +484,16 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "longer.npy": (saved(X) + b"x", "has another size than it says"),
     "cut header.npy": (saved(X)[:40], "has a header that numpy cannot read"),
     "version.npy": (saved(X)[:6] + b"\x09" + saved(X)[7:], "has a header that numpy cannot read"),
+    "negative.npy": (
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -1)}", bytes(16)),
+        "has a header that numpy cannot read",
+    ),
     "nested header.npy": (npy("(" * 5_000), "has a header that numpy cannot read"),
     "large.npy": (
         npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 10000000000)}"),
         "has another size than it says",
     ),
-    "no labels.npy": (saved(X), r"has no labels beside it .*data.labels"),
+    "no labels.npy": (saved(X), r"has no label file in its folder .*data.labels"),
     "texts.npy": (saved(Y), "has X of type <U1: save it as floats"),
     "one axis.npy": (saved(X.ravel()), r"has X of shape \[48\].*say data.axes=time,channel"),
     "either order.npy": (saved(np.ones((12, 4, 3))), "may be .*say data.axes="),

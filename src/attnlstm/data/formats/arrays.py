@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from tokenize import TokenError
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -14,8 +16,46 @@ MAX_BYTES = 2**28
 WITHOUT_ROWS = ("time,channel", "channel,time")
 
 
+HEADER_ERRORS = (
+    *(ValueError, TypeError, IndexError),  # from numpy
+    *(SyntaxError, TokenError, RecursionError, MemoryError),  # from Python's parser
+)
+"""What numpy raises for a header that is not a dictionary with a type and a shape."""
+
+
 class ArrayError(Exception):
     """What is wrong with an array; the message continues the name of the file."""
+
+
+class Header(NamedTuple):
+    """What the header of an array says."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
+
+
+def read_header(stream: IO[bytes], name: str) -> Header:
+    """Read the header of an array as `numpy.save` writes it.
+
+    name: what messages call the array.
+
+    Raises:
+        ArrayError: numpy cannot read it.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            header = Header(*np.lib.format.read_array_header_1_0(stream))
+        elif version == (2, 0):
+            header = Header(*np.lib.format.read_array_header_2_0(stream))
+        else:
+            raise ValueError(f"version {version}")
+        if any(isinstance(size, bool) or size < 0 for size in header.shape):
+            raise ValueError(f"shape {header.shape}")
+    except HEADER_ERRORS as error:
+        raise ArrayError(f"has {name} that numpy cannot read: save it again with numpy") from error
+    return header
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,8 @@ def read_shape(
     """
     if dtype.kind not in "iuf":
         raise ArrayError(f"has X of type {dtype}: save it as floats")
+    if 0 in shape[1:]:  # any number of rows takes no bytes then
+        raise ArrayError(f"has X of shape {list(shape)}, without values: save it with values")
     if axes in WITHOUT_ROWS:
         if len(shape) not in (1, 2):
             raise ArrayError(
@@ -104,16 +146,13 @@ def read_shape(
             f"of {shape[2]:,} channels) or [row, channel, time] ({shape[2]:,} steps of "
             f"{shape[1]:,} channels): say data.axes=row,time,channel or data.axes=row,channel,time"
         )
-    array = SeriesArray(size, axes)
-    if shape[1 if array.is_transposed else 2] == 0:
-        raise ArrayError("has X without channels: it must be [row, time, channel]")
-    return array
+    return SeriesArray(size, axes)
 
 
 def _guess_by_shape(shape: tuple[int, int, int]) -> Axes | None:
     """Return the order if one of the axes has a single place, which is a channel and no step."""
     _, first, second = shape
-    if second <= 1:
+    if second == 1:
         return "row,time,channel"
     return "row,channel,time" if first == 1 else None
 

@@ -22,8 +22,12 @@ LARGEST_COLUMN = 1 << 28  # bytes of a column in one row group, if its values ar
 LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value in such a column, on average
 
-UNREADABLE_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError)
-"""From bytes that are not UTF-8, dates that Python does not have, and unknown time zones."""
+UNREADABLE_ERRORS = (
+    ValueError,  # bytes that are not UTF-8, time zones without zoneinfo, structs with a field twice
+    OverflowError,  # dates and durations beyond Python's
+    LookupError,  # unknown time zones where pytz is installed, numbers beyond a dictionary
+)
+"""What pyarrow raises for a value that it cannot give to Python."""
 
 
 class _ArrowTable(Table):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.columns import SERIES_TABLE, WIDER_SERIES_TABLE, find_left_out
+from attnlstm.data.formats.column_names import SERIES_TABLE, WIDER_SERIES_TABLE
+from attnlstm.data.formats.columns import find_left_out
 from attnlstm.data.formats.encodings import check_encoding, describe_encoding
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, check_lines, open_lines
 from attnlstm.data.formats.sample import MISSING, Sample, is_number, to_int

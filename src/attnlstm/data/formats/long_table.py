@@ -21,10 +21,9 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import shorten
-from attnlstm.data.formats.columns import Columns, find_series_columns
+from attnlstm.data.formats.columns import Columns, InspectedTable, find_series_columns
 from attnlstm.data.formats.labels import RowProblemError, read_name
 from attnlstm.data.formats.layouts import Layout
-from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import check_series_values, to_numbers
 from attnlstm.data.formats.series_table import SeriesTable
 from attnlstm.data.formats.table import Record
@@ -96,13 +95,11 @@ class LongTable(SeriesTable):
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
 
-    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
-        self._time_format = self._options.get("time_format")
+    def _find_columns(self, inspected: InspectedTable, layout: Layout) -> None:
+        self._time_format = inspected.options.get("time_format")
         if self._time_format is not None:
             check_time_format(self._time_format)
-        self.columns = find_series_columns(
-            self._table, self._where, needs_labels, self._options, sample, self._series
-        )
+        self.columns = find_series_columns(inspected)
         self.columns_used = name_columns(
             id=self.columns.id,
             time=self.columns.time,

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
-from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.columns import InspectedTable, TableOptions
 from attnlstm.data.formats.compression import without_packing
 from attnlstm.data.formats.headerless import (
     find_headerless,
@@ -106,9 +106,9 @@ def open_series(
         sample, where = read_sample(table), f"{key}: {path}"
         for column in sample.columns:
             refuse_decimal_commas(where, column, sample.values(column))
-        layout = find_layout(table, where, needs_labels, options, sample, series)
-        kind = WideTable if layout.name == "wide" else LongTable
-        return kind(table, key, name, needs_labels, options, layout, sample, series)
+        inspected = InspectedTable(table, where, needs_labels, options, series, sample)
+        layout = find_layout(inspected)
+        return (WideTable if layout.name == "wide" else LongTable)(inspected, name, layout)
     refused = {setting: value for setting, value in options.items() if value is not None}
     if series.needs_groups and series.group_column is not None and not reader.has_groups:
         refused["group_column"] = series.group_column

@@ -31,7 +31,7 @@ THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*", re.ASCII)
 class SeriesOptions:
     """How series are read: the settings of `data` with the same names, and more.
 
-    labels: of a `.npy` file; None: beside it, unless `is_labelled`.
+    labels: the label file of a `.npy` file; None: the one in its folder, unless `is_labelled`.
     is_labelled: whether the labels come from elsewhere, such as the folder.
     needs_groups: whether `group_column` must exist.
     allows_missing: whether missing values are left to the reader of the rows.

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -115,7 +114,7 @@ class TextFiles(RowSource):
                     )
                     if self._kept and record.values is not None:
                         values = [show_value(record.values.get(name)) for name in self._kept]
-                        row = replace(row, kept=tuple(values))
+                        row = row._replace(kept=tuple(values))
                     yield row
             finally:
                 self.doubt = self.doubt or table.doubt
