@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import attnlstm
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 
@@ -107,3 +108,17 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"data.test={folder / 'test.csv'}",
         "model.embedding.size=6",
     ]
+
+
+@pytest.fixture(scope="session")
+def text_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import TEXTS, make_texts  # imports torch
+
+    return attnlstm.AttentionLSTMClassifier(TEXTS).fit(*make_texts())
+
+
+@pytest.fixture(scope="session")
+def series_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import fit_series  # imports torch
+
+    return fit_series()
