@@ -50,9 +50,9 @@ def test_series_of_one_step(tmp_path):
 
 def test_more_columns_than_rows(tmp_path):
     records = wide_records(3, "x_0", LABELS)[:12]
-    said = warnings_of(write(tmp_path, records, "csv"))
-    assert "has more columns (27) than rows (12): if each column is a series, transpose" in said
+    warnings = warnings_of(write(tmp_path, records, "csv"))
+    assert "has more columns (27) than rows (12): if each column is a series, transpose" in warnings
     records = [{f"c{n}": n + step / 7 for n in range(30)} for step in range(20)]
     labelled = [record | {"id": n // 2, "label": n // 2 % 2} for n, record in enumerate(records)]
-    said = warnings_of(write(tmp_path, labelled, "csv"))
-    assert "has more channels (30) than rows (20), each a step of a series" in said
+    warnings = warnings_of(write(tmp_path, labelled, "csv"))
+    assert "has more channels (30) than rows (20), each a step of a series" in warnings

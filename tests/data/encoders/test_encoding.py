@@ -71,7 +71,7 @@ def test_rows_that_were_not_chosen_are_not_encoded(make_rows):
 
 
 def test_tokens_are_counted(part_of):
-    # 9 tokens of 4 words, of which the training texts have `one` and `two`
+    # 9 tokens of 4 words; the training texts have `one` and `two`
     texts = ["one two three", "two", "four one two one two"]
     encoder = fit_encoder(changed(TEXTS, max_length=2), part_of(["one two", "two"]))
     _, counts = encode_part(encoder, part_of(texts), "test")
