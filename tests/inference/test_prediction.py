@@ -4,10 +4,7 @@ import csv
 import html
 import io
 import json
-import runpy
-import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,9 +21,6 @@ from tests.inference.examples import (
 from tests.inference.verbs import read_csv, run_predict
 
 pytestmark = pytest.mark.slow
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_every_row_has_a_record(text_checkpoint, texts, tmp_path):
@@ -113,34 +107,23 @@ def test_probabilities_equal_the_models(text_checkpoint, tmp_path):
 
 
 def test_a_text_on_the_command_line_is_taken_literally(
-    text_checkpoint, tmp_path, monkeypatch, capsys
+    text_checkpoint, tmp_path, monkeypatch, run_script
 ):
     text = "the \"team\" said: 'goal' [a, b] {c} ${d} \\ = é (1) striker"
     arguments = [f"ckpt={text_checkpoint}", f"text={text}", f"runs_dir={tmp_path}/runs"]
-    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(ROOT / "predict.py"), run_name="__main__")
-    output = capsys.readouterr().out
+    output = run_script("predict.py", *arguments).out
     assert "sport" in output
     assert text in output.replace("\n", "")
 
 
-def test_from_standard_input_to_standard_output(text_checkpoint, tmp_path):
-    completed = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "predict.py",
-            f"ckpt={text_checkpoint}",
-            "input=-",
-            "output=-",
-            f"runs_dir={tmp_path}/runs",
-        ],
-        input=b"the team said goal\r\n\nshares of the bank" + b"\n\xff\n",
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    assert completed.returncode == 0, completed.stderr
-    rows = list(csv.DictReader(io.StringIO(completed.stdout.decode(), newline="")))
+def test_from_standard_input_to_standard_output(text_checkpoint, tmp_path, monkeypatch, run_script):
+    lines = io.BytesIO(b"the team said goal\r\n\nshares of the bank" + b"\n\xff\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
+    monkeypatch.chdir(tmp_path)
+    finished = run_script("predict.py", f"ckpt={text_checkpoint}", "input=-", "output=-")
+    assert finished.code == 0, finished.err
+    rows = list(csv.DictReader(io.StringIO(finished.out, newline="")))
     assert [row["label"] for row in rows] == ["sport", "", "money", ""]
     assert [row["error"] for row in rows] == ["", "no text", "", "not UTF-8"]
 

@@ -4,8 +4,6 @@ import csv
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 
 from attnlstm.training.calibrate import write_calibration
 from attnlstm.training.checkpoint_io import replacing
-from benchmarks.faults import differences
+from benchmarks.faults import EXIT_CODES, FAULTS, differences, measure
 from tests.training.interruptions import FEW_ROWS, SERIES, Killed
 
 pytestmark = pytest.mark.slow
@@ -238,14 +236,8 @@ def test_a_new_run_in_an_old_folder_does_not_resume_it(
     assert differences(alone, tmp_path / "run") != []
 
 
-def test_kills_at_random_instants() -> None:
-    """A short form of the benchmark, with real signals to real processes."""
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", "--kills", "2", "trainer.max_epochs=2"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "2 of 2" in result.stdout
+def test_kills_at_random_instants(tmp_path: Path) -> None:
+    """A short form of the benchmark, with real signals to real processes: forks of this one."""
+    counts = measure(kills=2, seed=0, overrides=["trainer.max_epochs=2"], folder=tmp_path)
+    assert counts["identical"] == sum(counts[number.name] for number in EXIT_CODES) == 2
+    assert not any(counts[fault] for fault in FAULTS)
