@@ -1,9 +1,13 @@
 """Small runs that several tests share."""
 
+import logging
 import os
+import runpy
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # Set before datasets is imported, which reads it once: tests never touch the user's own cache.
@@ -13,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import attnlstm
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 
@@ -51,6 +56,44 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             has_compiler = shutil.which(get_cxx_compiler()) is not None
             report = pytest.fail if has_compiler else pytest.skip
             report(f"no native backend: {BACKENDS['native'].failure}")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A script that has ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Finished]]:
+    """`run_script("train.py", "key=value", ...)` runs a script in this process.
+
+    A process of its own would take seconds to import what is imported here already.
+    """
+
+    def run(script: str | Path, *arguments: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        capsys.readouterr()
+        code: object = None
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        assert code is None or isinstance(code, int)
+        return Finished(code or 0, *capsys.readouterr())
+
+    root = logging.getLogger()
+    handlers, level = root.handlers.copy(), root.level
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +150,17 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"data.test={folder / 'test.csv'}",
         "model.embedding.size=6",
     ]
+
+
+@pytest.fixture(scope="session")
+def text_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import TEXTS, make_texts  # imports torch
+
+    return attnlstm.AttentionLSTMClassifier(TEXTS).fit(*make_texts())
+
+
+@pytest.fixture(scope="session")
+def series_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import fit_series  # imports torch
+
+    return fit_series()

@@ -272,12 +272,12 @@ def test_below_the_baseline_by_more_than_chance(
     """McNemar's exact test; the rows that both get right, or wrong, do not count."""
     ours = [1] * only_ours + [0] * only_theirs + [1, 1, 1, 0, 0]
     theirs = [0] * only_ours + [1] * only_theirs + [1, 1, 1, 0, 0]
-    told = describe(ours, theirs)
-    assert (told is not None) == warns
-    if told:
-        assert "below a baseline" in told
-        assert f"on {len(ours)} test rows, more than chance): try " in told
-        assert "majority" not in told
+    warning = describe(ours, theirs)
+    assert (warning is not None) == warns
+    if warning:
+        assert "below a baseline" in warning
+        assert f"on {len(ours)} test rows, more than chance): try " in warning
+        assert "majority" not in warning
 
 
 def test_rows_that_only_one_has_predicted_do_not_count() -> None:
@@ -290,12 +290,12 @@ def test_rows_that_only_one_has_predicted_do_not_count() -> None:
 
 def test_at_or_below_the_majority_class() -> None:
     for majority, warns in ((0.4, False), (0.5, True), (0.6, True)):
-        told = describe([1, 0, 1, 0], None, majority)
-        assert (told is not None) == warns
-    assert told is not None
+        warning = describe([1, 0, 1, 0], None, majority)
+        assert (warning is not None) == warns
+    assert warning is not None
     start = "the test accuracy is not above the majority class (0.5000 against 0.6000): try "
-    assert told.startswith(start)
-    assert "budget.steps" in told
+    assert warning.startswith(start)
+    assert "budget.steps" in warning
     assert describe([1, 1], None, 1.0) is None  # nothing is above it
 
 

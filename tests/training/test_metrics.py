@@ -37,8 +37,8 @@ def test_classes_without_a_row_are_left_out_of_auroc_without_a_warning() -> None
         warnings.simplefilter("error")
         value = auroc(probabilities, targets).item()
     assert value == pytest.approx(reference(probabilities, targets, [0, 3, 5]), abs=1e-6)
-    told = auroc.describe_left_out(list("abcdefg"))
-    assert told == "auroc leaves out 4 classes without a row: 'b', 'c', 'e', 'g'"
+    message = auroc.describe_left_out(list("abcdefg"))
+    assert message == "auroc leaves out 4 classes without a row: 'b', 'c', 'e', 'g'"
 
 
 def test_a_perfect_ranking_of_the_present_classes_is_1() -> None:
@@ -64,8 +64,8 @@ def test_a_single_class_has_no_auroc() -> None:
     assert values["accuracy"] == 0.5
     auroc = metrics["auroc"]
     assert isinstance(auroc, MacroAUROC)
-    told = auroc.describe_left_out(["a", "b", "c"])
-    assert told == "there is no auroc: all rows are of class 'b'"
+    message = auroc.describe_left_out(["a", "b", "c"])
+    assert message == "there is no auroc: all rows are of class 'b'"
 
 
 def test_two_processes_share_their_classes() -> None:
