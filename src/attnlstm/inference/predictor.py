@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric
 
 
+NOT_FINITE = "the model's answer is NaN or infinite"
+
+
 class Prediction(NamedTuple):
     """The prediction for a row. For a bad row, everything but `row` and `error` is None.
 
@@ -136,6 +139,8 @@ class Predictor:
             Prediction(
                 rows[number], None, names[int(row.argmax())], row, steps, self._prediction_set(row)
             )
+            if np.isfinite(row).all()
+            else Prediction(rows[number], NOT_FINITE)
             for (number, _), row, steps in zip(batch, probabilities, weights, strict=True)
         ]
 
