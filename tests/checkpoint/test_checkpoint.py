@@ -254,7 +254,7 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
             repacked(unsealed, data_pkl=with_shared_key(30)),
             "too many values besides its tensors",
         ),
-        "deep lists": (saved({"a": json.loads("[" * 90 + "]" * 90)}), "values are nested too deeply"),
+        "deep lists": (saved({"a": json.loads("[" * 90 + "]" * 90)}), "nested too deeply"),
         "zip": (other_zip.getvalue(), "is a zip archive but not a checkpoint"),
         "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
         "tensor": (saved(torch.zeros(3)), "only tensors"),
