@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +157,7 @@ def name_classes(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
         if isinstance(row.label, tuple):
             pairs = zip(columns, row.label, strict=True)
             names = tuple(name for name, flag in pairs if FLAGS.get(flag))
-            row = replace(row, label=names)
+            row = row._replace(label=names)
         yield row
 
 
