@@ -117,8 +117,10 @@ class FileParts(Section):
 class LabelColumn(Section):
     """The columns that tables of texts and of series share."""
 
-    label_column: Name | None = None
-    """label column; null: the one with a usual name"""
+    label_column: Name | list[Name] | None = None
+    """label column, or a list: a 0/1 column per class, or numbers; null: the one of usual name"""
+    label_separator: Name | None = None
+    """separator between the labels of a cell, such as '|'; null: a cell is one label"""
     group_column: Name | None = None
     """column such as the user or session, whose rows stay in one part of the data or one fold"""
 

@@ -16,7 +16,7 @@ from attnlstm.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from attnlstm.config.data import Axes
+    from attnlstm.config.data import Axes, Task
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Row(NamedTuple):  # four times as fast to make as a frozen dataclass
     kept: tuple[str | None, ...] = ()
     group: str | None = None
     step: int | None = None
-    step_labels: list[str | None] | None = None
+    step_labels: Sequence[Label | None] | None = None
 
     @property
     def place(self) -> str:
@@ -67,6 +67,7 @@ class RowSource(ABC):
 
     name: what messages call it, such as "train.csv".
     label_names: the classes in the order in which the source declares them, if it does.
+    task: what the source declares its labels to be for, if it does.
     target_names: the columns of the labels if each label is a tuple of one value for each of them:
         0 or 1 if the column is a class that a row may have, otherwise numbers.
     channel_names: the columns that hold the channels of series, if they have names.
@@ -83,6 +84,7 @@ class RowSource(ABC):
 
     name: str
     label_names: list[str] | None = None
+    task: "Task | None" = None
     target_names: list[str] | None = None
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
