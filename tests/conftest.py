@@ -40,6 +40,17 @@ SMALL = [
 """Overrides that make the default run take about a second."""
 
 
+LONGEST = (
+    *("test_notebooks.py", "test_readme.py", "test_package.py", "test_accuracy_benchmarks.py"),
+    *("test_native_build.py", "test_site.py", "test_names_from_data.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest tests, so that no process runs one of them alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(CACHE)
 
