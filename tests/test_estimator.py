@@ -27,7 +27,7 @@ from tests.estimators import (
     weights_of,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 
 def test_a_fitted_text_model(text_model: attnlstm.AttentionLSTMClassifier) -> None:

@@ -73,6 +73,7 @@ WORDS = st.sampled_from(["one", "One ", "two", "three", "four", "five", "six", "
 ROWS = st.lists(st.tuples(WORDS, st.sampled_from(["a", "b", "c"])), min_size=8, max_size=40)
 
 
+@pytest.mark.slow
 @given(rows=ROWS, seed=st.integers(0, 5), given_parts=st.sets(st.sampled_from(["test"])))
 def test_duplicates_never_straddle_what_is_carved(tmp_path_factory, rows, seed, given_parts):
     folder = tmp_path_factory.getbasetemp() / "straddle"

@@ -49,6 +49,7 @@ def test_values_are_read_from_the_file_and_not_held_in_memory(part_of, cache):
     assert len(split.values) == 3  # written 1000 rows at a time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_words", [2**16 - 1, 2**16])
 def test_large_vocabularies_keep_their_ids(part_of, num_words):
     texts = [" ".join(f"w{word}" for word in range(first, num_words, 64)) for first in range(64)]

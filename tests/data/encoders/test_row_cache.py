@@ -1,8 +1,7 @@
 """The cache of encoded rows: filled once, replaced when damaged, and safe from interruptions."""
 
 import json
-import subprocess
-import sys
+import multiprocessing
 from collections import Counter as Tally
 
 import datasets
@@ -258,66 +257,27 @@ def test_series_of_other_channels_are_refused(part_of, cache):
     assert not list(cache.rglob("*.arrow*"))
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_of_two_processes_one_encodes_and_the_other_waits(part_of, cache, work):
+    part = part_of(make_texts(8000))
+    context = multiprocessing.get_context("fork")
+    both_ready, results = context.Barrier(2), context.SimpleQueue()
 
-import datasets
-
-from attnlstm.data.encoders import encoding
-from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.sources.source import open_sources
-from attnlstm.data.sources.text_files import TextFilesSource
-from attnlstm.data.splits import split_sources
-
-datasets.config.HF_DATASETS_CACHE = Path(sys.argv[1])
-config = TextFilesSource(train=sys.argv[2])
-part = split_sources(open_sources(config), config, 0).parts["train"]
-done = {"fit": 0, "encode": 0}
-fit, encode = encoding.train_tokenizer, TextEncoder.encode
-
-
-def counting_fit(*arguments):
-    done["fit"] += 1
-    return fit(*arguments)
-
-
-def counting_encode(self, values):
-    done["encode"] += len(values)
-    return encode(self, values)
-
-
-encoding.train_tokenizer, TextEncoder.encode = counting_fit, counting_encode
-print("ready", flush=True)
-sys.stdin.readline()
-encoder = encoding.fit_encoder(config, part)
-split, counts = encoding.encode_part(encoder, part, "train")
-print(done["fit"], done["encode"], len(split), counts.steps, sum(map(len, split.values)))
-"""
-
-
-def test_of_two_processes_one_encodes_and_the_other_waits(tmp_path):
-    path = tmp_path / "train.csv"
-    texts = make_texts(8000)
-    lines = [f"{row} {text},{row % 2}" for row, text in enumerate(texts)]
-    path.write_text("\n".join(["text,label", *lines]) + "\n")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path / "shared"), str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+    def encode_and_count():
+        both_ready.wait()
+        _, split, counts = encode(TEXTS, part)
+        results.put(
+            (work["fit"], work["rows"], len(split), counts.steps, sum(split.lengths.tolist()))
         )
-        for _ in range(2)
-    ]
+
+    processes = [context.Process(target=encode_and_count) for _ in range(2)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        process.start()
+    waited, encoded = sorted(results.get() for _ in processes)
     for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = [process.communicate()[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(row[:2] for row in found) == [["0", "0"], ["1", found[0][2]]]
-    assert found[0][2:] == found[1][2:]
-    assert found[0][3] == found[0][4]
-    assert not [path for path in tmp_path.rglob("*") if path.suffix.strip(".").isdigit()]
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert waited[:3] == (0, 0, 8000)
+    assert encoded[:3] == (1, 8000, 8000)
+    assert waited[3] == waited[4] == encoded[3] == encoded[4]
+    assert not [path for path in cache.rglob("*") if path.suffix.strip(".").isdigit()]

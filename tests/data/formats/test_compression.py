@@ -73,6 +73,7 @@ def test_broken_files(tmp_path, content, ending, damage):
     assert f"{path} cannot be read (" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", PACKERS)
 def test_files_that_would_fill_the_disk(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(compression, "FREE_BYTES", 1 << 18)

