@@ -31,8 +31,8 @@ class ClassificationReport(Report):
         super().__init__(find_spans, max_examples)
         self._classes = Classes(label_names)
         self._counts: Counter[tuple[int | None, int]] = Counter()  # by true and predicted class
-        self._errors = Selection(max_examples)
-        self._others = Selection(max_examples)
+        self._errors = Selection[Example](max_examples)
+        self._others = Selection[Example](max_examples)
 
     def _add(self, prediction: Prediction) -> None:
         assert isinstance(prediction.label, str)

@@ -51,8 +51,8 @@ class MultilabelReport(Report):
         self._predicted_of_labelled: Counter[int] = Counter()
         self._true: Counter[int] = Counter()
         self._both: Counter[int] = Counter()
-        self._errors = Selection(max_examples)
-        self._others = Selection(max_examples)
+        self._errors = Selection[Example](max_examples)
+        self._others = Selection[Example](max_examples)
 
     def _add(self, prediction: Prediction) -> None:
         assert prediction.label is not None

@@ -25,6 +25,7 @@ from attnlstm.inference.report.drawings import (
     percent,
     to_page_text,
 )
+from attnlstm.inference.report.scatter import SIDE
 
 FindSpans = Callable[[str], list[tuple[int, int]]]
 
@@ -129,7 +130,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=to_page_text,
     )
-    environment.globals |= {"CHANNELS": CHANNELS, "HEIGHT": HEIGHT, "WIDTH": WIDTH}
+    environment.globals |= {
+        "CHANNELS": CHANNELS,
+        "HEIGHT": HEIGHT,
+        "SIDE": SIDE,
+        "WIDTH": WIDTH,
+    }
     environment.filters |= {
         "count": "{:,}".format,
         "cut": cut,
