@@ -9,14 +9,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from attnlstm.inference.report.report import Report
+from attnlstm.inference.report.classification import ClassificationReport
 from tests.inference.report.rows import NAMES, example, word_spans
 
 pytestmark = pytest.mark.slow
 
 
 def write(path, examples, names=NAMES, title="Predictions"):
-    report = Report(names, lambda text: word_spans(text)[:6])
+    report = ClassificationReport(names, lambda text: word_spans(text)[:6], 300)
     for row in examples:
         report.add(row)
     report.write(path, title=title)

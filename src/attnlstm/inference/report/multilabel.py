@@ -14,7 +14,7 @@ LISTED_CLASSES = 20  # of the classes that a row has or the model says
 LISTED_OTHERS = 3
 
 
-class Scores(NamedTuple):
+class ClassScores(NamedTuple):
     """The counts of one class, and its scores on the rows with a label; None: undefined."""
 
     num_predicted: int
@@ -65,12 +65,10 @@ class MultilabelReport(Report):
         label = prediction.row.label
         true = None if label is None else {self._classes.number(name) for name in as_tuple(label)}
         expected = predicted if true is None else true
-        distance, worst = max(
-            (1 - probability if number in expected else probability, -number)
-            for number, probability in enumerate(probabilities)
-        )
+        distances = [1 - p if k in expected else p for k, p in enumerate(probabilities)]
+        worst = max(range(num_classes), key=distances.__getitem__)
         is_error = expected != predicted
-        example = Example((distance, -self.num_rows), (worst, -worst in expected))
+        example = Example((distances[worst], -self.num_rows), (worst, worst in expected))
         if (self._errors if is_error else self._others).add(example) is not example:
             example.card = self._draw_answer(prediction, probabilities, predicted, true)
         self._predicted.update(predicted)
@@ -116,24 +114,23 @@ class MultilabelReport(Report):
     def _summarize(self) -> dict[str, Any]:
         """Return the counts and scores by class; F1 = 2 TP / (2 TP + FP + FN)."""
         classes = [self._score(number) for number in range(len(self._classes.names))]
-        f1 = [scores.f1 or 0.0 for scores in classes[: self._classes.num_known]]
+        f1 = [scores.f1 for scores in classes[: self._classes.num_known]]
+        num_mentioned = self._true.total() + self._predicted_of_labelled.total()
         return {
             "names": self._classes.names,
             "num_classes": self._classes.num_known,
             "num_labelled": self._num_labelled,
             "num_right": self._num_right,
-            "micro_f1": _divide(
-                2 * self._both.total(), self._true.total() + self._predicted_of_labelled.total()
-            ),
-            "macro_f1": sum(f1) / len(f1),
-            "num_absent": sum(s.f1 is None for s in classes[: self._classes.num_known]),
+            "micro_f1": _divide(2 * self._both.total(), num_mentioned) or 0.0,
+            "macro_f1": sum(score or 0.0 for score in f1) / len(f1),
+            "num_absent": f1.count(None),
             "classes": classes,
         }
 
-    def _score(self, number: int) -> Scores:
+    def _score(self, number: int) -> ClassScores:
         predicted, true = self._predicted_of_labelled[number], self._true[number]
         both = self._both[number]
-        return Scores(
+        return ClassScores(
             self._predicted[number],
             true,
             both,

@@ -11,12 +11,12 @@ from attnlstm.data.rows import Label, as_tuple, to_number
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.report.report import FindSpans, Report
 from attnlstm.inference.report.scatter import Sample, draw_scatter
-from attnlstm.inference.report.scores import Scores
+from attnlstm.inference.report.regression_scores import RegressionScores
 from attnlstm.inference.report.selection import Example, Selection
 
-LISTED_TARGETS = 8  # in an example
+LISTED_TARGETS = 5  # in an example
 DRAWN_TARGETS = 6  # with a scatter plot each
-RANGES = 4  # of predictions per standard deviation
+RANGES = 2  # of predictions per standard deviation
 MOST_DEVIATIONS = 5  # from the mean; predictions beyond are in the same range
 
 
@@ -62,7 +62,7 @@ class RegressionReport(Report):
         self._names = label_names
         self._mean = mean
         self._std = np.where(std > 0, std, 1.0)
-        self._scores = Scores(len(label_names))
+        self._scores = RegressionScores(len(label_names))
         self._sample = Sample()
         self._num_numberless = 0
         self._num_inside: int | None = None  # rows within their intervals; None without intervals
@@ -70,6 +70,7 @@ class RegressionReport(Report):
         self._others = Selection[NumbersExample](max_examples)
         self._random = Random(0)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a huge number has an infinite error
     def _add(self, prediction: Prediction) -> None:
         numbers, intervals = prediction.numbers, prediction.intervals
         assert numbers is not None
@@ -86,8 +87,7 @@ class RegressionReport(Report):
         dropped: NumbersExample | None = example
         errors = None
         if true is not None:
-            with np.errstate(over="ignore"):
-                errors = np.nan_to_num(np.abs(numbers - true) / self._std, nan=np.inf)
+            errors = np.nan_to_num(np.abs(numbers - true) / self._std, nan=np.inf)
             example.rank, example.kind = (float(errors.max()), -self.num_rows), int(errors.argmax())
             dropped = self._largest.add(example)
         if dropped is not None:  # no longer one of the largest errors
@@ -128,13 +128,14 @@ class RegressionReport(Report):
                 entry["is_inside"] = bool(is_inside[target])
             listed.append(entry)
         worst = None if errors is None else int(errors.argmax())
+        error = 0.0 if true is None or worst is None else numbers[worst] - true[worst]
         return self._draw_card(
             prediction,
             is_wrong=None if is_inside is None else not is_inside.all(),
             listed=listed,
-            num_unlisted=len(numbers) - len(listed),
+            num_targets=len(numbers),
             worst=worst,
-            is_high=worst is not None and true is not None and numbers[worst] > true[worst],
+            side="high" if error > 0 else "low" if error < 0 else None,
         )
 
     def _choose_cards(self) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-class Scores:
+class RegressionScores:
     """Sums over rows; all arrays are `[target]`.
 
     num_labelled: rows with true numbers.
@@ -27,14 +27,13 @@ class Scores:
             return
         _widen(self.true, true)
         self.num_labelled += 1
-        with np.errstate(over="ignore", invalid="ignore"):
-            errors = np.abs(predicted - true)
-            self._absolute += errors
-            self._squared += errors**2
-            # Welford (1962): a sum of squares would lose the digits of numbers far from 0.
-            difference = true - self._mean
-            self._mean += difference / self.num_labelled
-            self._variation += difference * (true - self._mean)
+        errors = np.abs(predicted - true)
+        self._absolute += errors
+        self._squared += errors**2
+        # Welford (1962): a sum of squares would lose the digits of numbers far from 0.
+        difference = true - self._mean
+        self._mean += difference / self.num_labelled
+        self._variation += difference * (true - self._mean)
 
     def compute(self) -> dict[str, np.ndarray]:
         """Return the MAE, the RMSE and R2, which is NaN if all true numbers are the same."""
