@@ -41,7 +41,8 @@ def test_counts_and_scores_cover_all_rows(read_several):
     probabilities[:, 2] /= 4
     predicted = (probabilities >= torch.tensor([0.3, 0.6, 0.5])).long()
     rows = [
-        several(i, choose(predicted[i]), probabilities[i].tolist(), choose(labels[i])) for i in range(200)
+        several(i, choose(predicted[i]), probabilities[i].tolist(), choose(labels[i]))
+        for i in range(200)
     ]
     page = read_several([*rows, several(200, ("first",), [0.9, 0, 0]), BAD], max_examples=10)
     assert figures(page) == {

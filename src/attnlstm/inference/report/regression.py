@@ -9,9 +9,9 @@ import numpy as np
 
 from attnlstm.data.rows import Label, as_tuple, to_number
 from attnlstm.inference.predictor import Prediction
+from attnlstm.inference.report.regression_scores import RegressionScores
 from attnlstm.inference.report.report import FindSpans, Report
 from attnlstm.inference.report.scatter import Sample, draw_scatter
-from attnlstm.inference.report.regression_scores import RegressionScores
 from attnlstm.inference.report.selection import Example, Selection
 
 LISTED_TARGETS = 5  # in an example
