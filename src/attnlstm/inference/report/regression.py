@@ -90,7 +90,7 @@ class RegressionReport(Report):
             errors = np.nan_to_num(np.abs(numbers - true) / self._std, nan=np.inf)
             example.rank, example.kind = (float(errors.max()), -self.num_rows), int(errors.argmax())
             dropped = self._largest.add(example)
-        if dropped is not None:  # no longer one of the largest errors
+        if dropped is not None:  # not one of the largest errors, at least no longer
             limited = max(-MOST_DEVIATIONS, min(dropped.deviation, MOST_DEVIATIONS))
             dropped.rank = (self._random.random(), dropped.rank[-1])
             dropped.kind = (dropped.target, round(RANGES * limited))
