@@ -33,7 +33,7 @@ from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
-from attnlstm.inference.report.report import Report
+from attnlstm.inference.report.build import build_report
 from attnlstm.inference.summary import Summary
 from attnlstm.inference.writers import open_writer
 from attnlstm.training.devices import choose_precision, find_kind
@@ -76,8 +76,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     if config.report is not None:
         if not Path(config.report).parent.is_dir():
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
-        spans = trained.encoder.spans if isinstance(trained.encoder, TextEncoder) else None
-        report = Report(trained.label_names, spans, max_examples=config.report_examples)
+        report = build_report(trained, config.report_examples)
     rows = source if config.text is not None else show_progress(source, "predicting")
     if isinstance(source, RowSource) and source.target_names and trained.task == "multilabel":
         rows = name_classes(rows, source.target_names)

@@ -1,75 +1,21 @@
-"""What a report shows of texts and series, and how it is written."""
+"""What the pages of all tasks have in common."""
+
+import re
+import unicodedata
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attnlstm.errors import UserError
-from attnlstm.inference.report.report import Report
-from tests.inference.report.pages import Page, write
+from attnlstm.inference.report.classification import ClassificationReport
+from tests.inference.report.page import Page
 from tests.inference.report.rows import NAMES, example, make_prediction, word_spans
 
 
-def first_word(text):
-    return word_spans(text)[:1]
-
-
-def test_tokens_carry_their_weights_and_the_text_stays_whole(read):
-    text = "A  good\tfilm,\nnot long"
-    weights = [0.05, 0.5, 0.25, 0.2, 0.0]
-    page = read([example(text=text, attention=weights)])
-    tokens = list(page.all(class_name="token"))
-    assert [token.text for token in tokens] == ["A", "good", "film,", "not"]  # 0 has no shade
-    assert [float(token.attributes["data-weight"]) for token in tokens] == weights[:4]
-    assert [token.attributes["style"] for token in tokens] == [
-        "--w:0.10",
-        "--w:1.00",
-        "--w:0.50",
-        "--w:0.40",
-    ]
-    assert page.one(class_name="read").text == text
-    assert "Most attention: good 50.0 %, film, 25.0 %, not 20.0 %" in page.one("article").text
-
-
-def test_tokens_of_the_same_characters_are_shown_once_with_their_sum(read):
-    spans = [(0, 1), (0, 1), (2, 5)]
-    page = read([example(text="½ cup", attention=[0.3, 0.2, 0.5])], spans=lambda _: spans)
-    tokens = [(t.text, t.attributes["data-weight"]) for t in page.all(class_name="token")]
-    assert tokens == [("½", "0.5"), ("cup", "0.5")]
-
-
-@pytest.mark.parametrize("attention", [[1.0], None])
-def test_the_unread_part_is_dimmed_and_counted(read, attention):
-    page = read([example(text="read " + "x" * 1300, attention=attention)], spans=first_word)
-    assert page.one(class_name="read").text == "read"
-    assert page.one(class_name="unread").text == " " + "x" * 299
-    assert "… 1,001 more characters not read" in page.one(class_name="text").text
-
-
-def test_a_short_unread_part_is_shown_in_full(read):
-    page = read([example(text="read not", attention=[1.0])], spans=first_word)
-    assert page.one(class_name="unread").text == " not"
-    assert "(dimmed: not read)" in page.one(class_name="text").text
-    page = read([example(text="read \n", attention=[1.0])], spans=first_word)
-    assert not list(page.all(class_name="unread"))
-
-
-def test_the_page_counts_what_it_leaves_out_of_a_long_text(read):
-    text = "word " * 2000
-    page = read([example(text=text, attention=[1 / 2000] * 2000)])
-    assert page.one(class_name="read").text == text[:5000]
-    note = "[… 5,000 more characters read, not shown; they have 50.0 % of the attention]"
-    assert note in page.one(class_name="text").text
-
-
-def test_without_attention_nothing_is_shaded_and_the_page_says_so(read):
-    page = read([example(text="some words")])
-    assert not list(page.all(class_name="token"))
-    assert "pooling has no attention" in page.one(class_name="legend").text
-    assert page.one(class_name="read").text == "some words"
-
-
 def test_attention_must_match_the_tokens_or_steps(tmp_path):
-    report = Report(NAMES, word_spans)
+    report = ClassificationReport(NAMES, word_spans, 300)
     with pytest.raises(ValueError, match="shorter"):
         report.add(example(text="a b", attention=[1.0]))
     with pytest.raises(ValueError, match="2 attention weights for 3 time steps"):
@@ -80,70 +26,87 @@ def test_attention_must_match_the_tokens_or_steps(tmp_path):
     assert Page((tmp_path / "report.html").read_text()).root.one(id="num-rows").text == "0"
 
 
-# Series
+# Escaping
 
 
-def points_of(line):
-    return [tuple(map(int, point.split(","))) for point in line.attributes["points"].split()]
+HOSTILE = st.one_of(
+    st.text(max_size=30),
+    st.text(
+        st.sampled_from("<>&\"'/=`{}%#;-! \n\r\t\0\x0c\x1b\x7f\x85\ud800\udfff\u202eaא"),
+        max_size=30,
+    ),
+    st.sampled_from(
+        [
+            "<script>alert(1)</script>",
+            '"><img src=x onerror=alert(1)>',
+            "</script></style></title><!--",
+            "{{ 7 * 7 }}{% raw %}",
+            "&lt;&#0;&amp",
+        ]
+    ),
+)
 
 
-def test_lines_and_shades_share_one_time_axis(read):
-    series = np.array([[0.0, 4.0], [1.0, 4.0], [2.0, 4.0], [4.0, 4.0]])
-    weights = [0.125, 0.5, 0.375, 0.0]
-    page = read([example(series=series, attention=weights)])
-    rising, level = (points_of(line) for line in page.all("polyline"))
-    assert [x for x, _ in rising] == [125, 375, 625, 875]  # the middles of four steps of 1000
-    heights = [y for _, y in rising]
-    assert np.allclose(np.diff(heights) / (heights[3] - heights[0]), [0.25, 0.25, 0.5], atol=0.01)
-    assert heights[0] > heights[3] == level[0][1]  # SVG counts downwards
-    shades = list(page.all("rect"))
-    assert page.one("svg", class_name="attention").attributes["viewbox"] == "0 0 4 1"
-    assert [shade.attributes["x"] for shade in shades] == ["0", "1", "2"]
-    assert [float(shade.attributes["data-weight"]) for shade in shades] == weights[:3]
-    beside_lines, beside_shades = page.all(class_name="range")
-    assert [span.text for span in beside_lines.all("span")] == ["4", "0"]
-    assert beside_shades.text == "attention"
-    assert [span.text for span in page.one(class_name="steps").all("span")] == ["step 0", "step 3"]
-    assert "channel 0" in page.one("figcaption").text
-    assert "channel 1" in page.one("figcaption").text
-    assert "Most attention: step 1 50.0 %, step 2 37.5 %, step 0 12.5 %" in page.text
+def as_shown(text):
+    """Replace each character that HTML does not allow by a single one, so spans stay valid."""
+    shown = []
+    for here, following in zip(text, [*text[1:], ""], strict=False):
+        if here == "\r":
+            here = " " if following == "\n" else "\n"
+        elif unicodedata.category(here) == "Cs" or "\x80" <= here <= "\x9f":
+            here = "\N{REPLACEMENT CHARACTER}"
+        elif here == "\x7f":
+            here = "\N{SYMBOL FOR DELETE}"
+        elif here < " " and here not in "\t\n":
+            here = chr(ord("\N{SYMBOL FOR NULL}") + ord(here))
+        shown.append(here)
+    return "".join(shown)
 
 
-def test_long_series_keep_their_extremes_and_all_of_the_attention(read):
-    rng = np.random.default_rng(0)
-    series = rng.normal(size=(10_007, 1))
-    series[[123, 9_876], 0] = [50.0, -50.0]
-    weights = rng.dirichlet(np.full(10_007, 10.0))
-    page = read([example(series=series, attention=weights.tolist())])
-    points = points_of(page.one("polyline"))
-    assert 300 < len(points) <= 400
-    assert [x for x, _ in points] == sorted(x for x, _ in points)
-    x_of_top, x_of_bottom = (
-        extreme(points, key=lambda point: point[1])[0] for extreme in (min, max)
-    )
-    assert abs(x_of_top - 12) <= 1  # 123.5 of 10,007 steps, of 1000
-    assert abs(x_of_bottom - 987) <= 1
-    shades = list(page.all("rect"))
-    assert sum(int(shade.attributes["width"]) for shade in shades) == 10_007
-    assert sum(float(shade.attributes["data-weight"]) for shade in shades) == pytest.approx(1, 0.01)
-    assert "51 steps share one shade" in page.one("figcaption").text
+def skeleton(element):
+    """Return the tags and attribute names below an element, without their content."""
+    return [(part.tag, sorted(part.attributes)) for part in element.all()]
 
 
-@pytest.mark.parametrize(("channels", "drawn"), [(1, 1), (9, 9), (40, 32)])
-def test_many_channels(read, channels, drawn):
-    page = read([example(series=np.random.default_rng(0).normal(size=(5, channels)))])
-    assert len(list(page.all("polyline"))) == drawn
-    caption = " ".join(page.one("figcaption").text.split())
-    assert ("of 40; the others are not drawn" in caption) == (channels == 40)
-    assert ("channels 0 to 8" in caption) == (channels == 9)
+@settings(max_examples=40, deadline=None)
+@given(text=HOSTILE, names=st.lists(HOSTILE, min_size=2, max_size=2, unique=True), name=HOSTILE)
+def test_everything_from_the_data_is_escaped(read, text, names, name):
+    spans = [(i, i + 1) for i in range(len(text))]
+    attention = [1 / len(text)] * len(text) if text else []
+
+    def page_of(text, names, name):
+        row = make_prediction(0, names[0], [0.75, 0.25], names[1], text, attention, name)
+        options = {"title": text or "title", "subtitle": name or "subtitle"}
+        return read([row], names=names, spans=lambda _: spans, **options)
+
+    page = page_of(text, names, name)
+    assert page.one(class_name="read").text == as_shown(text)
+    assert [token.text for token in page.all(class_name="token")] == list(as_shown(text))
+    assert page.one("title").text == page.one("h1").text == as_shown(text or "title")
+    assert page.one(class_name="subtitle").text == as_shown(name or "subtitle")
+    assert page.one("h3").text == as_shown(f"row 0 (id {name})")
+    predicted, true = (found.text for found in page.one("article").all("strong"))
+    assert (predicted, true) == (as_shown(names[0]), as_shown(names[1]))
+    assert skeleton(page) == skeleton(page_of("x" * len(text), ["aaaa", "b"], "name"))
 
 
-@pytest.mark.parametrize("series", [[[3.0]], [[3.0], [3.0]], [[-1e38], [1e38]]])
-def test_series_with_no_range_or_a_huge_one(read, series):
-    page = read([example(series=np.array(series, dtype=np.float32), attention=[1.0] * len(series))])
-    points = points_of(page.one("polyline"))
-    assert len(points) == 2
-    assert all(0 <= x <= 1000 and 0 <= y <= 300 for x, y in points)
+def test_long_names_are_cut_with_their_length(read):
+    name = "long " * 2000
+    page = read([example(label=name, names=["a", name])], names=["a", name], title=name)
+    _, true = page.one("article").all("strong")
+    assert true.text == name[:60] + "… (10,000 characters)"
+    assert true.one("bdi").attributes["title"] == name[:300] + "… (10,000 characters)"
+    assert len(page.text) < 40_000
+
+
+def test_the_page_is_self_contained(read):
+    page = read([example(text="see https://example.org"), example(series=np.zeros((3, 2)))])
+    policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
+    assert "default-src 'none'" in policy
+    for element in page.all():
+        assert element.tag not in {"link", "img", "iframe", "object", "base", "audio", "video"}
+        assert not {"src", "href", "action", "srcset", "data"} & set(element.attributes)
+    assert not re.search(r"url\(|@import|https?:", page.one("style").text + page.one("script").text)
 
 
 # The file
@@ -153,7 +116,8 @@ def test_the_page_replaces_an_older_one_atomically(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("old")
     with path.open() as being_read:
-        assert write(path, [example()]).startswith("<!doctype html>")
+        ClassificationReport(NAMES, None, 300).write(path, title="new")
+        assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
         assert being_read.read() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -162,7 +126,7 @@ def test_the_page_replaces_an_older_one_atomically(tmp_path):
 def test_an_unwritable_path_is_named(tmp_path, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    report = Report(NAMES)
+    report = ClassificationReport(NAMES, None, 300)
     with pytest.raises(UserError, match="cannot be written") as caught:
         report.write(tmp_path / name, title="title")
     assert name in str(caught.value)

@@ -1,11 +1,8 @@
-"""Pages of reports, parsed."""
+"""Pages of the report as trees."""
 
 from html.parser import HTMLParser
 
-from attnlstm.inference.report.report import Report
-from tests.inference.report.rows import NAMES, word_spans
-
-VOID = {"meta", "rect", "polyline"}
+VOID = {"meta", "rect", "polyline", "path", "circle"}
 
 
 class Element:
@@ -63,15 +60,17 @@ class Page(HTMLParser):
         self.here.content.append(data)
 
 
-def write(
-    path, rows, *, names=NAMES, spans=word_spans, title="Predictions", subtitle="", **options
-):
-    report = Report(names, spans, **options)
-    for row in rows:
-        report.add(row)
-    report.write(path, title=title, subtitle=subtitle)
-    return path.read_text(encoding="utf-8")
-
-
 def places(page):
+    """Return the rows of the examples, in the order of the page."""
     return [card.one("h3").text for card in page.all("article")]
+
+
+def figures(page):
+    """Return the numbers at the top of the page, by their id."""
+    return {dd.attributes["id"]: dd.text for dd in page.one("dl", class_name="figures").all("dd")}
+
+
+def cells(table):
+    """Return the texts of a table's body by line, without the empty ones."""
+    lines = table.one("tbody").all("tr")
+    return [[c.text for c in line.content if c != "\n" and c.text.strip()] for line in lines]

@@ -1,4 +1,4 @@
-"""Which rows a report shows, in which order, and the figures above them."""
+"""The page for rows with one class each."""
 
 from collections import Counter
 
@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-from attnlstm.data.rows import Row
-from attnlstm.inference.predictor import Prediction
-from attnlstm.inference.report.report import Report
-from tests.inference.report.pages import places
-from tests.inference.report.rows import NAMES, example, make_prediction
+from attnlstm.inference.report.classification import ClassificationReport
+from tests.inference.report.page import figures, places
+from tests.inference.report.rows import BAD, NAMES, example, make_prediction
+
+# Order and selection
 
 
 def test_errors_come_first_then_the_least_confident_rows(read):
@@ -93,7 +93,7 @@ def test_a_rare_kind_of_error_is_kept_among_many_more_confident_ones(read):
 def test_rows_that_are_not_kept_are_not_drawn():
     rng = np.random.default_rng(0)
     drawn = []
-    report = Report(NAMES, lambda text: drawn.append(text) or [], max_examples=10)
+    report = ClassificationReport(NAMES, lambda text: drawn.append(text) or [], max_examples=10)
     for number in range(2000):
         probabilities = rng.dirichlet(np.ones(3)).tolist()
         prediction = NAMES[int(np.argmax(probabilities))]
@@ -104,12 +104,6 @@ def test_rows_that_are_not_kept_are_not_drawn():
 
 
 # Counts
-
-BAD = Prediction(Row("new.csv", 0, ""), "no text")
-
-
-def numbers_of(page):
-    return {dd.attributes["id"]: dd.text for dd in page.all("dd")}
 
 
 def test_counts_and_scores_cover_all_rows(read):
@@ -124,7 +118,7 @@ def test_counts_and_scores_cover_all_rows(read):
     unlabelled = [example(1500 + i, prediction=2) for i in range(7)]
     page = read([*rows, *unlabelled, *[BAD] * 4], max_examples=20)
     accuracy = multiclass_accuracy(probabilities, labels, 3, average="micro")
-    assert numbers_of(page) == {
+    assert figures(page) == {
         "num-rows": "1,507",
         "num-labelled": "1,500",
         "num-wrong": f"{int((predictions != labels).sum()):,}",
@@ -151,7 +145,7 @@ def test_counts_and_scores_cover_all_rows(read):
 
 def test_without_labels_nothing_is_right_or_wrong(read):
     page = read([example(0), example(1, prediction=2)])
-    assert numbers_of(page) == {"num-rows": "2"}
+    assert figures(page) == {"num-rows": "2"}
     assert [select.attributes["id"] for select in page.all("select")] == ["filter-predicted"]
     assert not list(page.all("table", class_name="confusion"))
     assert "wrong" not in page.one(class_name="cards").text
@@ -160,13 +154,13 @@ def test_without_labels_nothing_is_right_or_wrong(read):
 
 def test_no_good_rows(read):
     page = read([BAD, BAD])
-    assert numbers_of(page) == {"num-rows": "0", "num-bad": "2"}
+    assert figures(page) == {"num-rows": "0", "num-bad": "2"}
     assert page.one(id="showing").text == "There are no rows."
 
 
 def test_labels_unknown_to_the_model_are_errors(read):
     page = read([example(0, label="new"), example(1, label="first")])
-    assert numbers_of(page)["accuracy"] == "0.5000"
+    assert figures(page)["accuracy"] == "0.5000"
     assert "true class new, which the model does not know" in " ".join(page.text.split())
     assert [cell.text for cell in page.one("table", class_name="confusion").all("td")] == (
         ["1", "", "", "", "", "", "", "", "", "1", "", ""]
