@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attnlstm.data.rows import to_numbers
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.report.regression_scores import RegressionScores
 from attnlstm.inference.report.report import FindSpans, Report
