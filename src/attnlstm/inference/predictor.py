@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +22,9 @@ from attnlstm.nn.classifier import at_least_float32
 
 if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric
+
+_default_dtype = Lock()
+"""Held while Fabric changes torch's default dtype, which all threads of the process share."""
 
 
 class Prediction(NamedTuple):
@@ -72,8 +77,11 @@ class Predictor:
         self._threshold = threshold
         self._workers = ThreadPoolExecutor(num_workers)
         self._classifier: nn.Module = trained.classifier.eval()
+        self._alone: AbstractContextManager[object] = nullcontext()
         if fabric is not None:
             self._classifier = fabric.setup_module(self._classifier)
+            if fabric.strategy.precision.precision in ("64-true", "16-true", "bf16-true"):
+                self._alone = _default_dtype
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Return a prediction for each row, in order."""
@@ -125,8 +133,9 @@ class Predictor:
         inputs = pad([steps for _, steps in batch])
         if self._fabric is not None:
             inputs = self._fabric.to_device(inputs)
-        logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
-        probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
+        with self._alone:
+            logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
+            probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
         weights: list[np.ndarray | None] = [None] * len(batch)
         if attention is not None:
             padded = at_least_float32(attention).cpu().numpy()  # [batch, time]
