@@ -1,15 +1,15 @@
 """Measure what other programs on the machine cost a training run.
 
     python -m benchmarks.busy
-    python -m benchmarks.busy --runs series --threads 2 trainer.max_epochs=2
+    python -m benchmarks.busy trainer.max_epochs=2 --runs series --threads 2
 
 The default run on series and a run on texts are trained for a few epochs: alone, beside one and
 beside two programs that never rest, and with a quota of half a processor (a cgroup, which takes the
 rights of an administrator). The table compares each run with the same run alone:
 
 - the ratio of the processor times; more than 1 is time spent on waiting;
-- the ratio of the wall times, next to what would be fair: all runnable threads get the same share of
-  the processors.
+- the ratio of the wall times, next to the fair one: each runnable thread gets the same share of the
+  processors.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from attnlstm.training.threads import CGROUPS, count_processors
 from benchmarks.measured_process import Usage, run_measured
 
 RUNS = {
-    "series": ["trainer.max_epochs=6"],
-    "texts": ["data=bbc_news", "trainer.max_epochs=2"],
+    "series": ["trainer.max_epochs=3"],
+    "texts": ["data=bbc_news", "trainer.max_epochs=1"],
 }
 
 SHORT = ["validation=holdout", "refit=false", "baseline=none", "callbacks.figures=null"]
