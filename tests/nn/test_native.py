@@ -128,7 +128,7 @@ def test_a_replaced_weight_that_does_not_fit_is_an_error(
 def test_weights_of_two_dtypes_are_an_error_in_bfloat16_too() -> None:
     """Where the kernels compute bfloat16 in float32, they would otherwise cast any weight."""
     lstm, inputs = LSTM(3, 5, backend="native", dtype=torch.bfloat16), torch.ones(4, 1, 3)
-    with pytest.raises(RuntimeError, match="Expected .*, got .*float"):
+    with pytest.raises(RuntimeError, match=r"Expected .*, got .*float"):
         torch.func.functional_call(lstm, {"bias_ih_l0": torch.ones(20)}, inputs.bfloat16())
 
 
