@@ -48,7 +48,8 @@ from attnlstm.training.metrics import build_metrics
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
 from attnlstm.training.resources import check_processors
-from attnlstm.training.trainer import limit_threads, silence_known_warnings
+from attnlstm.training.threads import limit_threads
+from attnlstm.training.trainer import silence_known_warnings
 
 logger = logging.getLogger(__name__)
 

@@ -38,6 +38,7 @@ from attnlstm.inference.summary import Summary
 from attnlstm.inference.writers import open_writer
 from attnlstm.training.devices import choose_precision, find_kind
 from attnlstm.training.resources import check_processors
+from attnlstm.training.threads import choose_threads
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +144,7 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
         silence_known_warnings()
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     check_processors("num_threads", config.num_threads)
-    num_workers = config.num_threads or os.cpu_count() or 1
-    if precision == "64-true":
-        num_workers = 1  # Fabric changes the default dtype of all threads while one computes
+    num_workers = choose_threads(config.num_threads)
     threshold = find_threshold(config, trained)
     return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 

@@ -40,11 +40,11 @@ from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
 from attnlstm.training.refit import explain_no_refit, refit, wants_refit
 from attnlstm.training.resources import check_memory, check_processors
+from attnlstm.training.threads import limit_threads
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
     find_best_checkpoint,
-    limit_threads,
     silence_known_warnings,
 )
 
