@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
 from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint, find_files
+from attnlstm.files import check_outputs, file_fingerprint, find_files, replacing
 from tests.data.formats.written import ROWS, problem_of, write, write_saved
 
 
@@ -80,3 +81,50 @@ def test_pipes_and_overlong_names_are_rejected(tmp_path):
         find_files(str(tmp_path / "pipe.csv"), "data.train")
     with pytest.raises(UserError, match="does not exist"):
         find_files("long" * 100, "data.train")
+
+
+class TestCheckOutputs:
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("in.csv", "old.csv", "deep/in.csv"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            write(tmp_path / name, "text\n")
+        os.link("in.csv", "hard.csv")
+        os.symlink("in.csv", "soft.csv")
+        os.symlink("loop.csv", "loop.csv")
+        os.mkfifo("pipe.csv")
+
+    @pytest.mark.parametrize("output", ["new.csv", "old.csv", "deep/new.csv"])
+    def test_other_files_may_be_written(self, output):
+        check_outputs({"output": Path(output)}, ["*in.csv", "missing.csv", "deep/*"])
+
+    @pytest.mark.parametrize(
+        ("outputs", "inputs", "words"),
+        [
+            (["in.csv"], ["in.csv"], "output 0 is an input"),
+            (["./deep/../in.csv"], ["*n.csv"], "output 0 is an input"),
+            (["hard.csv"], ["in.csv"], "output 0 is an input"),
+            (["soft.csv"], ["in.csv"], "output 0 is an input"),
+            (["new.csv", "deep/in.csv"], ["deep"], "output 1 is an input, or lies in one"),
+            (["new.csv", "./new.csv"], [], "output 0 and output 1 are the same file"),
+            (["pipe.csv"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["/dev/null"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["loop.csv"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["deep"], [], "output 0 cannot be written: it is there already and is not a"),
+        ],
+    )
+    def test_inputs_devices_and_each_other_are_refused(self, outputs, inputs, words):
+        named = {f"output {number}": Path(path) for number, path in enumerate(outputs)}
+        assert words in problem_of(check_outputs, named, inputs)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
+def test_only_regular_files_are_replaced(tmp_path, make):
+    make(tmp_path / "file")
+    with (
+        pytest.raises(FileExistsError, match="is not a regular file"),
+        replacing(tmp_path / "file"),
+    ):
+        pass
+    assert not (tmp_path / "file").is_file()

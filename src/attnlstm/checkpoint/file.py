@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from attnlstm.checkpoint.find import check_path
 from attnlstm.errors import UserError
 from attnlstm.files import read_zip_directory_size
 
@@ -70,7 +71,7 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
         UserError: the file cannot be read, is damaged, or was not written by `train.py`.
     """
     try:
-        _check_path(path)
+        check_path(path, key)
         with path.open("rb") as file:
             archive_size = _check_bytes(file)
             _check_archive(file, archive_size)
@@ -85,17 +86,6 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
         ) from error
     except _RefusalError as refusal:
         raise UserError(f"{key}={path} {refusal}") from refusal
-
-
-def _check_path(path: Path) -> None:
-    if path.is_file():
-        return
-    what = "does not exist"
-    if path.is_dir():
-        what = "is a folder, not a checkpoint file"
-    elif path.exists():
-        what = "is not a regular file"
-    raise _RefusalError(f"{what}: give a file such as runs/.../checkpoints/best.ckpt")
 
 
 def _check_bytes(file: BinaryIO) -> int:

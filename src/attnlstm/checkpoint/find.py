@@ -29,6 +29,21 @@ def find_newest_run(runs_dir: str, key: str) -> Path:
     return max(configs, key=lambda path: path.stat().st_mtime).parent
 
 
+def check_path(path: Path, key: str) -> None:
+    """Raise a UserError if `path`, which `key` has chosen, is not a file."""
+    try:
+        if path.is_file():
+            return
+        what = "is not a regular file" if path.exists() else "does not exist"
+    except OSError as error:
+        raise UserError(
+            f"{key}={path} cannot be read ({error.strerror}): check the path"
+        ) from error
+    if path.is_dir():
+        what = "is a folder, not a checkpoint file"
+    raise UserError(f"{key}={path} {what}: give a file such as runs/.../checkpoints/best.ckpt")
+
+
 def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
     """Return the path of a checkpoint, given its path, a run folder or "last".
 

@@ -25,11 +25,11 @@ from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.sources.source import Source
+from attnlstm.data.sources.source import LABELS_OF, Source
 from attnlstm.data.splits import Part, split_sources
 from attnlstm.data.summary import describe_rows, warn_of_names
 from attnlstm.errors import UserError
-from attnlstm.files import replacing, writing
+from attnlstm.files import check_outputs, replacing, writing
 from attnlstm.inference.columns import KeptColumns, keep_columns
 from attnlstm.inference.writers import name_probability
 from attnlstm.training.callbacks import RowCollector, build_progress_bar, has_terminal
@@ -45,8 +45,7 @@ logger = logging.getLogger(__name__)
 METRIC_PREFIX = {"train": "train/", "validation": "val/", "test": "test/"}
 """The prefix of each split's metrics in training."""
 
-LABELS_OF = {"train": "labels", "validation": "validation_labels", "test": "test_labels"}
-"""The key that names the label files of the files of a part."""
+OUTPUTS = ("metrics.json", "per_class.csv", "predictions.csv", "confusion_matrix.png")
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
 
@@ -104,6 +103,8 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     precision = choose_precision(config.trainer.precision, trained_in, kind)
     limit_threads(trained.config.num_threads)
     source = override_data(trained, config)
+    outputs = {f"the file {run_dir / name}": run_dir / name for name in OUTPUTS}
+    check_outputs(outputs, [ckpt, *source.list_inputs()])
     split, part = config.data.split, open_split(source, trained, config.data.split)
     is_text = isinstance(trained.encoder, TextEncoder)
     kept = keep_columns(config.keep, part.pieces[0][0], is_text)

@@ -29,7 +29,7 @@ from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
 from attnlstm.errors import UserError
-from attnlstm.files import find_files
+from attnlstm.files import check_outputs, find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.report import Report
@@ -64,13 +64,21 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     trained = load_checkpoint(ckpt, config.model.lstm.backend)
     predictor = build_predictor(config, trained)
     source = open_input(config, trained)
+    inputs = [config.input] if isinstance(config.input, str) else config.input or []
+    output = config.output
+    if output is None and config.text is None and config.report is None:
+        output = str(Path(run_dir) / "predictions.csv")
+    written = {"output": output, "report": config.report}
+    paths = {
+        f"{key}={path}": Path(path) for key, path in written.items() if path not in (None, "-")
+    }
+    check_outputs(paths, [ckpt, *inputs])
     for key, path in (("output", config.output), ("report", config.report)):
         check_is_new(key, path, config.overwrite)
     name = source.name if isinstance(source, RowSource) else "text"
-    output, report = config.output, None
-    if output is None and config.text is None and config.report is None:
+    report = None
+    if output is not None and config.output is None:
         Path(run_dir).mkdir(parents=True, exist_ok=True)
-        output = str(Path(run_dir) / "predictions.csv")
     if config.report is not None:
         if not Path(config.report).parent.is_dir():
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
@@ -192,10 +200,6 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
         return TextLines(sys.stdin.buffer, encoding=encoding)
     assert config.input is not None
     files = find_files(config.input, "input")
-    if config.output is not None:
-        output = Path(config.output).resolve()
-        if any(output == file.resolve() for file in files):
-            raise UserError(f"output={config.output} is the input: give another file")
     if is_text and any(file.suffix.lower() == ".txt" for file in files):
         if len(files) > 1:
             raise UserError("input: give one .txt file at a time")

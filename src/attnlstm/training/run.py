@@ -19,10 +19,10 @@ from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.rows import RowSource
-from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.source import Source, open_sources
 from attnlstm.data.splits import LabelledParts, split_sources
 from attnlstm.data.summary import describe_rows
-from attnlstm.files import replacing
+from attnlstm.files import check_outputs, replacing
 from attnlstm.training import budget, comparison, preparation
 from attnlstm.training.baseline import NOT_PREDICTED, Scores
 from attnlstm.training.batch_limits import check_batches
@@ -45,6 +45,9 @@ from attnlstm.training.trainer import (
 )
 
 logger = logging.getLogger(__name__)
+
+OUTPUTS = ("config.yaml", "metrics.csv", "metrics.json", "baseline.json")
+"""Files of an earlier run in the folder that this one replaces."""
 
 
 class TrainingResult(NamedTuple):
@@ -100,6 +103,10 @@ def train(
     config = config.model_copy(update={"resume": None, "overwrite": False})
     check_processors("num_threads", config.num_threads)
     check_processors("data.num_workers", config.data.num_workers)
+    if not resumes and sources is None:
+        outputs = {f"the file {run_dir / name}": run_dir / name for name in OUTPUTS}
+        assert isinstance(config.data, Source)
+        check_outputs(outputs, config.data.list_inputs())
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None
