@@ -1,9 +1,10 @@
 """Small runs that several tests share."""
 
 import os
+import resource
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Set before datasets is imported, which reads it once: tests never touch the user's own cache.
@@ -107,3 +108,11 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"data.test={folder / 'test.csv'}",
         "model.embedding.size=6",
     ]
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """Limit the size of files, like a full disk: `file_size_limit(bytes)`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -128,3 +128,8 @@ def test_only_regular_files_are_replaced(tmp_path, make):
     ):
         pass
     assert not (tmp_path / "file").is_file()
+
+
+def test_a_pipe_has_no_fingerprint(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # reading it would block forever
+    assert "is not a regular file" in problem_of(file_fingerprint, tmp_path / "pipe")

@@ -80,8 +80,15 @@ def writing(place: str) -> Iterator[None]:
         ) from error
 
 
+def check_is_file(path: Path) -> None:
+    """Raise a UserError for a device or a pipe, which may be read for ever."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not a regular file: check the path")
+
+
 def open_binary(path: Path) -> BinaryIO:
     """Open a file to read its bytes; a UserError says why it cannot be opened."""
+    check_is_file(path)
     with reading(path):
         return path.open("rb")
 
@@ -185,8 +192,10 @@ def file_fingerprint(path: Path) -> str:
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path)}\0{file_fingerprint(file)}\n".encode())
+            name = os.fsencode(file.relative_to(path))  # which need not be UTF-8
+            digest.update(name + f"\0{file_fingerprint(file)}\n".encode())
         return digest.hexdigest()
+    check_is_file(path)
     with reading(path), path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

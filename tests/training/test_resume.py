@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -350,9 +350,19 @@ def test_runs_that_cannot_be_resumed(compose_train: Callable, tmp_path: Path) ->
         compose_train(f"resume={tmp_path / 'gone'}")
     with pytest.raises(UserError, match="is not the folder of a run"):
         compose_train(f"resume={tmp_path}")
-    (tmp_path / "config.yaml").write_text("seed: [")
-    with pytest.raises(UserError, match=r"config.yaml is not the configuration of a run"):
-        compose_train(f"resume={tmp_path}")
+    shared = "a0: &a0 [x]\n"
+    for level in range(30):
+        shared += f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 10)}]\n"
+    for content, said in (
+        ("seed: [", "config.yaml is not the configuration of a run"),
+        ("\0\0", "unacceptable character"),
+        (shared, "it has aliases"),
+        ("seed: " + "[" * 5000 + "]" * 5000, "it is nested too deeply"),
+        ("seed: 1\n" * 200_000, "it is too large"),
+    ):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(UserError, match=said):
+            compose_train(f"resume={tmp_path}")
 
 
 def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> None:
@@ -365,14 +375,6 @@ def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> N
     torch.save({"state_dict": {}}, path)
     with pytest.raises(UserError, match=r"last.ckpt is not a checkpoint that this program can use"):
         run_train(tmp_path, f"resume={tmp_path}")
-
-
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Limit the size of files, like a full disk: `file_size_limit(bytes)`."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_good_checkpoint_and_is_reported_in_one_line(

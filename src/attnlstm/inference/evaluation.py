@@ -24,6 +24,7 @@ from attnlstm.console import print_metrics, print_table
 from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import replace_surrogates
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.sources.source import LABELS_OF, Source
 from attnlstm.data.splits import Part, split_sources
@@ -239,7 +240,8 @@ def write_evaluation(evaluation: Evaluation, per_class: list[list[str]], run_dir
         run_dir / "predictions.csv",
         ["row", "file", *kept.names(), "true_label", "label", *map(name_probability, names)],
         (
-            [number, row.file, *kept.values(row).values(), names[target], names[prediction]]
+            [number, replace_surrogates(row.file), *kept.values(row).values()]
+            + [names[target], names[prediction]]
             + [f"{p:.6f}" for p in values]
             for number, (row, target, prediction, values) in enumerate(rows)
         ),

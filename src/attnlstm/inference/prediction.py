@@ -17,7 +17,7 @@ from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
-from attnlstm.console import print_table, printable
+from attnlstm.console import print_table, printable, printing
 from attnlstm.data.checks import BadRows, show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
@@ -197,6 +197,8 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
     if config.input == "-":
         if not is_text:
             raise UserError("input=- reads lines of text; this model reads series: give a file")
+        if sys.stdin is None:
+            raise UserError("input=- cannot be read: standard input is closed; give a file")
         return TextLines(sys.stdin.buffer, encoding=encoding)
     assert config.input is not None
     files = find_files(config.input, "input")
@@ -260,7 +262,8 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     console = Console(highlight=False)
     if prediction.prediction_set is not None:
         labels = ", ".join(map(printable, prediction.prediction_set))
-        console.print(Text(f"prediction set ({coverage:g}): {labels}"))
+        with printing():
+            console.print(Text(f"prediction set ({coverage:g}): {labels}"))
     if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
         return
     text = str(prediction.row.value)
@@ -269,7 +272,8 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     for (start, end), weight in zip(trained.encoder.spans(text), prediction.attention, strict=True):
         blue = round(160 * float(weight / strongest))
         shaded.stylize(f"on rgb(0,{blue // 2},{blue})" if blue > 16 else "", start, end)
-    console.print(Text("attended to: ") + shaded)
+    with printing():
+        console.print(Text("attended to: ") + shaded)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from attnlstm.console import print_table
 from attnlstm.data.splits import LabelledParts
-from attnlstm.files import replacing
+from attnlstm.files import reading, replacing
 from attnlstm.training.baseline import (
     NOT_PREDICTED,
     Baseline,
@@ -155,7 +155,7 @@ def read_validation_accuracy(trainer: Trainer, run_dir: Path) -> float | None:
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return None
-    with path.open(newline="") as file:
+    with reading(path, csv.Error, UnicodeDecodeError), path.open(newline="") as file:
         validations = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
     callback, best = trainer.checkpoint_callback, []
     if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:

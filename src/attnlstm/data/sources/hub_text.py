@@ -176,7 +176,9 @@ class HubText(RowSource):
         chosen = [*self.text_columns, *filter(None, [self.label_column, group_column])]
         self._dataset = dataset.select_columns(chosen).with_format("arrow")
         label = self._dataset.features.get(self.label_column)
-        self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
+        self.label_names = None
+        if isinstance(label, ClassLabel):
+            self.label_names = [name.strip() for name in label.names]  # as labels of rows
 
     def __iter__(self) -> Iterator[Row]:
         from attnlstm.data.formats.arrow_tables import read_batches
