@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,24 @@ def test_only_regular_files_are_replaced(tmp_path, make):
     ):
         pass
     assert not (tmp_path / "file").is_file()
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [f".a[1].csv.{pid}.partial" for pid in (ended.pid, os.getpid(), "x")]
+    names.append(f".b.csv.{ended.pid}.partial")
+    for name in names:
+        write(tmp_path / name, "text\n")
+    with replacing(tmp_path / "a[1].csv") as partial:
+        partial.touch()
+    assert (tmp_path / names[0]).exists()  # it may be of another machine
+    for name in names:
+        write(tmp_path / name, "text\n")
+        os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / "a[1].csv") as partial:
+        partial.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"a[1].csv", *names[2:]}
 
 
 def test_a_pipe_has_no_fingerprint(tmp_path):

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,8 @@ from attnlstm.errors import UserError
 
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 """The record that ends a zip archive; its last two bytes are the length of a comment."""
+
+LEFT_OVER = 3600  # seconds without a write
 
 MOST_MATCHES = 50_000  # of a glob
 
@@ -41,6 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path) and not os.path.isfile(path):
         raise FileExistsError(errno.EEXIST, NO_FILE, str(path))
+    _remove_leftovers(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -50,6 +54,27 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `replacing` whose processes were killed at least an hour ago.
+
+    The age protects those of processes on other machines that share the folder.
+    """
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        # not one of another program, nor one that another user may keep here
+        with suppress(ValueError, OverflowError, OSError):
+            is_old = time.time() - partial.stat().st_mtime > LEFT_OVER
+            if is_old and not _is_running(int(partial.name.split(".")[-2])):
+                partial.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
