@@ -217,23 +217,24 @@ def _check_expansion(loaded: Any) -> None:
 
     Of 30 lists that each name the next one ten times, the file and the memory hold only 30.
     """
-    # by id: the number of values and of characters in a container
-    sizes: dict[int, tuple[int, int]] = {}
+    # by id: the numbers of values, of characters and of levels in a container
+    sizes: dict[int, tuple[int, int, int]] = {}
 
-    def measure(value: Any, depth: int) -> tuple[int, int]:
+    def measure(value: Any, depth: int) -> tuple[int, int, int]:
         if isinstance(value, str):
-            return 1, len(value)
+            return 1, len(value), 0
         if not isinstance(value, dict | list | tuple):
-            return 1, 0
-        if depth > DEEPEST:
-            raise _RefusalError("is not a checkpoint: its values are nested too deeply")
-        if id(value) not in sizes:
+            return 1, 0, 0
+        if depth <= DEEPEST and id(value) not in sizes:
             items = [*value, *value.values()] if isinstance(value, dict) else value
             inner = [measure(item, depth + 1) for item in items]
-            sizes[id(value)] = 1 + sum(s for s, _ in inner), sum(s for _, s in inner)
+            counts, lengths, levels = zip(*inner, strict=True) if inner else ((), (), ())
+            sizes[id(value)] = 1 + sum(counts), sum(lengths), 1 + max(levels, default=0)
+        if depth > DEEPEST or depth + sizes[id(value)][2] > DEEPEST:
+            raise _RefusalError("is not a checkpoint: its values are nested too deeply")
         return sizes[id(value)]
 
-    count, characters = measure(loaded, 0)
+    count, characters, _ = measure(loaded, 0)
     if count > MOST_OPERATIONS or characters > LARGEST_PICKLE:
         raise _RefusalError("is not a checkpoint: it has too many values besides its tensors")
 

@@ -48,12 +48,13 @@ def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
     """Return the path of a checkpoint, given its path, a run folder or "last".
 
     Raises:
-        UserError: the run does not exist, or has no checkpoint.
+        UserError: the file or the run does not exist, or the run has no checkpoint.
     """
     folder = find_newest_run(runs_dir, "ckpt") if ckpt == NEWEST else Path(ckpt)
     checkpoints = folder / "checkpoints"
     if not os.path.isdir(checkpoints) and not os.path.isfile(folder / "config.yaml"):
-        return folder  # a checkpoint, or nothing that exists
+        check_path(folder, "ckpt")
+        return folder
     for name in PREFERRED:
         if os.path.exists(checkpoints / name):
             logger.info("ckpt=%s is %s", ckpt, checkpoints / name)

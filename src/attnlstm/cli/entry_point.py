@@ -21,7 +21,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnlstm.checkpoint.find import check_path, find_checkpoint
 from attnlstm.cli import CONF
 from attnlstm.cli.arguments import normalize, quote
 from attnlstm.cli.composition import (
@@ -34,7 +33,7 @@ from attnlstm.cli.composition import (
 from attnlstm.cli.help import render_help
 from attnlstm.cli.run_folder import RunFolder, claim_folder
 from attnlstm.config.checks import Config, list_settings
-from attnlstm.config.schema import InferenceConfig, TrainConfig
+from attnlstm.config.schema import TrainConfig
 from attnlstm.console import print_means, printable, printing, shorten
 from attnlstm.data.sources.source import Source
 from attnlstm.errors import UserError
@@ -158,8 +157,6 @@ def check_beyond_types(config: Any) -> None:
         from attnlstm.training.optimization import check_optimization
 
         check_optimization(config.optimizer, config.scheduler)
-    elif isinstance(config, InferenceConfig):
-        check_path(find_checkpoint(config.ckpt, config.runs_dir), "ckpt")
 
 
 def _add_folder(
