@@ -12,6 +12,7 @@ from attnlstm.checkpoint.calibration import PROBABILITY_DECIMALS
 from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.config.schema import PredictConfig
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import replace_surrogates
 from attnlstm.data.rows import Row, RowSource, to_numbers
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.writers import Columns, name_probability
@@ -149,7 +150,7 @@ def to_columns(
     values: dict[str, Any] = kept.values(row)
     values |= {
         "row": number,
-        "file": row.file,
+        "file": replace_surrogates(row.file),
         "step": row.step,
         "error": prediction.error,
     }

@@ -58,7 +58,9 @@ class _ArrowTable(Table):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         # other programs keep the declaration even if they change the type of the column
-        return names if pa.types.is_integer(kind) else None
+        if not pa.types.is_integer(kind):
+            return None
+        return [name.strip() for name in names]  # as labels of rows
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}

@@ -149,7 +149,9 @@ def open_dataset(dataset: "Dataset", name: str, label_separator: str | None) -> 
         def label_names(self, column: str) -> list[str] | None:
             feature = dataset.features[column]
             feature = getattr(feature, "feature", feature)  # of the items of a list
-            return list(feature.names) if isinstance(feature, ClassLabel) else None
+            if not isinstance(feature, ClassLabel):
+                return None
+            return [name.strip() for name in feature.names]  # as labels of rows
 
         def _records(self, columns: Sequence[str]) -> Iterator[Record]:
             batches = dataset.select_columns(list(columns)).with_format("arrow")
