@@ -137,8 +137,8 @@ def split_sources(
             "or choose validation=holdout"
         )
     surveys, classes = _survey_sources(sources, config, label_names)
-    doubts = check_classes(surveys) if label_names is None else []
-    warnings = check_bad_rows(surveys, config.on_bad_row) + doubts
+    warnings = check_bad_rows(surveys, config.on_bad_row)
+    warnings += check_classes(surveys) if label_names is None else []
     for found in surveys.values():
         warnings += found.describe_gaps(getattr(config, "missing", "stop"))
     for found in surveys.values():

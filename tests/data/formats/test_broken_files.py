@@ -59,6 +59,15 @@ def parquet(**columns: Any) -> bytes:
     return buffer.getvalue()
 
 
+def declared(names: list[str]) -> bytes:
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"text": ["fine day", "dull day"] * 6, "label": [0, 1] * 6})
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), buffer)
+    return buffer.getvalue()
+
+
 GOOD_PARQUET = parquet(text=["fine day", "dull day"] * 6, label=["good", "bad"] * 6)
 
 
@@ -273,6 +282,9 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
         parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
         "has no usable rows",
     ),
+    "blank class.parquet": (declared([" ", "b"]), "column 'label' declares names of classes that"),
+    "class twice.parquet": (declared(["a", "a "]), "column 'label' declares names of classes that"),
+    "half a pair.parquet": (declared(["\ud800", "b"]), "declares names .* invalid Unicode"),
     "columns twice.parquet": (
         (
             lambda sink: (
@@ -438,6 +450,11 @@ SERIES_FILES: dict[str, tuple[str | bytes, str]] = {
     "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
     "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 4, 1\]"),
     "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
+    "no characters.npz": (
+        npz(X=X, y=np.full(12, 2**31 - 1, np.uint32).view("<U1")),
+        "labels y that are neither texts nor numbers",
+    ),
+    "half a pair.npz": (npz(X=X, y=["\ud800", "b"] * 6), "labels y that are neither texts nor"),
     "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different labels in 12 rows"),
     "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
     "nested header.npz": (archive(X=npy("(" * 5_000), y=npy("")), "that numpy cannot read"),

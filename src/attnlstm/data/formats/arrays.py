@@ -9,6 +9,7 @@ import numpy as np
 
 from attnlstm.config.data import Axes
 from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
+from attnlstm.data.formats.lines import is_unicode
 
 MAX_BYTES = 2**28
 """That are read at once, such as one series, as float64."""
@@ -238,8 +239,12 @@ def to_labels(values: np.ndarray, name: str) -> list[str | None]:
             raise RowProblemError(BAD_LABEL)
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8")
-        return [read_label(value) for value in values.tolist()]
-    except (RowProblemError, ValueError) as error:  # bytes or numbers that are no characters
+        labels = [read_label(value) for value in values.tolist()]
+        if not is_unicode("".join(filter(None, labels))):
+            raise RowProblemError(BAD_LABEL)
+        return labels
+    except (RowProblemError, ValueError, SystemError) as error:
+        # ValueError: bytes that are not UTF-8; SystemError: numbers beyond Unicode as characters
         raise ArrayError(
             f"has labels {name} that are neither texts nor numbers: save the classes as texts"
         ) from error

@@ -12,8 +12,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Unpack
 
+from attnlstm.console import enumerate_names
 from attnlstm.data.formats import register_reader
-from attnlstm.data.formats.lines import LONGEST_LINE, NOT_UTF8, TOO_LONG
+from attnlstm.data.formats.lines import LONGEST_LINE, NOT_UTF8, TOO_LONG, is_unicode
 from attnlstm.data.formats.parquet_pages import read_page_sizes
 from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
@@ -45,7 +46,8 @@ class _ArrowTable(Table):
             return self._read_schema()
 
     def column_names(self) -> list[str]:
-        names = self.schema.names
+        with _reading(self.path):  # also for names that are not UTF-8
+            names = self.schema.names
         if not names:
             raise UserError(f"{self.path} has no columns: choose another file")
         check_names(self.path, names)
@@ -64,7 +66,9 @@ class _ArrowTable(Table):
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         # other programs keep the declaration even if they change the type of the column
-        return names if pa.types.is_integer(schema.field(column).type) else None
+        if not pa.types.is_integer(schema.field(column).type):
+            return None
+        return check_class_names(f"{self.path}: column {column!r}", names)
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}
@@ -76,6 +80,21 @@ class _ArrowTable(Table):
 
     @abstractmethod
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]: ...
+
+
+def check_class_names(where: str, names: Sequence[str]) -> list[str]:
+    """Return the declared names of classes as labels are read: without blanks around them.
+
+    Raises:
+        UserError: a name is blank or invalid Unicode, or two are the same.
+    """
+    labels = [name.strip() for name in names]
+    if "" in labels or len(set(labels)) < len(labels) or not is_unicode("".join(labels)):
+        raise UserError(
+            f"{where} declares names of classes that are blank, the same without the blanks around "
+            f"them, or invalid Unicode ({enumerate_names(list(names))}): rename these classes"
+        )
+    return labels
 
 
 def read_batches(

@@ -154,8 +154,6 @@ class HubText(RowSource):
         needs_labels: bool = True,
         group_column: str | None = None,
     ) -> None:
-        from datasets import ClassLabel
-
         from attnlstm.data.formats.columns import find_text_columns
 
         self.name = name
@@ -173,25 +171,50 @@ class HubText(RowSource):
         self.columns_used = name_columns(
             text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
-        chosen = [*self.text_columns, *filter(None, [self.label_column, group_column])]
-        self._dataset = dataset.select_columns(chosen).with_format("arrow")
-        label = self._dataset.features.get(self.label_column)
-        self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
+        self._kept: list[str] = []
+        self._dataset = dataset.with_format("arrow")
+        if self.label_column is not None:
+            self.label_names = self._class_names(self.label_column)
 
     def __iter__(self) -> Iterator[Row]:
         from attnlstm.data.formats.arrow_tables import read_batches
-        from attnlstm.data.formats.texts import to_row
+        from attnlstm.data.formats.texts import show_value, to_row
 
-        columns: dict[str, list[str] | None] = dict.fromkeys(self.text_columns)
-        if self.label_column is not None:
-            columns[self.label_column] = self.label_names
-        if self.group_column is not None:
-            columns[self.group_column] = None
-        for record in read_batches(self._dataset.iter(batch_size=1000), columns):
-            yield to_row(
+        named = [*self.text_columns, *filter(None, [self.label_column, self.group_column])]
+        columns = {name: self._class_names(name) for name in [*named, *self._kept]}
+        batches = self._dataset.select_columns(list(columns)).iter(batch_size=1000)
+        for record in read_batches(batches, columns):
+            row = to_row(
                 *(self.name, record, self.text_columns, self.label_column),
                 group_column=self.group_column,
             )
+            if record.values is not None:
+                row = row._replace(kept=tuple(show_value(record.values[k]) for k in self._kept))
+            yield row
+
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        from attnlstm.data.formats.table import missing_column
+
+        known = self._dataset.column_names
+        if wanted is None:
+            wanted = [name for name in known if name != self.label_column]
+        for name in wanted:
+            if name not in known:
+                described = f"Its columns are {enumerate_names(known)}"
+                raise missing_column(self.name, name, known, described, "keep")
+        self._kept = list(wanted)
+        return self._kept
+
+    def _class_names(self, column: str) -> list[str] | None:
+        """Return the names of the classes that a column declares, or None."""
+        from datasets import ClassLabel
+
+        from attnlstm.data.formats.arrow_tables import check_class_names
+
+        feature = self._dataset.features[column]
+        if not isinstance(feature, ClassLabel):
+            return None
+        return check_class_names(f"{self.name}: column {column!r}", feature.names)
 
     def has_labels(self) -> bool:
         """Return whether any row has a label; the Hub's sets write -1 where there is none."""
