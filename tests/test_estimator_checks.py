@@ -8,7 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import attnlstm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 SMALL = [
     *("trainer.max_epochs=4", "trainer.accelerator=cpu", "optimizer.lr=0.02"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnlstm.config.data import TextConfig
+from attnlstm.config.data import Task, TextConfig
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data import packaged_vectors
 from attnlstm.data.encoders.encoding import Encoder
@@ -14,14 +14,18 @@ from attnlstm.nn.ensemble import Classifier
 
 
 def build_configured(
-    model: Mapping[str, Any], encoder: Encoder | None, num_classes: int
+    model: Mapping[str, Any],
+    encoder: Encoder | None,
+    num_classes: int,
+    task: Task = "classification",
 ) -> Classifier:
     """Build the classifier, or the ensemble, for an encoder's output.
 
     Args:
         model: the `model` section of the configuration as plain containers.
         encoder: of texts or of series; None stands for series with one channel.
-        num_classes: number of classes.
+        num_classes: number of classes, or of the numbers to predict.
+        task: what is to be predicted.
 
     Raises:
         UserError: some part of the model does not exist with these options.
@@ -38,7 +42,7 @@ def build_configured(
     else:
         inputs = SeriesInputs(1 if encoder is None else encoder.num_features)
     try:
-        return build_classifier(model, inputs, num_classes)
+        return build_classifier(model, inputs, num_classes, task)
     except ValueError as error:
         raise UserError(str(error)) from error
 

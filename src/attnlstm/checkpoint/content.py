@@ -31,9 +31,11 @@ from attnlstm.checkpoint.calibration import (
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.file import GIVE_OTHER, read_file
 from attnlstm.config.checks import validate
-from attnlstm.config.data import drop_keys_of_other_sources
+from attnlstm.config.data import Task, drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
+from attnlstm.config.section import BILLION
 from attnlstm.data.encoders.encoding import Encoder, encoder_from_dict
+from attnlstm.data.formats.lines import is_unicode
 from attnlstm.errors import UserError
 
 FORMAT_KEY = "attnlstm_format"
@@ -47,6 +49,9 @@ LABEL_TYPES: Mapping[str, Callable[[str], Any]] = {
     "bool": {"False": False, "True": True}.__getitem__,
 }
 """From the name of a class to its label, by the type of the labels."""
+
+ARGUMENTS = {"config", "label_names", "class_counts", "encoder", "trained_on"}
+"""The names of a `ClassificationModule`'s arguments that are in a checkpoint."""
 
 PREFIX = "classifier."
 """What the names of all weights of a `ClassificationModule` begin with."""
@@ -92,6 +97,13 @@ def _add_missing(checkpoint: dict[str, Any]) -> None:
         encoder |= {"missing": "stop", "masked_channels": [], "axes": None}
 
 
+def _add_task(checkpoint: dict[str, Any]) -> None:
+    """6 to 7: before there were other tasks than classification."""
+    checkpoint["hyper_parameters"]["config"]["task"] = "classification"
+    if checkpoint[CALIBRATION_KEY] is not None:
+        checkpoint[CALIBRATION_KEY]["thresholds"] = None
+
+
 MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _add_version,
     _list_poolings,
@@ -99,6 +111,7 @@ MIGRATIONS: tuple[Callable[[dict[str, Any]], None], ...] = (
     _add_expert_weight,
     _drop_other_sources,
     _add_missing,
+    _add_task,
 )
 """The function at index n turns a checkpoint of version n into one of version n + 1."""
 
@@ -167,14 +180,22 @@ def _migrate(loaded: dict[str, Any]) -> None:
 
 def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
     arguments = dict(loaded["hyper_parameters"])
+    for name in arguments.keys() - ARGUMENTS:
+        raise ValueError(f"its hyper_parameters have an unknown {name!r}")
     names, counts = arguments["label_names"], arguments["class_counts"]
     if not _is_list_of(str, names) or not names or len(set(names)) < len(names):
         raise ValueError("its label_names are not a list of distinct names")
+    if not all(map(is_unicode, names)):
+        raise ValueError("its label_names are not UTF-8")
     if not _is_list_of(int, counts) or len(counts) != len(names):
         raise ValueError("its class_counts are not one integer for each class")
+    if not 0 <= min(counts) <= max(counts) <= BILLION:
+        raise ValueError(f"its class_counts are not from 0 to {BILLION:,}")
     if not _is_list_of(str, arguments["trained_on"]):
         raise ValueError("its trained_on is not a list of names")
     config = validate(arguments["config"], TrainConfig)
+    if config.task == "auto":
+        raise ValueError("its configuration does not say its task")
     arguments["config"] = config.model_dump()
     encoder = encoder_from_dict(arguments["encoder"])
     weights = {}
@@ -182,8 +203,10 @@ def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
         if not isinstance(weight, Tensor) or not str(name).startswith(PREFIX):
             raise ValueError("its state_dict has an entry that is not a weight of a classifier")
         weights[name.removeprefix(PREFIX)] = weight
-    _check_weights(weights, arguments["config"]["model"], encoder, len(names), file_size)
-    calibration = _check_calibration(loaded[CALIBRATION_KEY])
+    _check_weights(
+        weights, config.task, arguments["config"]["model"], encoder, len(names), file_size
+    )
+    calibration = _check_calibration(loaded[CALIBRATION_KEY], config.task, len(names))
     classes = [LABEL_TYPES[loaded.get(LABEL_TYPE_KEY, "str")](name) for name in names]
     if len(set(classes)) < len(names):
         raise ValueError("its label_names are not distinct labels of its label_type")
@@ -196,26 +219,41 @@ def _is_list_of(kind: type, values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
-def _check_calibration(fields: Any) -> Calibration | None:
+def _check_calibration(fields: Any, task: Task, num_classes: int) -> Calibration | None:
     if fields is None:
         return None
     calibration = Calibration(**fields)
-    temperature, expert_weight, scores = calibration
+    temperature, expert_weight, scores, thresholds = calibration
     if type(temperature) is not float or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         limits = f"{MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}"
         raise ValueError(f"its temperature is not a number from {limits}")
     if type(expert_weight) is not float or not 0 <= expert_weight <= 1:
         raise ValueError("its expert_weight is not a number from 0 to 1")
-    is_plain = isinstance(scores, Tensor) and scores.dtype == torch.float64 and scores.dim() == 1
-    if not is_plain or not 0 < len(scores) <= MAX_SCORES:
+    columns = (num_classes,) if task == "regression" else ()
+    if not _is_float64(scores) or scores.shape[1:] != columns or len(scores) > MAX_SCORES:
         raise ValueError("its scores are not a plain tensor of torch.float64")
-    if not 0 <= float(scores[0]) <= float(scores[-1]) <= 1 or not (scores.diff() >= 0).all():
-        raise ValueError("its scores are not ascending numbers from 0 to 1")
+    if (len(scores) == 0) != (task == "multilabel"):
+        raise ValueError(f"it has {len(scores)} scores, and its task is {task}")
+    most = torch.inf if task == "regression" else 1
+    if not ((scores >= 0) & (scores <= most)).all() or not (scores.diff(dim=0) >= 0).all():
+        raise ValueError("its scores are not ascending numbers from 0")
+    if (thresholds is None) != (task != "multilabel"):
+        raise ValueError(f"its thresholds do not belong to its task, {task}")
+    if thresholds is not None:
+        if not _is_float64(thresholds) or thresholds.shape != (num_classes,):
+            raise ValueError("its thresholds are not one number of torch.float64 for each class")
+        if not ((thresholds > 0) & (thresholds < 1)).all():
+            raise ValueError("its thresholds are not between 0 and 1")
     return calibration
+
+
+def _is_float64(values: Any) -> bool:
+    return isinstance(values, Tensor) and values.dtype == torch.float64 and values.dim() > 0
 
 
 def _check_weights(
     weights: Mapping[str, Tensor],
+    task: Task,
     model: dict[str, Any],
     encoder: Encoder,
     num_classes: int,
@@ -225,7 +263,7 @@ def _check_weights(
     if max(model["ensemble_size"], model["lstm"]["num_layers"]) > len(weights):
         raise ValueError("it has fewer weights than its configuration has layers")
     with torch.device("meta"):
-        expected = build_configured(model, encoder, num_classes).state_dict()
+        expected = build_configured(model, encoder, num_classes, task).state_dict()
     for name in expected.keys() ^ weights.keys():
         has = "lacks" if name in expected else "has, beyond its own configuration,"
         raise ValueError(f"it {has} the weight {name}")
@@ -244,5 +282,7 @@ def _check_weights(
         same_kind = weight.is_floating_point() == tensor.is_floating_point()
         if not same_kind or not weight.is_contiguous():
             raise ValueError(f"the weight {name} is not a plain tensor of {tensor.dtype}")
+        if not weight.isfinite().all():
+            raise ValueError(f"the weight {name} has values that are NaN or infinite")
     if math.fsum(weight.nbytes for weight in weights.values()) > file_size:
         raise ValueError("its weights share memory")

@@ -7,6 +7,7 @@ from typing import Any
 from attnlstm.checkpoint.calibration import Calibration
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import read_checkpoint
+from attnlstm.config.data import Task
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data.encoders.encoding import Encoder
 from attnlstm.nn.ensemble import Classifier, members_of
@@ -20,7 +21,8 @@ class TrainedModel:
         classifier: its logits are not calibrated, see `temperature`.
         encoder: turns texts or series into the classifier's inputs.
         config: the configuration of the run.
-        label_names: the names of the classes, in the order of the logits.
+        label_names: the names of the classes, or of the numbers of a regression, in the order of
+            the logits.
         classes: their labels; other than the names if the model was fitted on other than strings.
         trained_on: the parts of the data it was trained on, such as "train".
         calibration: None if the model is not calibrated.
@@ -35,6 +37,12 @@ class TrainedModel:
     trained_on: list[str]
     calibration: Calibration | None
     arguments: dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """What the model predicts."""
+        assert self.config.task != "auto"
+        return self.config.task
 
     @property
     def temperature(self) -> float:
@@ -53,10 +61,11 @@ def load_checkpoint(path: str | Path, backend: str | None = None) -> TrainedMode
         UserError: see `read_checkpoint`; or the backend cannot run this LSTM.
     """
     content = read_checkpoint(path)
-    model = content.arguments["config"]["model"]
+    model, task = content.arguments["config"]["model"], content.config.task
+    assert task != "auto"
     if backend is not None:
         model = model | {"lstm": model["lstm"] | {"backend": backend}}
-    classifier = build_configured(model, content.encoder, len(content.label_names))
+    classifier = build_configured(model, content.encoder, len(content.label_names), task)
     classifier.load_state_dict(content.weights)
     if content.calibration is not None:
         for member in members_of(classifier):

@@ -29,6 +29,9 @@ OnBadRow = Annotated[
 ]
 """drop stops if it would remove most rows or a class; drop! and a share of the rows allow that."""
 
+Task = Literal["classification", "multilabel", "ordinal", "regression"]
+TaskChoice = Literal["auto", "classification", "multilabel", "ordinal", "regression"]
+
 Truncation = Literal["head", "tail"]
 Missing = Literal["stop", "interpolate", "mask"]
 
@@ -114,8 +117,10 @@ class FileParts(Section):
 class LabelColumn(Section):
     """The columns that tables of texts and of series share."""
 
-    label_column: Name | None = None
-    """label column; null: the one with a usual name"""
+    label_column: Name | list[Name] | None = None
+    """label column, or a list: a 0/1 column per class, or numbers; null: the one of usual name"""
+    label_separator: Name | None = None
+    """separator between the labels of a cell, such as '|'; null: a cell is one label"""
     group_column: Name | None = None
     """column such as the user or session, whose rows stay in one part of the data or one fold"""
 

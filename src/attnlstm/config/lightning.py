@@ -73,12 +73,19 @@ Monitored = Literal[
     "val/macro_f1",
     "val/auroc",
     "val/calibration_error",
+    "val/class_distance",
+    "val/quadratic_kappa",
+    "val/micro_f1",
+    "val/map",
+    "val/mae",
+    "val/rmse",
+    "val/r2",
     "train/loss",
 ]
 MONITORED = get_args(Monitored)
-"""The metrics that callbacks and schedulers can watch, which every run logs."""
+"""The metrics that callbacks and schedulers can watch; some are logged for certain tasks only."""
 
-LOWER_IS_BETTER = ("loss", "calibration_error")
+LOWER_IS_BETTER = ("loss", "calibration_error", "class_distance", "mae", "rmse")
 
 
 class TrainerConfig(Section):

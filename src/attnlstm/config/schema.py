@@ -6,7 +6,7 @@ with these models, as it does the configuration in a checkpoint. Importing this 
 neither torch nor lightning.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ from attnlstm.config.data import (
     OnBadRow,
     SeriesColumns,
     TableFormat,
+    Task,
+    TaskChoice,
     TextColumns,
     TextConfig,
     Windowing,
@@ -55,7 +57,7 @@ Split = Literal["train", "validation", "test"]
 
 
 class LossConfig(Section):
-    """Cross entropy and its options."""
+    """Cross entropy, or for a regression the Huber loss, and their options."""
 
     label_smoothing: Share = 0.0
     """label smoothing of the training loss"""
@@ -63,6 +65,8 @@ class LossConfig(Section):
     """above 0: focal loss, which gives easy rows less weight"""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weights inversely proportional to class frequencies"""
+    huber_delta: Positive | None = 1.0
+    """error, in standard deviations of the target, from which it counts linearly; null: squared"""
 
 
 class BudgetConfig(Section):
@@ -81,6 +85,8 @@ class TrainConfig(Section, defer_build=True):
     which `attnlstm.training.optimization` checks; "keys" are the ones that `--help` explains.
     """
 
+    task: TaskChoice = "classification"
+    """what to predict; auto: what the labels are plainly for"""
     seed: Annotated[int, Field(ge=0, le=4294967295), Number] = 0
     """seed of all random numbers: splits, weights, batches, dropout"""
     budget: BudgetConfig = BudgetConfig()
@@ -144,6 +150,7 @@ class TrainConfig(Section, defer_build=True):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Any:
+        self._check_task()
         model, size = self.model, self.model.ensemble_size
         if self.validation == "folds" and size not in (1, self.num_folds):
             raise UserError(
@@ -161,6 +168,33 @@ class TrainConfig(Section, defer_build=True):
             if model.ngrams is not None:
                 raise UserError("model.ngrams are of texts: set model.ngrams=null")
         return self
+
+    def _check_task(self) -> None:
+        if self.task in ("regression", "multilabel") and self.data.sampler == "balanced":
+            raise UserError(
+                f"data.sampler=balanced is for rows of one class each, and not for "
+                f"task={self.task}: choose shuffled"
+            )
+        if self.task in ("regression", "multilabel") and self.loss.class_weights != "none":
+            raise UserError(
+                f"loss.class_weights={self.loss.class_weights} is for rows of one class each, and "
+                f"not for task={self.task}: leave it out"
+            )
+        if self.task == "regression" and self.loss.focal_gamma:
+            raise UserError(
+                f"loss.focal_gamma={self.loss.focal_gamma:g} is for classes, and not for "
+                "task=regression: leave it out"
+            )
+
+    def for_task(self, task: Task) -> Self:
+        """Return this configuration with the task that the labels are for.
+
+        Raises:
+            UserError: a setting does not apply to the task.
+        """
+        settled = self.model_copy(update={"task": task})
+        settled._check_task()
+        return settled
 
 
 class EvaluateDataConfig(Section, defer_build=True):

@@ -22,7 +22,7 @@ class SequenceBatch(NamedTuple):
 
     inputs: Tensor  # [batch, time] int64 token ids, or [batch, time, feature] float32
     lengths: Tensor  # [batch] int64, the real steps of each row
-    targets: Tensor  # [batch] int64, the class numbers
+    targets: Tensor  # [batch] or [batch, target], see `attnlstm.data.targets`
     rows: Tensor  # [batch] int64, the row numbers within the split
 
 
@@ -48,11 +48,14 @@ class EncodedSplit(Dataset[int]):
     """One split; only the rows of a batch are copied into memory.
 
     Args:
-        rows: the columns `steps`, a flat list of numbers for each row, and `target`.
+        rows: the column `steps`, a flat list of numbers for each row.
+        targets: `[row]` or `[row, target]`, see `attnlstm.data.targets`.
         step_size: the numbers of a step, that is the channels of a series; None for token ids.
     """
 
-    def __init__(self, rows: "datasets.Dataset", step_size: int | None) -> None:
+    def __init__(
+        self, rows: "datasets.Dataset", targets: np.ndarray, step_size: int | None
+    ) -> None:
         self.step_size = step_size
         chunks = rows.data.column("steps").chunks
         # Views of the Arrow buffers: [total] numbers, and where each row begins [row + 1].
@@ -61,7 +64,7 @@ class EncodedSplit(Dataset[int]):
         self.first_rows = np.cumsum([0, *map(len, chunks)])  # of each chunk
         counts = np.concatenate([np.diff(offsets) for offsets in self.offsets])
         self.lengths = torch.from_numpy(counts.astype(np.int64) // (step_size or 1))  # [row]
-        self.targets = torch.from_numpy(rows.data.column("target").to_numpy().copy())  # [row]
+        self.targets = torch.from_numpy(targets)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -3,7 +3,7 @@
 import sys
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attnlstm.config.data import Missing
-from attnlstm.console import printable, shorten
+from attnlstm.console import printable
 from attnlstm.data.label_leaks import FEWEST_ROWS, LabelLeaks
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Label, Row, RowSource, as_tuple, to_number
 from attnlstm.errors import UserError
 
 SHOWN = 10  # rows, and channels of a row, that a message names before it only counts them
@@ -70,14 +70,16 @@ def find_problem(row: Row, num_channels: int, missing: Missing = "stop") -> Prob
     return Problem(what, f"channel{'s' * (len(channels) > 1)} {listed}")
 
 
-def _find_label_problem(label: str | None, known: set[str] | None) -> Problem | None:
+FindLabelProblem = Callable[[Label], str | None]
+
+
+def _find_label_problem(label: Label | None, find: FindLabelProblem) -> Problem | None:
     if label is None:
         return Problem("no label")
-    if len(label) > LONGEST_LABEL:
+    if sum(map(len, as_tuple(label))) > LONGEST_LABEL:
         return Problem(f"label longer than {LONGEST_LABEL:,} characters")
-    if known is not None and label not in known:
-        return Problem(f"label {shorten(label)!r}, which no training row has,")
-    return None
+    problem = find(label)
+    return None if problem is None else Problem(problem)
 
 
 @dataclass
@@ -105,8 +107,8 @@ class Survey:
 
     source: RowSource
     labels: np.ndarray  # [row] int32, the index of each row's label in `names`; -1 for a bad row
-    names: list[str]  # the labels, in the order of their first appearance
-    bad_labels: set[str]  # the labels of rows that are bad for another reason
+    names: list[Label]  # the different labels, in the order of their first appearance
+    bad_labels: set[Label]  # the labels of rows that are bad for another reason
     contents: np.ndarray  # [row] int64, equal for equal values; see `_digest`
     problems: dict[str, dict[str, BadRows]]  # what is wrong -> the file -> the rows
     num_channels: int  # 0 for texts
@@ -146,7 +148,7 @@ class Survey:
 
 def survey(
     source: RowSource,
-    known_labels: Iterable[str] | None = None,
+    find_label_problem: FindLabelProblem = lambda label: None,
     num_channels: int | None = None,
     most_bad: int | None = None,
     missing: Missing = "stop",
@@ -156,7 +158,7 @@ def survey(
 
     Args:
         source: the rows.
-        known_labels: the classes; a row with another label is bad. None allows any label.
+        find_label_problem: returns why a label cannot be used, or None.
         num_channels: the channels that each series must have. None: those that most of the first
             series have.
         most_bad: the number of bad rows after which it stops. None: it reads all rows.
@@ -164,21 +166,23 @@ def survey(
         needs_groups: whether a row without a group is bad.
 
     Raises:
-        UserError: there are more than `MOST_CLASSES` labels, which could fill the memory.
+        UserError: there are more than `MOST_CLASSES` classes, which could fill the memory.
     """
-    known = None if known_labels is None else set(known_labels)
     num_channels = num_channels or _usual_channels(source)
-    numbers: dict[str, int] = {}
+    numbers: dict[Label, int] = {}
+    classes: set[str] = set()  # but not numbers, which a regression may predict
     labels, contents, lengths, groups = array("i"), array("q"), array("q"), array("q")
     has_groups, num_gaps = needs_groups, None
     problems: dict[str, dict[str, BadRows]] = defaultdict(lambda: defaultdict(BadRows))
-    bad_labels: set[str] = set()
+    bad_labels: set[Label] = set()
     num_bad, leaks = 0, LabelLeaks()
     for row in show_progress(source, f"checking {source.name}"):
-        problem = _find_label_problem(row.label, known)
+        problem = None
+        if row.label not in numbers:
+            problem = _find_label_problem(row.label, find_label_problem)
         if (bad_value := find_problem(row, num_channels, missing)) is not None:
-            if problem is None and len(bad_labels) <= MOST_CLASSES:
-                bad_labels.add(str(row.label))
+            if problem is None and row.label is not None and len(bad_labels) <= MOST_CLASSES:
+                bad_labels.add(row.label)
             problem = bad_value
         if problem is None and needs_groups and row.group is None:
             problem = Problem("no group")
@@ -188,10 +192,15 @@ def survey(
                 num_gaps = gaps + (0 if num_gaps is None else num_gaps)
         has_groups = has_groups or row.group is not None
         groups.append(hash(row.group))
-        labels.append(-1 if problem else numbers.setdefault(str(row.label), len(numbers)))
+        if problem is not None or row.label is None:
+            labels.append(-1)
+        else:
+            if row.label not in numbers:
+                classes.update(i for i in as_tuple(row.label) if to_number(i) is None)
+            labels.append(numbers.setdefault(row.label, len(numbers)))
         contents.append(_digest(row.value))
         lengths.append(0 if row.value is None else len(row.value))
-        if len(numbers) > MOST_CLASSES:
+        if len(classes) > MOST_CLASSES:
             raise UserError(
                 f"{source.name} has more than {MOST_CLASSES:,} classes: check data.label_column"
             )

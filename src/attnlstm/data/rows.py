@@ -4,6 +4,7 @@ A source is read from the beginning each time, one row at a time, so a file may 
 memory. A bad row does not stop it: the row says what is wrong, and the reader decides.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -15,9 +16,12 @@ from attnlstm.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from attnlstm.config.data import Axes
+    from attnlstm.config.data import Axes, Task
 
 T = TypeVar("T")
+
+Label = str | tuple[str, ...]
+"""The name of a class or a number as text, or several of them."""
 
 
 class Row(NamedTuple):  # four times as fast to make as a frozen dataclass
@@ -26,7 +30,7 @@ class Row(NamedTuple):  # four times as fast to make as a frozen dataclass
     file: the name of the file (or data set) that holds it.
     number: its position in the file, from 0; a header does not count.
     value: a text, or a series `[time, channel]` of floats; None if it cannot be read.
-    label: the class name; None if the row has none.
+    label: see `Label`; None if the row has none.
     problem: what is wrong with the value, such as "no text", worded the same for all rows with the
         same problem; None if the value can be used. A missing label is not a problem.
     line: in a file of lines, the line (from 1) on which it begins.
@@ -40,14 +44,14 @@ class Row(NamedTuple):  # four times as fast to make as a frozen dataclass
     file: str
     number: int
     value: "str | np.ndarray | None"
-    label: str | None = None
+    label: Label | None = None
     problem: str | None = None
     line: int | None = None
     name: str | None = None
     kept: tuple[str | None, ...] = ()
     group: str | None = None
     step: int | None = None
-    step_labels: list[str | None] | None = None
+    step_labels: Sequence[Label | None] | None = None
 
     @property
     def place(self) -> str:
@@ -63,6 +67,9 @@ class RowSource(ABC):
 
     name: what messages call it, such as "train.csv".
     label_names: the classes in the order in which the source declares them, if it does.
+    task: what the source declares its labels to be for, if it does.
+    target_names: the columns of the labels if each label is a tuple of one value for each of them:
+        0 or 1 if the column is a class that a row may have, otherwise numbers.
     channel_names: the columns that hold the channels of series, if they have names.
     columns_used: the column that each role is read from, such as
         {"text": "review", "label": "stars"}, without the channels.
@@ -77,6 +84,8 @@ class RowSource(ABC):
 
     name: str
     label_names: list[str] | None = None
+    task: "Task | None" = None
+    target_names: list[str] | None = None
     channel_names: list[str] | None = None
     columns_used: Mapping[str, str] = MappingProxyType({})
     read_as: str | None = None
@@ -120,6 +129,20 @@ def join_descriptions(read_as: Iterable[str | None]) -> str | None:
     found = list(dict.fromkeys(filter(None, read_as)))
     more = f" and {len(found) - 3} other ways" * (len(found) > 3)
     return "; ".join(found[:3]) + more or None
+
+
+def as_tuple(label: Label) -> tuple[str, ...]:
+    """Return the items of a label of several, or the label itself as the only item."""
+    return (label,) if isinstance(label, str) else label
+
+
+def to_number(text: str) -> float | None:
+    """Return the finite number that a label is, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def chunked(

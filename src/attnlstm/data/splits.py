@@ -1,22 +1,21 @@
 """Which rows are for training, which for validation and which for testing."""
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import compress
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from attnlstm.config.data import DataConfig, Missing
+from attnlstm.config.data import DataConfig, Missing, TaskChoice
 from attnlstm.config.schema import Validation
 from attnlstm.console import counted, enumerate_names, shorten
-from attnlstm.data.checks import Survey, survey
+from attnlstm.data.checks import FindLabelProblem, Survey, survey
 from attnlstm.data.groups import choose_groups, connect, deal_groups
-from attnlstm.data.rows import Row, RowSource
-from attnlstm.data.usable import check_bad_rows, check_classes, describe_single_rows
+from attnlstm.data.parts import LabelledParts, Part
+from attnlstm.data.rows import RowSource, as_tuple
+from attnlstm.data.targets import Targets, choose_targets, find_label_problem
+from attnlstm.data.usable import check_bad_rows, describe_single_rows
 from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
@@ -24,79 +23,6 @@ MOST_FOLDED = 8_000
 
 MOST_BAD = 10_000
 """A run that stops at bad rows looks for at most this many in a source."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some rows of one or more sources, and their class numbers."""
-
-    pieces: tuple[tuple[RowSource, np.ndarray, np.ndarray], ...]  # rows [row] ascending, classes
-    lengths: np.ndarray | None = None  # [row], steps or characters; None for a sum of parts
-    num_channels: int = 0  # of the series; 0 for texts
-
-    def __len__(self) -> int:
-        return sum(len(rows) for _, rows, _ in self.pieces)
-
-    def __add__(self, other: "Part") -> "Part":
-        """Return the rows of both, those of one source in its order."""
-        merged: dict[RowSource, tuple[np.ndarray, np.ndarray]] = {}
-        for source, rows, targets in self.pieces + other.pieces:
-            if source in merged:
-                rows = np.concatenate([merged[source][0], rows])
-                targets = np.concatenate([merged[source][1], targets])
-                order = np.argsort(rows, kind="stable")
-                rows, targets = rows[order], targets[order]
-            merged[source] = rows, targets
-        return Part(tuple((source, *piece) for source, piece in merged.items()))
-
-    def select(self, chosen: np.ndarray) -> "Part":
-        """Return the rows with these numbers within this part, [row] ascending."""
-        pieces, start = [], 0
-        for source, rows, targets in self.pieces:
-            first, last = np.searchsorted(chosen, (start, start + len(rows)))
-            here = chosen[first:last] - start
-            pieces.append((source, rows[here], targets[here]))
-            start += len(rows)
-        return Part(tuple(pieces))
-
-    @property
-    def targets(self) -> np.ndarray:
-        """The class numbers, [row]."""
-        return np.concatenate([targets for _, _, targets in self.pieces])
-
-    def __iter__(self) -> Iterator[Row]:
-        """Read the rows from their sources."""
-        for source, rows, _ in self.pieces:
-            is_chosen = np.bincount(rows).tolist()  # up to the last chosen row
-            yield from compress(source, is_chosen)
-
-    def fingerprint(self) -> str:
-        """Return a digest of the row numbers, the content of the sources and the classes."""
-        digest = hashlib.sha256()
-        for source, rows, targets in self.pieces:
-            digest.update(_fingerprint(source).encode())
-            digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
-            digest.update(np.ascontiguousarray(targets, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-
-_FINGERPRINTS: WeakKeyDictionary[RowSource, str] = WeakKeyDictionary()
-
-
-def _fingerprint(source: RowSource) -> str:
-    """Read all files of a source, once."""
-    if source not in _FINGERPRINTS:
-        _FINGERPRINTS[source] = source.fingerprint()
-    return _FINGERPRINTS[source]
-
-
-class LabelledParts(NamedTuple):
-    """The parts of a data set and its classes."""
-
-    parts: dict[str, Part]  # "train", "validation" and "test", or fewer
-    label_names: list[str]  # by class number
-    folds: np.ndarray | None = None  # [row], the fold of each row of "train", from 0
-    warnings: tuple[str, ...] = ()  # what the log should say about the rows
 
 
 def split_sources(
@@ -107,12 +33,13 @@ def split_sources(
     validation: Validation = "holdout",
     num_folds: int = 5,
     carves_test: bool = True,
+    task: TaskChoice = "auto",
 ) -> LabelledParts:
     """Check all rows, and set rows of "train" apart for the parts that have no source.
 
-    The choice is stratified by class and depends only on the seed; rows with the same content stay
-    together, and so do rows of the same group. A training row whose content is also in the
-    validation source is left out.
+    The choice is stratified (see `Targets.stratify`) and depends only on the seed; rows with the
+    same content stay together, and so do rows of the same group. A training row whose content is
+    also in the validation source is left out.
 
     With `validation=folds`, no rows are set apart for validation: each training row is in one of
     `num_folds` folds. `auto` means folds if there is no validation source and there are at most
@@ -122,10 +49,11 @@ def split_sources(
         sources: "train" first.
         config: the fractions to set apart, and what to do about bad rows.
         seed: decides which rows are set apart.
-        label_names: the classes of a trained model; None: those of the training rows.
+        label_names: of a trained model, see `Targets`; None: those of the training rows.
         validation: "holdout", "folds" or "auto".
         num_folds: the largest number of folds; there are never more than different training rows.
         carves_test: otherwise there are no test rows if they have no source.
+        task: what is to be predicted; "auto": what the labels are plainly for.
 
     Raises:
         UserError: there are both folds and a validation source, there are bad rows or no rows, or
@@ -136,19 +64,19 @@ def split_sources(
             "validation=folds validates on the training rows in turn: leave data.validation out, "
             "or choose validation=holdout"
         )
-    surveys, classes = _survey_sources(sources, config, label_names)
-    warnings = check_bad_rows(surveys, config.on_bad_row)
-    warnings += check_classes(surveys) if label_names is None else []
+    known = None
+    if label_names is not None:
+        known = Targets("classification" if task == "auto" else task, label_names)
+    surveys, targets = _survey_sources(sources, config, known, task)
+    warnings = check_bad_rows(surveys, config.on_bad_row, targets.task)
     for found in surveys.values():
         warnings += found.describe_gaps(getattr(config, "missing", "stop"))
     for found in surveys.values():
         if not found.usable.any():
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
-    if label_names is None and len(classes) < 2:
-        raise UserError(
-            f"{sources['train'].name} has only one class, {shorten(classes[0])!r}: there is "
-            "nothing to tell apart; check data.label_column"
-        )
+    values = {name: _encode(found, targets) for name, found in surveys.items()}
+    if label_names is None:
+        _check_variety(surveys["train"], values["train"], targets)
 
     chosen = {name: found.usable for name, found in surveys.items()}
     folds, group_column = None, getattr(config, "group_column", None)
@@ -157,18 +85,19 @@ def split_sources(
         warnings += _keep_apart(surveys, chosen)
         if group_column is not None:
             warnings += _describe_shared_groups(surveys, chosen, group_column)
+        strata = _stratify(train, values["train"], targets)
         if "test" not in surveys and carves_test:
-            warnings += _carve(train, chosen, "test", config, seed)
+            warnings += _carve(train, strata, chosen, "test", config, seed)
         if "validation" not in surveys:
             is_small = chosen["train"].sum() <= MOST_FOLDED
             if validation == "folds" or (validation == "auto" and is_small):
-                folds = deal_folds(train, chosen["train"], num_folds, seed)
+                folds = deal_folds(train, strata.numbers, chosen["train"], num_folds, seed)
                 if "test" in surveys:  # otherwise `_carve` has named these classes
-                    warnings += describe_single_rows(train, chosen["train"])
+                    single = strata.numbers[chosen["train"]]
+                    warnings += describe_single_rows(train.source, single, strata.names)
             else:
-                warnings += _carve(train, chosen, "validation", config, seed)
-        left = {train.names[label] for label in np.unique(train.labels[chosen["train"]])}
-        lost = [label for label in classes if label not in left]
+                warnings += _carve(train, strata, chosen, "validation", config, seed)
+        lost = _find_lost(values["train"][chosen["train"]], targets)
         if lost and label_names is None:
             raise UserError(
                 f"{train.source.name} has no row to train on of class {enumerate_names(lost)}: "
@@ -177,47 +106,98 @@ def split_sources(
     parts: dict[str, Part] = {}
     for name in ("train", "validation", "test"):
         if name in chosen:
-            found = surveys[name if name in surveys else "train"]
-            rows = np.flatnonzero(chosen[name])
-            numbers = np.array([classes.index(label) for label in found.names], dtype=np.int64)
-            piece = (found.source, rows, numbers[found.labels[rows]])
+            origin = name if name in surveys else "train"
+            found, rows = surveys[origin], np.flatnonzero(chosen[name])
+            piece = (found.source, rows, values[origin][rows])
             parts[name] = Part((piece,), found.lengths[rows], found.num_channels)
-    return LabelledParts(parts, classes, folds, tuple(warnings))
+    return LabelledParts(parts, targets.names, folds, tuple(warnings), targets.task)
 
 
 def _survey_sources(
-    sources: Mapping[str, RowSource], config: DataConfig, classes: list[str] | None
-) -> tuple[dict[str, Survey], list[str]]:
-    """Survey "train" first, which decides the number of channels and, unless given, the classes."""
-    surveys: dict[str, Survey] = {}
-    num_channels = None
+    sources: Mapping[str, RowSource], config: DataConfig, known: Targets | None, task: TaskChoice
+) -> tuple[dict[str, Survey], Targets]:
+    """Survey all sources; "train" decides the number of channels and, unless known, the targets."""
     missing: Missing = getattr(config, "missing", "stop")  # of series only
-    for name, source in sources.items():
-        found = survey(
-            source,
-            classes,
-            num_channels,
+    surveys: dict[str, Survey] = {}
+
+    def look(name: str, find_problem: FindLabelProblem) -> None:
+        surveys[name] = survey(
+            sources[name],
+            find_problem,
+            next((found.num_channels for found in surveys.values()), None),
             MOST_BAD if config.on_bad_row == "stop" else None,
             missing,
             needs_groups=name == "train" and getattr(config, "group_column", None) is not None,
         )
-        if classes is None:
-            present = set(found.names)
-            classes = [label for label in source.label_names or [] if label in present]
-            classes = classes or sort_labels(present)
-        num_channels = found.num_channels
-        surveys[name] = found
-    assert classes is not None
-    return surveys, classes
+
+    targets = known
+    if targets is None:
+        look("train", partial(find_label_problem, task=task))
+        others = [name for name in sources if name != "train"]
+        names = {name for label in surveys["train"].names for name in as_tuple(label)}
+        if task == "auto":  # labels that come again in other parts are classes
+            for name in others:
+                look(name, Targets("multilabel", sorted(names)).find_problem)
+        targets = choose_targets(surveys, task)
+        if task != "auto" or targets.task == "regression":
+            for name in others:
+                look(name, targets.find_problem)
+    else:
+        for name in sources:
+            look(name, targets.find_problem)
+    return surveys, targets
 
 
-def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Sort labels as numbers if all of them are numbers, otherwise as text."""
-    in_order = sorted(labels)  # sorting by number alone would leave "nan" where it was
-    try:
-        return sorted(in_order, key=lambda label: (float(label), label))
-    except ValueError:
-        return in_order
+def _encode(found: Survey, targets: Targets) -> np.ndarray:
+    """Return the targets of all rows; those of bad rows mean nothing."""
+    return targets.encode(found.names, found.source.target_names is not None)[found.labels]
+
+
+def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
+    """Raise a UserError if the training rows leave nothing to learn."""
+    if targets.has_classes and len(targets.names) < 2:
+        raise UserError(
+            f"{train.source.name} has only one class, {shorten(targets.names[0])!r}: there is "
+            "nothing to tell apart; check data.label_column"
+        )
+    if targets.task == "regression":
+        ranges = np.ptp(values[train.usable], axis=0)
+        same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
+        if same:
+            raise UserError(
+                f"{train.source.name} has only one value of {enumerate_names(same)}: there is "
+                "nothing to learn; check data.label_column"
+            )
+
+
+class _Strata(NamedTuple):
+    """The groups of rows that each part gets an even share of.
+
+    numbers: the group of each row, `[row]`; of bad rows, it means nothing.
+    names: of the groups that are classes.
+    """
+
+    numbers: np.ndarray
+    names: Sequence[str]
+
+
+def _stratify(train: Survey, values: np.ndarray, targets: Targets) -> _Strata:
+    if targets.has_classes:
+        return _Strata(train.labels, [str(label) for label in train.names])
+    numbers = np.zeros(len(values), np.int64)
+    numbers[train.usable] = targets.stratify(values[train.usable])
+    return _Strata(numbers, targets.names if targets.task == "multilabel" else [])
+
+
+def _find_lost(values: np.ndarray, targets: Targets) -> list[str]:
+    """Return the classes that none of these rows has."""
+    if targets.task == "regression":
+        return []
+    if targets.has_classes:
+        counts = np.bincount(values, minlength=len(targets.names))
+    else:
+        counts = values.sum(axis=0, dtype=np.int64)
+    return [name for name, count in zip(targets.names, counts, strict=True) if not count]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:
@@ -268,7 +248,12 @@ def _describe_shared_groups(
 
 
 def _carve(
-    train: Survey, chosen: dict[str, np.ndarray], part: str, config: DataConfig, seed: int
+    train: Survey,
+    strata: _Strata,
+    chosen: dict[str, np.ndarray],
+    part: str,
+    config: DataConfig,
+    seed: int,
 ) -> list[str]:
     """Move a fraction of the training rows to a part; return a warning if it lacks classes.
 
@@ -279,12 +264,12 @@ def _carve(
     fraction: float = getattr(config, key)
     rows = np.flatnonzero(chosen["train"])
     if train.groups is None:
-        group, labels = _group_by_content(train, rows)
+        group, labels = _group_by_content(train, strata.numbers, rows)
         carved = stratified_choice(labels, fraction, seed)
         is_carved = carved[group]
         too_few = "no class has two different rows: add rows"
     else:
-        labels = train.labels[rows]
+        labels = strata.numbers[rows]
         group = connect(train.contents[rows], train.groups[rows])
         carved = is_carved = choose_groups(labels, group, fraction, seed)
         too_few = (
@@ -297,7 +282,8 @@ def _carve(
     chosen[part] = np.zeros_like(chosen["train"])
     chosen[part][rows[is_carved]] = True
     chosen["train"] = chosen["train"] & ~chosen[part]
-    rare = sorted(train.names[label] for label in np.setdiff1d(labels, labels[carved]))
+    absent = np.setdiff1d(labels, labels[carved])
+    rare = sorted(strata.names[number] for number in absent if number < len(strata.names))
     if not rare:
         return []
     plural = "es" * (len(rare) > 1)
@@ -320,8 +306,10 @@ def stratified_choice(labels: np.ndarray, fraction: float, seed: int) -> np.ndar
     return chosen
 
 
-def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each available row, with the rows of each class dealt out evenly.
+def deal_folds(
+    found: Survey, strata: np.ndarray, available: np.ndarray, num_folds: int, seed: int
+) -> np.ndarray:
+    """Return the fold of each available row, with the rows of each stratum dealt out evenly.
 
     Raises:
         UserError: all rows have the same content.
@@ -335,8 +323,8 @@ def deal_folds(found: Survey, available: np.ndarray, num_folds: int, seed: int) 
                 "together (see data.group_column), and there is one: add groups, or choose another "
                 "group_column"
             )
-        return deal_groups(found.labels[rows], group, num_folds, seed)
-    group, labels = _group_by_content(found, rows)
+        return deal_groups(strata[rows], group, num_folds, seed)
+    group, labels = _group_by_content(found, strata, rows)
     if len(labels) < 2:
         raise UserError("validation=folds needs rows that differ: add rows")
     folds = np.empty_like(labels)
@@ -354,13 +342,15 @@ def _shuffle_classes(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield generator.permutation(np.flatnonzero(labels == label))
 
 
-def _group_by_content(found: Survey, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each row the group with the same content, and for each group its class.
+def _group_by_content(
+    found: Survey, strata: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row the group with the same content, and for each group its stratum.
 
-    Groups are numbered in the order of their first rows. If the labels of a group differ, its class
+    Groups are numbered in the order of their first rows. If the strata of a group differ, its own
     is the rarest of them, so that no class is lost.
     """
-    labels = found.labels[rows]
+    labels = strata[rows]
     _, first, group = np.unique(found.contents[rows], return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))  # so that the digests do not matter
     group = rank[group]

@@ -6,21 +6,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from attnlstm.config.data import DataConfig, TextConfig
-from attnlstm.console import shorten
+from attnlstm.console import counted, shorten
+from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
-from attnlstm.data.splits import LabelledParts
 
 logger = logging.getLogger(__name__)
 
 WIDTH = 100  # of a line
 NAME_CHARACTERS = 24
+SHOWN_TARGETS = 5  # of a regression
 
 
 def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
     """Return lines about the sizes of the parts, the columns, the lengths and the classes."""
     kind = "texts" if isinstance(config, TextConfig) else "series"
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.parts.items())
-    lines = [f"{config.name}: {sizes} {kind}, {len(data.label_names)} classes"]
+    what = counted(len(data.label_names), "class", "classes")
+    if data.task == "regression":
+        what = f"regression of {list_within('', [_quote(name) for name in data.label_names])}"
+    elif data.task == "multilabel":
+        what += ", several per row"
+    elif data.task == "ordinal":
+        what += " in order"
+    lines = [f"{config.name}: {sizes} {kind}, {what}"]
     first, part = next(iter(data.parts.items()))
     source = part.pieces[0][0]
     lines += describe_columns(source)
@@ -31,7 +39,7 @@ def describe_rows(data: LabelledParts, config: DataConfig) -> list[str]:
     lines += describe_layout(source)
     others = {id(source): source for part in data.parts.values() for source, *_ in part.pieces}
     lines += [note for other in others.values() if other is not source for note in other.notes]
-    return lines + _describe_classes(first, part.targets, data.label_names)
+    return lines + _describe_targets(first, part.targets, data)
 
 
 def describe_columns(source: RowSource) -> list[str]:
@@ -98,9 +106,31 @@ def _describe_lengths(lengths: np.ndarray, num_channels: int) -> str:
     return f"{text}, {_count(num_channels, 'channel')}" if num_channels else text
 
 
-def _describe_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> list[str]:
+def _describe_targets(part: str, targets: np.ndarray, data: LabelledParts) -> list[str]:
+    """Return the number of rows of each class, or what numbers there are."""
+    if data.task == "regression":
+        return [
+            f"{part} {_name(name)}: from {low:.4g} to {high:.4g}, mean {mean:.4g}"
+            for name, low, mean, high in zip(
+                data.label_names[:SHOWN_TARGETS],
+                *(targets.min(axis=0), targets.mean(axis=0), targets.max(axis=0)),
+                strict=False,
+            )
+        ]
+    if data.task == "multilabel":
+        counts = targets.sum(axis=0, dtype=np.int64)
+        lines = _describe_classes(part, counts, data.label_names)
+        none = int((~targets.any(axis=1)).sum())
+        if none:
+            lines.append(f"{none:,} of the {len(targets):,} {part} rows have none of the classes")
+        return lines
+    return _describe_classes(
+        part, np.bincount(targets, minlength=len(data.label_names)), data.label_names
+    )
+
+
+def _describe_classes(part: str, counts: np.ndarray, label_names: Sequence[str]) -> list[str]:
     """Return the number of rows of each class, or of the largest and the smallest classes."""
-    counts = np.bincount(targets, minlength=len(label_names))
     named = [f"{_name(name)}: {count:,}" for name, count in zip(label_names, counts, strict=True)]
     line = f"{part} rows of each class: {', '.join(named)}"
     if len(line) <= WIDTH:

@@ -1,23 +1,17 @@
 """Whether the rows that a survey has found will do: what is dropped, and what is no class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attnlstm.config.data import DROP_ALL, OnBadRow
+from attnlstm.config.data import DROP_ALL, OnBadRow, Task
 from attnlstm.console import counted, enumerate_names
 from attnlstm.data.checks import MISSING, Survey
+from attnlstm.data.rows import RowSource, as_tuple
 from attnlstm.errors import UserError
 
 MOST_DROPPED = 0.5
 """The share of the rows of a source that `data.on_bad_row=drop` may remove."""
-
-ENOUGH_ROWS = 10
-"""From this many rows on, labels that do not repeat are no classes; of fewer, rows are missing."""
-
-MANY_NUMBERS = 20
-"""From this many classes on, decimal numbers are more likely measurements than classes."""
-
 
 REMEDIES = {
     MISSING: "data.missing=interpolate or data.missing=mask fills in missing values",
@@ -26,7 +20,9 @@ REMEDIES = {
 """By problem, the setting that would make such rows usable."""
 
 
-def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[str]:
+def check_bad_rows(
+    surveys: Mapping[str, Survey], on_bad_row: OnBadRow, task: Task = "classification"
+) -> list[str]:
     """Return what looks wrong with the sources, and which rows are dropped.
 
     Raises:
@@ -39,7 +35,9 @@ def check_bad_rows(surveys: Mapping[str, Survey], on_bad_row: OnBadRow) -> list[
     suspicious = next((found.doubts for found in surveys.values() if found.doubts), [])
     if not problems:
         return doubts + suspicious
-    lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
+    lost: list[str] = []
+    if task != "regression":
+        lost = [text for found in surveys.values() for text in _describe_lost_classes(found)]
     refused: list[str] = []
     if on_bad_row != DROP_ALL:
         most = on_bad_row if isinstance(on_bad_row, float) else MOST_DROPPED
@@ -81,65 +79,26 @@ def _describe_losses(found: Survey, most: float) -> list[str]:
 
 def _describe_lost_classes(found: Survey) -> list[str]:
     """Return the classes whose rows in the source are all bad."""
-    lost = sorted(found.bad_labels - set(found.names))
+    kept = {name for label in found.names for name in as_tuple(label)}
+    lost = sorted({name for label in found.bad_labels for name in as_tuple(label)} - kept)
     if not lost:
         return []
     plural = "es" * (len(lost) > 1)
     return [f"all rows of class{plural} {enumerate_names(lost)} of {found.source.name}"]
 
 
-def check_classes(surveys: Mapping[str, Survey]) -> list[str]:
-    """Return what looks wrong with the labels of the training rows.
-
-    Raises:
-        UserError: they are not classes, because hardly two rows share one.
-    """
-    train = surveys["train"]
-    names, labels = train.names, train.labels[train.usable]
-    name = train.source.name
-    values = [_to_number(label) for label in names]
-    are_numbers = None not in values
-    examples = f"{counted(len(labels), 'row')}, such as {enumerate_names(names[:3])}"
-    is_rare = len(names) == len(labels) >= ENOUGH_ROWS
-    if are_numbers and 2 * len(names) > max(len(labels), MANY_NUMBERS):
-        is_rare = True
-    # A test set with the same labels shows that they are classes; bad rows explain their number.
-    others = [found for part, found in surveys.items() if part != "train"]
-    is_explained = 2 * len(labels) < len(train.labels) or any(
-        2 * found.usable.sum() > len(found.labels) for found in others
-    )
-    if is_rare and not is_explained:
-        what = "numbers to predict, and not classes" if are_numbers else "not classes"
-        raise UserError(
-            f"{name} has {len(names):,} different labels in {examples}: these are {what}; check "
-            "data.label_column, or give labels that several rows share"
-        )
-    if are_numbers and len(names) > MANY_NUMBERS and any(value and value % 1 for value in values):
-        return [
-            f"{name} has {len(names):,} numbers as labels in {examples}: as classes they have "
-            "neither order nor distance"
-        ]
-    return []
-
-
-def describe_single_rows(train: Survey, chosen: np.ndarray) -> list[str]:
-    """Return a warning about classes with a single one of the chosen rows, `[row]` bool."""
-    counts = np.bincount(train.labels[chosen], minlength=len(train.names))
-    names = sorted(label for label, count in zip(train.names, counts, strict=True) if count == 1)
+def describe_single_rows(
+    source: RowSource, strata: np.ndarray, label_names: Sequence[str]
+) -> list[str]:
+    """Return a warning about classes with a single training row; `strata` are `[row]`."""
+    counts = np.bincount(strata, minlength=len(label_names))
+    names = sorted(name for name, count in zip(label_names, counts, strict=False) if count == 1)
     if not names:
         return []
     which = (
         f"es {enumerate_names(names)} have" if len(names) > 1 else f" {enumerate_names(names)} has"
     )
     return [
-        f"class{which} one row in {train.source.name}, which is validated by a model that has "
-        "not seen the class: add rows"
+        f"class{which} one row in {source.name}, which is validated by a model that has not seen "
+        "the class: add rows"
     ]
-
-
-def _to_number(label: str) -> float | None:
-    try:
-        value = float(label)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnlstm.console import counted
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Label, Row, RowSource
 from attnlstm.files import fingerprint_of
 
 
@@ -39,6 +39,8 @@ class Windows(RowSource):
         self._size, self._stride = size, stride
         self.name = source.name
         self.label_names = source.label_names
+        self.task = source.task
+        self.target_names = source.target_names
         self.channel_names = source.channel_names
         self.columns_used = source.columns_used
         self.left_out = source.left_out
@@ -106,7 +108,7 @@ class Windows(RowSource):
         return lines
 
 
-def _majority(labels: Sequence[str | None], counts: _Counts) -> str | None:
+def _majority(labels: Sequence[Label | None], counts: _Counts) -> Label | None:
     frequencies = Counter(labels).most_common()  # equally frequent ones in order of appearance
     counts.mixed += len(frequencies) > 1
     counts.tied += len(frequencies) > 1 and frequencies[0][1] == frequencies[1][1]

@@ -1,6 +1,8 @@
 """The columns of predictions: of the input, of the answer, and what went wrong."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from attnlstm.checkpoint.calibration import PROBABILITY_DECIMALS
 from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.config.schema import PredictConfig
 from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Row, RowSource, as_tuple, to_number
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.writers import Columns, name_probability
 
@@ -19,7 +21,7 @@ TEXT = "text"
 
 RESERVED = (
     *("row", "file", "id", "step", "true_label", "label", "prediction_set", "tokens"),
-    "attention",
+    *("attention", "true_value", "prediction", "lower", "upper"),
 )
 """Names of columns with another meaning in predictions."""
 
@@ -83,15 +85,55 @@ def list_columns(config: PredictConfig, trained: TrainedModel, kept: KeptColumns
     columns |= dict.fromkeys(kept.names(), pa.string())
     if config.data.window or getattr(trained.config.data, "window", None):
         columns["step"] = pa.int64()  # the first one of a window
-    columns |= {"true_label": pa.string(), "label": pa.string()}
-    columns |= {name_probability(label): pa.float64() for label in trained.label_names}
-    if config.prediction_sets is not None:
-        columns["prediction_set"] = pa.list_(pa.string())
+    columns |= list_answers(trained, with_sets=config.prediction_sets is not None)
     if config.attention:
         if isinstance(trained.encoder, TextEncoder):
             columns["tokens"] = pa.list_(pa.string())
         columns["attention"] = pa.list_(pa.float32())
     return columns | {"error": pa.string()}
+
+
+def list_answers(trained: TrainedModel, with_sets: bool) -> Columns:
+    """Return the names and types of the columns of true labels and of what a model answers."""
+    if trained.task == "regression":
+        kinds = ["true_value", "prediction", *(["lower", "upper"] if with_sets else [])]
+        names = trained.label_names
+        return {name_number(kind, name, names): pa.float64() for name in names for kind in kinds}
+    label = pa.list_(pa.string()) if trained.task == "multilabel" else pa.string()
+    columns: dict[str, pa.DataType] = {"true_label": label, "label": label}
+    columns |= {name_probability(name): pa.float64() for name in trained.label_names}
+    return columns | ({"prediction_set": pa.list_(pa.string())} if with_sets else {})
+
+
+def name_number(kind: str, name: str, names: Sequence[str]) -> str:
+    """Return the name of a column of a regression's target, such as "prediction"."""
+    return kind if len(names) == 1 else f"{kind} of {name}"
+
+
+def to_answers(trained: TrainedModel, prediction: Prediction) -> dict[str, Any]:
+    """Return the values of `list_answers`; those that are missing are left out."""
+    label = prediction.row.label
+    if trained.task != "regression":
+        values: dict[str, Any] = {
+            "true_label": list(label) if isinstance(label, tuple) else label,
+            "label": list(said) if isinstance(said := prediction.label, tuple) else said,
+            "prediction_set": prediction.prediction_set,
+        }
+        if prediction.probabilities is not None:
+            names = map(name_probability, trained.label_names)
+            values |= zip(names, prediction.probabilities.tolist(), strict=True)
+        return values
+    values = {}
+    true = [] if label is None else [to_number(item) for item in as_tuple(label)]
+    for place, name in enumerate(trained.label_names):
+        given = {"true_value": true[place] if place < len(true) else None}
+        if prediction.numbers is not None:
+            given["prediction"] = float(prediction.numbers[place])
+        if prediction.intervals is not None:
+            ends = prediction.intervals[place].tolist()
+            given["lower"], given["upper"] = (end if isfinite(end) else None for end in ends)
+        values |= {name_number(k, name, trained.label_names): v for k, v in given.items()}
+    return values
 
 
 def to_columns(
@@ -108,14 +150,9 @@ def to_columns(
         "row": number,
         "file": row.file,
         "step": row.step,
-        "true_label": row.label,
-        "label": prediction.label,
-        "prediction_set": prediction.prediction_set,
         "error": prediction.error,
     }
-    if prediction.probabilities is not None:
-        names = map(name_probability, trained.label_names)
-        values |= zip(names, prediction.probabilities.tolist(), strict=True)
+    values |= to_answers(trained, prediction)
     if config.attention and prediction.attention is not None:
         weights = prediction.attention.astype(np.float64)
         values["attention"] = weights.round(PROBABILITY_DECIMALS).tolist()

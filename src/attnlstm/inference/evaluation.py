@@ -2,19 +2,24 @@
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
+from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.classification import (
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
+    MultilabelF1Score,
+    MultilabelPrecision,
+    MultilabelRecall,
 )
 
+from attnlstm.checkpoint.calibration import decide
 from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.checks import validate
@@ -25,16 +30,21 @@ from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.parts import Part
 from attnlstm.data.sources.source import Source
-from attnlstm.data.splits import Part, split_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows, warn_of_names
+from attnlstm.data.targets import Targets
 from attnlstm.errors import UserError
 from attnlstm.files import replacing, writing
-from attnlstm.inference.columns import KeptColumns, keep_columns
-from attnlstm.inference.writers import name_probability
+from attnlstm.inference.columns import KeptColumns, keep_columns, list_answers, to_answers
+from attnlstm.inference.predictor import Prediction, to_prediction
+from attnlstm.inference.writers import to_cell
+from attnlstm.nn.head import predict
 from attnlstm.training.callbacks import RowCollector, build_progress_bar, has_terminal
 from attnlstm.training.devices import choose_precision, find_kind
-from attnlstm.training.figures import draw_confusion_matrix
+from attnlstm.training.figures import draw_confusion_matrix, draw_scatter
+from attnlstm.training.metrics import build_metrics
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
 from attnlstm.training.resources import check_processors
@@ -49,24 +59,28 @@ LABELS_OF = {"train": "labels", "validation": "validation_labels", "test": "test
 """The key that names the label files of the files of a part."""
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
+PER_TARGET_COLUMNS = ("target", "mae", "rmse", "r2")
 
 
 class Evaluation(NamedTuple):
     """The result of an evaluation.
 
     title: the data set, the split and the number of rows.
+    trained: the model.
     metrics: named as in training.
-    probabilities: `[row, class]`.
-    targets: `[row]`, class indices.
+    predictions: probabilities `[row, class]`, or numbers `[row, target]`.
+    answers: what they say, in the form of the targets.
+    targets: see `attnlstm.data.targets`.
     part: the rows themselves.
     kept: which of their columns are written.
     """
 
     title: str
     split: str
-    label_names: list[str]
+    trained: TrainedModel
     metrics: dict[str, float]
-    probabilities: Tensor
+    predictions: Tensor
+    answers: Tensor
     targets: Tensor
     part: Part
     kept: KeptColumns
@@ -80,11 +94,11 @@ def evaluate(config: EvaluateConfig, run_dir: str | Path) -> Evaluation:
     """
     run_dir = Path(run_dir)
     evaluation = compute_evaluation(config, run_dir)
-    per_class = describe_classes(evaluation)
+    details = describe_details(evaluation)
     print_metrics(evaluation.title, evaluation.metrics)
-    print_table("per class", PER_CLASS_COLUMNS, per_class)
+    print_table(details.title, details.columns, details.rows)
     with writing(f"the folder {run_dir}"):
-        write_evaluation(evaluation, per_class, run_dir)
+        write_evaluation(evaluation, details, run_dir)
     return evaluation
 
 
@@ -110,11 +124,13 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
+    if num_workers is None:
+        num_workers = source.num_workers
     check_processors("data.num_workers", num_workers)
     batching = {
         "batch_size": config.data.batch_size or source.batch_size or 16,
         "batch_tokens": None,
-        "num_workers": source.num_workers if num_workers is None else num_workers,
+        "num_workers": num_workers,
     }
     data = SequenceDataModule({"test": encoded}, source.model_copy(update=batching))
     collector = RowCollector()
@@ -129,15 +145,22 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         use_distributed_sampler=False,
     )
     trainer.test(restore_module(trained), data, verbose=False)
+    if num_wrong := int((~collector.logits.isfinite().all(dim=1)).sum()):
+        raise UserError(
+            f"ckpt={ckpt}: the model's answer is NaN or infinite for {num_wrong} of {len(part)} "
+            "rows: look at the data, or give another checkpoint"
+        )
     metrics = {
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()
     }
     kind = "texts" if isinstance(source, TextConfig) else "series"
     title = f"{source.name}, {split} split ({len(part)} {kind})"
-    probabilities = collector.logits.float().softmax(dim=1)
+    predictions = predict(collector.logits.float(), trained.task)
+    thresholds = trained.calibration and trained.calibration.thresholds
+    answers = decide(predictions, trained.task, thresholds)
     return Evaluation(
-        title, split, trained.label_names, metrics, probabilities, collector.targets, part, kept
+        title, split, trained, metrics, predictions, answers, collector.targets, part, kept
     )
 
 
@@ -161,6 +184,7 @@ def open_split(source: Source, trained: TrainedModel, split: str) -> Part:
         trained.label_names,
         validation="holdout" if "validation" in sources else trained.config.validation,
         num_folds=trained.config.num_folds,
+        task=trained.task,
     )
     for line in rows.warnings:
         logger.warning("%s", line)
@@ -200,50 +224,97 @@ def override_data(trained: TrainedModel, config: EvaluateConfig) -> Source:
     return source
 
 
-def describe_classes(evaluation: Evaluation) -> list[list[str]]:
-    """Return `PER_CLASS_COLUMNS` for each class."""
-    names, targets = evaluation.label_names, evaluation.targets
-    scores = [
-        metric(len(names), average="none")(evaluation.probabilities, targets).tolist()
-        for metric in (MulticlassPrecision, MulticlassRecall, MulticlassF1Score)
-    ]
-    counts = targets.bincount(minlength=len(names)).tolist()
-    return [
+class Details(NamedTuple):
+    """The metrics of each class or target, as a table."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[list[str]]
+
+
+def describe_details(evaluation: Evaluation) -> Details:
+    """Return the metrics of each class, or of each number of a regression."""
+    names, targets = evaluation.trained.label_names, evaluation.targets
+    if evaluation.trained.task == "regression":
+        rows = []
+        for place, name in enumerate(names):
+            metrics = build_metrics("regression", 1)
+            column = slice(place, place + 1)
+            metrics.update(evaluation.predictions[:, column], targets[:, column])
+            values = metrics.compute()
+            rows.append([name, *(f"{values[key]:.4g}" for key in PER_TARGET_COLUMNS[1:])])
+        return Details("per target", PER_TARGET_COLUMNS, rows)
+    if evaluation.trained.task == "multilabel":
+        kinds: Sequence[Any] = (MultilabelPrecision, MultilabelRecall, MultilabelF1Score)
+        counts = targets.long().sum(dim=0).tolist()
+    else:
+        kinds = (MulticlassPrecision, MulticlassRecall, MulticlassF1Score)
+        counts = targets.bincount(minlength=len(names)).tolist()
+    scores = [kind(len(names), average="none")(evaluation.answers, targets) for kind in kinds]
+    rows = [
         [label, str(count), *(f"{value:.4f}" for value in values)]
         for label, count, *values in zip(names, counts, *scores, strict=True)
     ]
+    return Details("per class", PER_CLASS_COLUMNS, rows)
 
 
-def write_evaluation(evaluation: Evaluation, per_class: list[list[str]], run_dir: Path) -> None:
-    """Write metrics.json, per_class.csv, predictions.csv and confusion_matrix.png.
+def write_evaluation(evaluation: Evaluation, details: Details, run_dir: Path) -> None:
+    """Write metrics.json, per_class.csv or per_target.csv, predictions.csv and a picture.
+
+    The picture is confusion_matrix.png, or scatter.png of a regression; rows of several classes
+    have none.
 
     Raises:
         UserError: a file cannot be written, or a row cannot be read again.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     write_metrics(run_dir / "metrics.json", evaluation.metrics)
-    _write_csv(run_dir / "per_class.csv", PER_CLASS_COLUMNS, per_class)
-    names, probabilities = evaluation.label_names, evaluation.probabilities
-    targets, predictions = evaluation.targets.tolist(), probabilities.argmax(dim=1).tolist()
-    kept, part = evaluation.kept, evaluation.part
-    rows = zip(part, targets, predictions, probabilities.tolist(), strict=True)
+    files = ["metrics.json", f"{details.title.replace(' ', '_')}.csv", "predictions.csv"]
+    _write_csv(run_dir / files[1], details.columns, details.rows)
+    columns, kept = list_answers(evaluation.trained, with_sets=False), evaluation.kept
     _write_csv(
         run_dir / "predictions.csv",
-        ["row", "file", *kept.names(), "true_label", "label", *map(name_probability, names)],
+        ["row", "file", *kept.names(), *columns],
         (
-            [number, row.file, *kept.values(row).values(), names[target], names[prediction]]
-            + [f"{p:.6f}" for p in values]
-            for number, (row, target, prediction, values) in enumerate(rows)
+            [number, said.row.file, *kept.values(said.row).values()]
+            + [_to_cell(to_answers(evaluation.trained, said).get(name)) for name in columns]
+            for number, said in enumerate(_list_predictions(evaluation))
         ),
     )
+    if (figure := _draw(evaluation)) is not None:
+        files.append("scatter.png" if details.title == "per target" else "confusion_matrix.png")
+        with replacing(run_dir / files[-1]) as partial:
+            figure.savefig(partial, dpi=120, format="png")
+    logger.info("%s are in %s", ", ".join(files), run_dir)
+
+
+def _list_predictions(evaluation: Evaluation) -> Iterator[Prediction]:
+    """Yield the prediction for each row, whose label is one of the model's."""
+    trained = evaluation.trained
+    targets = Targets(trained.task, trained.label_names)
+    for row, target, output, answer in zip(
+        evaluation.part,
+        evaluation.targets.numpy(),
+        evaluation.predictions.double().numpy(),
+        evaluation.answers.numpy(),
+        strict=True,
+    ):
+        yield to_prediction(trained, row._replace(label=targets.decode(target)), output, answer)
+
+
+def _draw(evaluation: Evaluation) -> Figure | None:
+    names, split = evaluation.trained.label_names, evaluation.split
+    if evaluation.trained.task == "regression":
+        return draw_scatter(evaluation.predictions, evaluation.targets, names, split)
+    if evaluation.trained.task == "multilabel":
+        return None
     confusion = MulticlassConfusionMatrix(len(names))
-    confusion.update(probabilities, evaluation.targets)
-    figure = draw_confusion_matrix(confusion, names, evaluation.split)
-    with replacing(run_dir / "confusion_matrix.png") as partial:
-        figure.savefig(partial, dpi=120, format="png")
-    logger.info(
-        "metrics.json, per_class.csv, predictions.csv and confusion_matrix.png are in %s", run_dir
-    )
+    confusion.update(evaluation.answers, evaluation.targets)
+    return draw_confusion_matrix(confusion, names, split)
+
+
+def _to_cell(value: Any) -> Any:
+    return f"{value:.6f}" if isinstance(value, float) else to_cell(value)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

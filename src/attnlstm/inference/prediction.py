@@ -3,11 +3,11 @@
 import logging
 import os
 import sys
-from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.text import Text
@@ -18,7 +18,7 @@ from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import print_table, printable
-from attnlstm.data.checks import BadRows, show_progress
+from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
@@ -28,11 +28,13 @@ from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
+from attnlstm.data.targets import FLAGS
 from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
-from attnlstm.inference.report.report import Report
+from attnlstm.inference.report.build import build_report
+from attnlstm.inference.summary import Summary
 from attnlstm.inference.writers import open_writer
 from attnlstm.training.devices import choose_precision, find_kind
 from attnlstm.training.resources import check_processors
@@ -74,10 +76,11 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     if config.report is not None:
         if not Path(config.report).parent.is_dir():
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
-        spans = trained.encoder.spans if isinstance(trained.encoder, TextEncoder) else None
-        report = Report(trained.label_names, spans, max_examples=config.report_examples)
+        report = build_report(trained, config.report_examples)
     rows = source if config.text is not None else show_progress(source, "predicting")
-    summary = Summary(config.prediction_sets)
+    if isinstance(source, RowSource) and source.target_names and trained.task == "multilabel":
+        rows = name_classes(rows, source.target_names)
+    summary = Summary(trained.task, config.prediction_sets)
     is_text = isinstance(trained.encoder, TextEncoder)
     kept = keep_columns(config.keep, source if isinstance(source, RowSource) else None, is_text)
     columns = list_columns(config, trained, kept)
@@ -147,15 +150,32 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
     return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
 
-def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None:
-    """Return the `conformal_threshold` of the prediction sets; None if no sets are requested.
+def name_classes(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows with the names of their classes, instead of 0 or 1 for each column."""
+    for row in rows:
+        if isinstance(row.label, tuple):
+            pairs = zip(columns, row.label, strict=True)
+            names = tuple(name for name, flag in pairs if FLAGS.get(flag))
+            row = row._replace(label=names)
+        yield row
+
+
+def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | np.ndarray | None:
+    """Return the `conformal_threshold` of the prediction sets, of a regression for each target.
+
+    It is None if no sets are requested.
 
     Raises:
-        UserError: the checkpoint has no scores of validation rows.
+        UserError: the checkpoint has no scores of validation rows, or a row has several classes.
     """
     coverage = config.prediction_sets
     if coverage is None:
         return None
+    if trained.task == "multilabel":
+        raise UserError(
+            f"prediction_sets={coverage:g} is for models that say one class or numbers; this one "
+            "says several classes: leave it out"
+        )
     if trained.calibration is None:
         raise UserError(
             f"prediction_sets={coverage:g} needs scores of validation rows, and ckpt={config.ckpt} "
@@ -165,11 +185,14 @@ def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | None
     if len(scores) < needed:
         logger.warning(
             "prediction_sets=%g needs %d validation rows, and this checkpoint has scores of %d: "
-            "every set has all classes",
+            "every %s",
             coverage,
             needed,
             len(scores),
+            "interval is infinite" if trained.task == "regression" else "set has all classes",
         )
+    if trained.task == "regression":
+        return np.array([conformal_threshold(column, coverage) for column in scores.unbind(dim=1)])
     return conformal_threshold(scores, coverage)
 
 
@@ -236,23 +259,24 @@ def check_attention(
     config: PredictConfig, trained: TrainedModel, predictions: list[Prediction]
 ) -> None:
     """Raise a UserError if attention is requested and the model's pooling has none."""
-    if config.attention and any(p.label and p.attention is None for p in predictions):
+    if config.attention and any(p.error is None and p.attention is None for p in predictions):
         pooling = trained.config.model.pooling
         names = pooling if isinstance(pooling, str) else ", ".join(pooling)
         raise UserError(f"attention=true: this model's pooling, {names}, has none")
 
 
 def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) -> None:
-    """Print the classes of a text, the most probable first, its prediction set and its attention.
+    """Print what a text is: classes, the most probable first, or numbers; sets; attention.
 
     Raises:
         UserError: the text cannot be predicted.
     """
-    if prediction.probabilities is None:
+    if prediction.error is not None:
         raise UserError(f"text: {prediction.error}")
-    order = (-prediction.probabilities).argsort(kind="stable")
-    rows = [[trained.label_names[i], f"{prediction.probabilities[i]:.4f}"] for i in order]
-    print_table("prediction", ["class", "probability"], rows)
+    if prediction.numbers is not None:
+        show_numbers(prediction, trained.label_names, coverage)
+    else:
+        show_classes(prediction, trained)
     console = Console(highlight=False)
     if prediction.prediction_set is not None:
         labels = ", ".join(map(printable, prediction.prediction_set))
@@ -268,63 +292,27 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     console.print(Text("attended to: ") + shaded)
 
 
-@dataclass
-class Summary:
-    """Counts of predictions as they stream by.
+def show_classes(prediction: Prediction, trained: TrainedModel) -> None:
+    """Print the probabilities of the classes, the most probable first."""
+    assert prediction.probabilities is not None
+    names = trained.label_names
+    order = (-prediction.probabilities).argsort(kind="stable")
+    rows = [[names[i], f"{prediction.probabilities[i]:.4f}"] for i in order]
+    columns = ["class", "probability"]
+    if isinstance(prediction.label, tuple):  # of several classes, say which reach their thresholds
+        columns.append("predicted")
+        for row in rows:
+            row.append("yes" if row[0] in prediction.label else "")
+    print_table("prediction", columns, rows)
 
-    coverage: the requested coverage of prediction sets; None without sets.
-    num_labelled: good rows with a label; the counts after it refer to these.
-    num_covered: rows whose prediction set contains the label.
-    set_sizes: labels in the prediction sets of all good rows together.
-    bad: the rows that could not be predicted, by what is wrong with them.
-    """
 
-    coverage: float | None
-    num_rows: int = 0
-    num_labelled: int = 0
-    num_right: int = 0
-    num_covered: int = 0
-    set_sizes: int = 0
-    bad: dict[str, BadRows] = field(default_factory=lambda: defaultdict(BadRows))
-
-    def add(self, prediction: Prediction) -> None:
-        """Count a prediction."""
-        self.num_rows += 1
-        if prediction.error is not None:
-            self.bad[prediction.error].add(prediction.row)
-            return
-        labels = prediction.prediction_set or []
-        self.set_sizes += len(labels)
-        if prediction.row.label is not None:
-            self.num_labelled += 1
-            self.num_right += prediction.row.label == prediction.label
-            self.num_covered += prediction.row.label in labels
-
-    def metrics(self) -> dict[str, float]:
-        """Return the accuracy and the coverage, as far as there are labels and sets."""
-        if not self.num_labelled:
-            return {}
-        metrics = {"accuracy": self.num_right / self.num_labelled}
-        if self.coverage is not None:
-            metrics["coverage"] = self.num_covered / self.num_labelled
-        return metrics
-
-    def log(self) -> None:
-        """Log the counts and the metrics."""
-        for problem, bad_rows in self.bad.items():
-            logger.warning("not predicted: %s, %s", problem, bad_rows)
-        num_good = self.num_rows - sum(bad_rows.count for bad_rows in self.bad.values())
-        metrics = self.metrics()
-        logger.info("%d rows predicted", num_good)
-        if metrics:
-            logger.info(
-                "accuracy %.4f on the %d that have a label", metrics["accuracy"], self.num_labelled
-            )
-        if self.coverage is not None and num_good:
-            logger.info("prediction sets have %.2f labels on average", self.set_sizes / num_good)
-        if "coverage" in metrics:
-            logger.info(
-                "prediction sets have the label of %.4f of these; %g was asked for",
-                metrics["coverage"],
-                self.coverage,
-            )
+def show_numbers(prediction: Prediction, names: Sequence[str], coverage: float | None) -> None:
+    """Print the numbers of a regression, and their intervals."""
+    assert prediction.numbers is not None
+    columns, cells = ["target", "prediction"], [f"{number:.6g}" for number in prediction.numbers]
+    rows = [list(pair) for pair in zip(names, cells, strict=True)]
+    if prediction.intervals is not None:
+        columns.append(f"interval ({coverage:g})")
+        for row, (low, high) in zip(rows, prediction.intervals, strict=True):
+            row.append(f"{low:.6g} to {high:.6g}")
+    print_table("prediction", columns, rows)

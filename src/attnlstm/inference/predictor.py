@@ -9,17 +9,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from attnlstm.checkpoint.calibration import calibrated_probabilities, in_prediction_set
+from attnlstm.checkpoint.calibration import (
+    calibrated_predictions,
+    decide,
+    in_prediction_set,
+)
 from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.data.batches import pad
 from attnlstm.data.checks import find_problem
 from attnlstm.data.encoders.encoding import Counts, encode_values
 from attnlstm.data.encoders.series import SeriesEncoder
-from attnlstm.data.rows import Row
-from attnlstm.nn.classifier import at_least_float32
+from attnlstm.data.rows import Label, Row
+from attnlstm.nn.head import at_least_float32
 
 if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric
+
+
+NOT_FINITE = "the model's answer is NaN or infinite"
 
 
 class Prediction(NamedTuple):
@@ -28,20 +35,26 @@ class Prediction(NamedTuple):
     Attributes:
         row: the row.
         error: what is wrong with the row; None for a good one.
-        label: the most probable class.
-        probabilities: `[class]`, calibrated and rounded.
+        label: the most probable class, or of a model of several classes a tuple of those that reach
+            their thresholds; None for a regression.
+        probabilities: `[class]`, calibrated and rounded; None for a regression.
+        numbers: `[target]`, what a regression predicts, rounded to seven digits; None for classes.
         attention: `[time]`, a weight for each step the model has read; None if the pooling has no
             attention.
         prediction_set: labels, the most probable first, see `attnlstm.checkpoint.calibration`; None
             if no sets are requested.
+        intervals: `[target, 2]`, the ends of the prediction interval of each number; None if none
+            are requested.
     """
 
     row: Row
     error: str | None = None
-    label: str | None = None
+    label: Label | None = None
     probabilities: np.ndarray | None = None
+    numbers: np.ndarray | None = None
     attention: np.ndarray | None = None
     prediction_set: list[str] | None = None
+    intervals: np.ndarray | None = None
 
 
 class Predictor:
@@ -53,7 +66,8 @@ class Predictor:
         batch_size: rows per batch.
         num_workers: number of batches to compute at the same time. The operations of an LSTM are
             too small to use more than one core each.
-        threshold: selects the classes of prediction sets by their scores; None: no sets.
+        threshold: selects the classes of prediction sets by their scores, or is half the width of
+            the prediction intervals, `[target]`; None: no sets.
     """
 
     def __init__(
@@ -62,7 +76,7 @@ class Predictor:
         fabric: "Fabric | None" = None,
         batch_size: int = 64,
         num_workers: int = 1,
-        threshold: float | None = None,
+        threshold: float | np.ndarray | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.counts = Counts()  # of the values encoded so far
@@ -126,22 +140,61 @@ class Predictor:
         if self._fabric is not None:
             inputs = self._fabric.to_device(inputs)
         logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
-        probabilities = calibrated_probabilities(logits, self._trained.temperature).numpy()
+        task, calibration = self._trained.task, self._trained.calibration
+        outputs = calibrated_predictions(logits, self._trained.temperature, task)
+        answers = decide(outputs, task, calibration and calibration.thresholds).numpy()
         weights: list[np.ndarray | None] = [None] * len(batch)
         if attention is not None:
             padded = at_least_float32(attention).cpu().numpy()  # [batch, time]
             weights = [row[:length] for row, length in zip(padded, lengths, strict=True)]
-        names = self._trained.label_names
         return [
-            Prediction(
-                rows[number], None, names[int(row.argmax())], row, steps, self._prediction_set(row)
+            to_prediction(self._trained, rows[number], output, answer, self._threshold, steps)
+            for (number, _), output, answer, steps in zip(
+                batch, outputs.numpy(), answers, weights, strict=True
             )
-            for (number, _), row, steps in zip(batch, probabilities, weights, strict=True)
         ]
 
-    def _prediction_set(self, probabilities: np.ndarray) -> list[str] | None:
-        if self._threshold is None:
-            return None
-        is_in = in_prediction_set(torch.from_numpy(probabilities[None]), self._threshold)[0]
-        order = (-probabilities).argsort(kind="stable")
-        return [self._trained.label_names[number] for number in order if is_in[number]]
+
+def to_prediction(
+    trained: TrainedModel,
+    row: Row,
+    output: np.ndarray,
+    answer: np.ndarray,
+    threshold: float | np.ndarray | None = None,
+    attention: np.ndarray | None = None,
+) -> Prediction:
+    """Return the prediction for a row.
+
+    Args:
+        trained: the model.
+        row: the row.
+        output: `[class]` probabilities, or `[target]` numbers.
+        answer: what the output says; see `decide`.
+        threshold: see `Predictor`.
+        attention: `[time]`.
+    """
+    if not np.isfinite(output).all():
+        return Prediction(row, NOT_FINITE)
+    names = trained.label_names
+    if trained.task == "regression":
+        intervals = None
+        if threshold is not None:
+            ends = [output - threshold, output + threshold]
+            intervals = round_numbers(np.stack(ends, axis=1))
+        numbers = round_numbers(output)
+        return Prediction(row, numbers=numbers, intervals=intervals, attention=attention)
+    if trained.task == "multilabel":
+        labels = tuple(names[number] for number in np.flatnonzero(answer))
+        return Prediction(row, label=labels, probabilities=output, attention=attention)
+    label = names[int(answer)]
+    prediction = Prediction(row, label=label, probabilities=output, attention=attention)
+    if threshold is None:
+        return prediction
+    is_in = in_prediction_set(torch.from_numpy(output[None]), float(threshold))[0]
+    order = (-output).argsort(kind="stable")
+    return prediction._replace(prediction_set=[names[number] for number in order if is_in[number]])
+
+
+def round_numbers(numbers: np.ndarray) -> np.ndarray:
+    """Round to seven significant digits, about as many as float32 has."""
+    return np.vectorize(lambda number: float(f"{number:.7g}"), otypes=[np.float64])(numbers)

@@ -62,11 +62,12 @@ def _write_csv(file: BinaryIO, columns: Columns) -> Iterator[Write]:
     writer = csv.writer(codecs.getwriter("utf-8")(file))
     writer.writerow(columns)
     yield lambda rows: writer.writerows(
-        [_to_cell(row.get(name)) for name in columns] for row in rows
+        [to_cell(row.get(name)) for name in columns] for row in rows
     )
 
 
-def _to_cell(value: Any) -> Any:
+def to_cell(value: Any) -> Any:
+    """Return a value as it stands in a CSV file, where lists are JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 

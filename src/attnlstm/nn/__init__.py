@@ -3,6 +3,7 @@
 lstm, cell, backends/              the LSTM, and the ways to run it
 embedding, stem                    from tokens or series to the steps that the LSTM reads
 pooling                            from the LSTM's outputs to one vector
+head                               from that vector to the logits, and what these mean
 ngrams, random_convolutions        experts: second classifiers that need few rows
 classifier, ensemble               the whole model, and the mean of several
 build, interop                     models from settings; weights of other LSTMs
@@ -11,6 +12,7 @@ build, interop                     models from settings; weights of other LSTMs
 from attnlstm.nn.classifier import Classification, SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.ensemble import ClassifierEnsemble
+from attnlstm.nn.head import CumulativeHead
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import (
@@ -32,6 +34,7 @@ __all__ = [
     "Classification",
     "ClassifierEnsemble",
     "ConvStem",
+    "CumulativeHead",
     "HnQueryAttention",
     "InceptionStem",
     "LastState",

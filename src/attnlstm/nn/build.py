@@ -11,6 +11,7 @@ from attnlstm.nn.classifier import SequenceClassifier
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.ensemble import Classifier, ClassifierEnsemble
 from attnlstm.nn.expert import Expert
+from attnlstm.nn.head import Task
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.ngrams import NgramClassifier
 from attnlstm.nn.pooling import build_pooling
@@ -40,26 +41,30 @@ class TokenInputs(NamedTuple):
 
 
 def build_classifier(
-    model: Mapping[str, Any], inputs: SeriesInputs | TokenInputs, num_classes: int
+    model: Mapping[str, Any],
+    inputs: SeriesInputs | TokenInputs,
+    num_classes: int,
+    task: Task = "classification",
 ) -> Classifier:
     """Build the classifier, or the ensemble, that the `model` section describes.
 
     Args:
         model: the section as plain containers.
         inputs: what the classifier reads.
-        num_classes: number of classes.
+        num_classes: number of classes, or of the numbers to predict.
+        task: what is to be predicted; see `attnlstm.nn.head`.
 
     Raises:
         ValueError: an LSTM, stem or expert cannot have these options. The message names the
             section, such as "model.lstm".
     """
     size = model["ensemble_size"]
-    members = [build_member(model, inputs, num_classes) for _ in range(size)]
+    members = [build_member(model, inputs, num_classes, task) for _ in range(size)]
     return members[0] if size == 1 else ClassifierEnsemble(members)
 
 
 def build_member(
-    model: Mapping[str, Any], inputs: SeriesInputs | TokenInputs, num_classes: int
+    model: Mapping[str, Any], inputs: SeriesInputs | TokenInputs, num_classes: int, task: Task
 ) -> SequenceClassifier:
     """Build one classifier; see `build_classifier`."""
     embedding, stem = None, None
@@ -74,7 +79,7 @@ def build_member(
         fixed = model["random_convolutions"]
         if fixed is not None and None not in fixed.values():  # None until the data is read
             try:
-                expert = RandomConvolutionClassifier(input_size, num_classes, **fixed)
+                expert = RandomConvolutionClassifier(input_size, num_classes, task=task, **fixed)
             except ValueError as error:
                 raise ValueError(f"model.random_convolutions: {error}") from error
         if model["stem"]["name"] != "none":
@@ -99,6 +104,7 @@ def build_member(
         expert,
         max_steps=model["max_steps"],
         reads_end=isinstance(inputs, TokenInputs) and inputs.reads_end,
+        task=task,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.embedding import TokenEmbedding
 from attnlstm.nn.expert import Expert
+from attnlstm.nn.head import TargetScale, Task, build_head
 from attnlstm.nn.lstm import LSTM
 from attnlstm.nn.pooling import Pooling
 from attnlstm.nn.stem import Stem
@@ -25,7 +26,7 @@ class Classification(NamedTuple):
     """What a classifier returns for a batch.
 
     Attributes:
-        logits: `[batch, class]`.
+        logits: `[batch, class]`; of a regression, the predicted numbers `[batch, target]`.
         attention: `[batch, time]`, 0 on padding, or None if the pooling has no attention.
         experts: the two logits `[batch, class]` whose weighted mean `logits` is: the LSTM's and the
             expert's, each of which gets its own loss. Empty if there is only the LSTM.
@@ -45,11 +46,12 @@ class SequenceClassifier(nn.Module):
         context = [context, skip_pooling(steps)]         if there is a skip pooling
         logits = head(dropout(context))                  [batch, class]
         logits = (1 - w) logits + w expert(inputs)       if there is an expert
+        logits = target_scale(logits)                    for a regression
 
     Args:
         lstm: has `batch_first=True`.
         pooling: pools the outputs of the LSTM; see `build_pooling`.
-        num_classes: number of classes.
+        num_classes: number of classes, or of the numbers to predict.
         dropout: probability of zeroing an element of the context.
         embedding: turns token ids into vectors of the LSTM's input size; None: the inputs are
             vectors.
@@ -62,6 +64,7 @@ class SequenceClassifier(nn.Module):
         max_steps: the largest number of steps of a sequence that the LSTM reads; None: all. The
             expert always reads all.
         reads_end: whether `max_steps` keeps the last steps of a sequence, instead of the first.
+        task: decides the head and what its outputs mean; see `attnlstm.nn.head`.
 
     Attributes:
         expert_weight: w, the expert's share of the logits, in [0, 1]. It is 0.5 unless it is chosen
@@ -92,6 +95,7 @@ class SequenceClassifier(nn.Module):
         expert: Expert | None = None,
         max_steps: int | None = None,
         reads_end: bool = False,
+        task: Task = "classification",
     ) -> None:
         super().__init__()
         if not lstm.batch_first:
@@ -107,7 +111,9 @@ class SequenceClassifier(nn.Module):
         context_size = pooling.context_size(lstm.feature_size)
         if skip_pooling is not None:
             context_size += skip_pooling.context_size(lstm.input_size)
-        self.head = nn.Linear(context_size, num_classes)
+        self.head = build_head(task, context_size, num_classes)
+        self.task = task
+        self.target_scale = TargetScale(num_classes) if task == "regression" else None
         self.expert = expert
         self.expert_weight = 0.5
         self.max_steps = max_steps
@@ -124,18 +130,20 @@ class SequenceClassifier(nn.Module):
         Args:
             inputs: `[batch, time, feature]`, or token ids `[batch, time]` if there is an embedding.
             lengths: `[batch]`, the number of real steps of each sequence; None: no padding.
-            expert_logits: `[batch, class]`, the expert's logits if they are already known.
+            expert_logits: `[batch, class]`, what the expert returns if it is already known.
 
         Raises:
             ValueError: lengths are not one integer from 0 to time for each sequence.
         """
         logits, attention = self._read(inputs, lengths)
         if self.expert is None or (self.training and not self.expert.is_trained):
-            return Classification(logits, attention)
+            return Classification(self._to_units(logits), attention)
         of_expert = self.expert(inputs, lengths) if expert_logits is None else expert_logits
-        of_expert = of_expert.to(logits.dtype)
-        experts = (logits, of_expert)
+        experts = self._to_units(logits), self._to_units(of_expert.to(logits.dtype))
         return Classification(pool_logits(*experts, self.expert_weight), attention, experts)
+
+    def _to_units(self, outputs: Tensor) -> Tensor:
+        return outputs if self.target_scale is None else self.target_scale(outputs)
 
     def _read(
         self, inputs: Tensor, lengths: Tensor | Sequence[int] | None
@@ -172,11 +180,6 @@ class SequenceClassifier(nn.Module):
         if attention is not None and self.stem is not None:
             attention = self.stem.spread(attention, lengths, inputs.size(1))
         return self.head(self.dropout(context)), attention
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return values of half precision in float32, and others unchanged."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def pool_logits(of_lstm: Tensor, of_expert: Tensor, expert_weight: float) -> Tensor:

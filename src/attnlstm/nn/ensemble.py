@@ -1,6 +1,5 @@
 """Several classifiers whose mean is the answer."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -8,17 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from attnlstm.nn.classifier import Classification, SequenceClassifier
+from attnlstm.nn.head import Task, average
 
 
 class ClassifierEnsemble(nn.Module):
-    """Averages the probabilities, and the attention, of several classifiers.
+    """Averages the predictions, and the attention, of several classifiers.
 
     Each member is trained by its own loss on the same batches. Different initial weights and
     dropout make them err on different rows, so that the mean is right more often than a member
     (Lakshminarayanan, Pritzel and Blundell, 2017).
 
     Args:
-        members: classifiers of the same classes.
+        members: classifiers of the same classes for the same task.
 
     Example:
         >>> def build_member():
@@ -38,17 +38,16 @@ class ClassifierEnsemble(nn.Module):
     ) -> Classification:
         """Classify right-padded sequences; see `SequenceClassifier.forward`.
 
-        The logits `[batch, class]` are the logarithms of the mean probabilities.
+        The logits `[batch, class]` stand for the mean predictions; see `attnlstm.nn.head`.
         """
         # A cast, not isinstance: a member may be wrapped, as by torch.compile.
         members = cast("list[SequenceClassifier]", list(self.members))
         shared = self._ask_experts(members, inputs, lengths)
-        return self.combine(
-            [
-                member(inputs, lengths, expert_logits)
-                for member, expert_logits in zip(members, shared, strict=True)
-            ]
-        )
+        answers = [
+            member(inputs, lengths, expert_logits)
+            for member, expert_logits in zip(members, shared, strict=True)
+        ]
+        return combine(answers, members[0].task)
 
     def _ask_experts(
         self,
@@ -69,13 +68,13 @@ class ClassifierEnsemble(nn.Module):
         features = experts[0].features(inputs, lengths)
         return [expert.classify(features) for expert in experts]
 
-    @staticmethod
-    def combine(answers: Sequence[Classification]) -> Classification:
-        """Average the members' probabilities, which become logits, and their attention."""
-        logits = mean_probabilities([answer.logits for answer in answers])
-        weights = [answer.attention for answer in answers if answer.attention is not None]
-        attention = torch.stack(weights).mean(dim=0) if weights else None
-        return Classification(logits, attention)
+
+def combine(answers: Sequence[Classification], task: Task) -> Classification:
+    """Average the predictions of several members, which become logits, and their attention."""
+    logits = average([answer.logits for answer in answers], task)
+    weights = [answer.attention for answer in answers if answer.attention is not None]
+    attention = torch.stack(weights).mean(dim=0) if weights else None
+    return Classification(logits, attention)
 
 
 Classifier = SequenceClassifier | ClassifierEnsemble
@@ -86,11 +85,3 @@ def members_of(classifier: Classifier) -> list[SequenceClassifier]:
     if isinstance(classifier, ClassifierEnsemble):
         return cast("list[SequenceClassifier]", list(classifier.members))
     return [classifier]
-
-
-def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
-    """Average the probabilities of several logits `[batch, class]`, and return them as logits."""
-    if len(logits) == 1:
-        return logits[0]
-    log_probabilities = torch.stack([item.log_softmax(dim=1) for item in logits])
-    return log_probabilities.logsumexp(dim=0) - math.log(len(logits))

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from attnlstm.nn.arguments import check_lengths
 from attnlstm.nn.expert import Expert
+from attnlstm.nn.head import Task
 from attnlstm.nn.ridge import fit_ridge
 
 WIDTH = 9
@@ -38,9 +39,10 @@ class RandomConvolutionClassifier(Expert):
 
     Args:
         input_size: number of features of a step.
-        num_classes: number of classes.
+        num_classes: number of classes, or of the numbers to predict.
         dilations: distances between the steps that a filter reads.
         num_thresholds: number of thresholds for each filter and dilation.
+        task: what is to be predicted; see `attnlstm.nn.head`.
 
     Raises:
         ValueError: there are no dilations, or a number is out of range.
@@ -64,13 +66,19 @@ class RandomConvolutionClassifier(Expert):
     bias: Tensor
 
     def __init__(
-        self, input_size: int, num_classes: int, dilations: Sequence[int], num_thresholds: int
+        self,
+        input_size: int,
+        num_classes: int,
+        dilations: Sequence[int],
+        num_thresholds: int,
+        task: Task = "classification",
     ) -> None:
         super().__init__()
         if not dilations or not 1 <= min(dilations) <= max(dilations) <= WIDEST:
             raise ValueError(f"dilations should be from 1 to {WIDEST}, got {list(dilations)}")
         if num_thresholds < 1:
             raise ValueError(f"num_thresholds should be at least 1, got {num_thresholds}")
+        self.task = task
         self.dilations = list(dilations)
         self.num_thresholds = num_thresholds
         count = len(self.dilations)
@@ -116,8 +124,8 @@ class RandomConvolutionClassifier(Expert):
             self.slopes[number] = 1 / (SLOPE * deviation).clamp(min=1e-6)
 
     def fit_classifier(self, features: Tensor, targets: Tensor) -> None:
-        """Fit the weights to features `[row, num_features]` and class numbers `[row]`."""
-        fitted = fit_ridge(features, targets, len(self.bias))
+        """Fit the weights to features `[row, num_features]` and targets, see `fit_ridge`."""
+        fitted = fit_ridge(features, targets, len(self.bias), self.task)
         self.weight.copy_(fitted.weight)
         self.bias.copy_(fitted.bias)
 

@@ -1,8 +1,9 @@
-"""What a classifier that is fitted in seconds reaches on the same rows.
+"""What a model that is fitted in seconds reaches on the same rows.
 
-TF-IDF with logistic regression for texts and MiniRocket with ridge regression for series, with
-their usual settings: anybody gets the same accuracy from scikit-learn or aeon. To bound time and
-memory, large data is replaced by a stratified random part of its rows; a note says how large.
+TF-IDF with logistic regression (for numbers, ridge regression) for texts and MiniRocket with ridge
+regression for series, with their usual settings: anybody gets the same from scikit-learn or aeon.
+To bound time and memory, large data is replaced by a stratified random part of its rows; a note
+says how large.
 """
 
 from abc import ABC, abstractmethod
@@ -12,21 +13,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnlstm.config.data import Task
 from attnlstm.data.missing import interpolate
+from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import Row
-from attnlstm.data.splits import LabelledParts, Part
-
-NOT_PREDICTED = -1
-"""The prediction for rows that were left out of the evaluation."""
+from attnlstm.data.targets import Targets
 
 MOST_CANDIDATES = 2**20
 """Most rows among which others are chosen, which bounds the memory that the choice takes."""
 
 PREDICTION_BATCH = 256
 
+MAJORITY: dict[Task, str] = {
+    "classification": "majority class",
+    "ordinal": "majority class",
+    "multilabel": "classes of most rows",
+    "regression": "mean",
+}
+"""What `measure_majority` predicts."""
+
+
+class Predictions(NamedTuple):
+    """What was predicted for some rows of a part.
+
+    values: in the form of `attnlstm.data.targets`; of other rows, they mean nothing.
+    is_known: which rows were predicted, `[row]` bool.
+    """
+
+    values: np.ndarray
+    is_known: np.ndarray
+
 
 class Scores(NamedTuple):
-    """Accuracies on validation and test rows, in [0, 1]; None without such rows."""
+    """The `MAIN_METRIC` on validation and test rows; None without such rows."""
 
     name: str
     validation: float | None
@@ -37,8 +56,8 @@ class Baseline(NamedTuple):
     """The result of a baseline."""
 
     scores: Scores
-    test_predictions: np.ndarray | None
-    """class numbers `[row]`, `NOT_PREDICTED` for rows that were left out; None without test rows"""
+    test_predictions: Predictions | None
+    """None without test rows"""
     notes: list[str]
     """what it did with the data that a reader of the numbers should know"""
 
@@ -56,76 +75,107 @@ def measure_baseline(dataset: LabelledParts, is_text: bool, seed: int) -> Baseli
     cls = TextBaseline if is_text else SeriesBaseline
     notes: list[str] = []  # of the last fit, which has the most rows
 
-    def predict(fitted: Part, evaluated: Part) -> np.ndarray:
-        baseline = cls(len(dataset.label_names), seed)
+    def predict(fitted: Part, evaluated: Part) -> Predictions:
+        baseline = cls(Targets(dataset.task, dataset.label_names), seed)
         baseline.fit(fitted)
         predictions = baseline.predict(evaluated)
         notes[:] = baseline.notes
         return predictions
 
-    return Baseline(*_evaluate(dataset, cls.name, predict), notes)
+    name = cls.name_for_numbers if dataset.task == "regression" else cls.name
+    return Baseline(*_evaluate(dataset, name, predict), notes)
 
 
 def measure_majority(dataset: LabelledParts) -> Scores:
-    """Evaluate always predicting the most frequent class; see `measure_baseline`."""
+    """Evaluate always predicting the most frequent class, the classes of most rows, or the mean.
 
-    def predict(fitted: Part, evaluated: Part) -> np.ndarray:
-        return np.full(len(evaluated), np.bincount(fitted.targets).argmax())
+    See `measure_baseline`.
+    """
 
-    return _evaluate(dataset, "majority class", predict)[0]
+    def predict(fitted: Part, evaluated: Part) -> Predictions:
+        targets = fitted.targets
+        if dataset.task == "regression":
+            usual = targets.mean(axis=0)
+        elif dataset.task == "multilabel":
+            usual = (targets.mean(axis=0) > 0.5).astype(targets.dtype)
+        else:
+            usual = np.bincount(targets).argmax()
+        values = np.broadcast_to(usual, evaluated.targets.shape)
+        return Predictions(values, np.ones(len(evaluated), bool))
+
+    return _evaluate(dataset, MAJORITY[dataset.task], predict)[0]
 
 
 def _evaluate(
-    dataset: LabelledParts, name: str, predict: Callable[[Part, Part], np.ndarray]
-) -> tuple[Scores, np.ndarray | None]:
+    dataset: LabelledParts, name: str, predict: Callable[[Part, Part], Predictions]
+) -> tuple[Scores, Predictions | None]:
     """Return the scores and the test predictions of `predict(rows to fit, rows to evaluate)`."""
     train, test, folds = dataset.parts["train"], dataset.parts.get("test"), dataset.folds
     held_out = dataset.parts.get("validation") if folds is None else None
     validation = None
     if folds is not None:
-        predictions = np.full(len(train), NOT_PREDICTED)
+        predictions = Predictions(np.zeros_like(train.targets), np.zeros(len(train), bool))
         for fold in np.unique(folds):
             inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            predictions[inside] = predict(train.select(outside), train.select(inside))
-        validation = accuracy(predictions, train.targets)
+            of_fold = predict(train.select(outside), train.select(inside))
+            predictions.values[inside], predictions.is_known[inside] = of_fold
+        validation = score(predictions, train.targets, dataset.task)
     elif held_out is not None:
-        validation = accuracy(predict(train, held_out), held_out.targets)
+        validation = score(predict(train, held_out), held_out.targets, dataset.task)
     if test is None:
         return Scores(name, validation, None), None
     predictions = predict(train if held_out is None else train + held_out, test)
-    return Scores(name, validation, accuracy(predictions, test.targets)), predictions
+    return Scores(name, validation, score(predictions, test.targets, dataset.task)), predictions
 
 
-def accuracy(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """Return the share of correct predictions among the rows that have one."""
-    predicted = predictions != NOT_PREDICTED
-    return float((predictions[predicted] == targets[predicted]).mean())
+def score(predictions: Predictions, targets: np.ndarray, task: Task) -> float:
+    """Return the `MAIN_METRIC` of the rows that have a prediction; NaN if there is none."""
+    from sklearn.metrics import f1_score, r2_score
+
+    values, targets = predictions.values[predictions.is_known], targets[predictions.is_known]
+    if task == "regression":
+        return float(r2_score(targets, values)) if len(values) > 1 else float("nan")
+    if task == "multilabel":
+        return float(f1_score(targets, values, average="micro", zero_division=0))
+    return float((values == targets).mean())
+
+
+def count_errors(predictions: Predictions, targets: np.ndarray, task: Task) -> np.ndarray:
+    """Return how wrong each prediction is, `[row]`: 0 or 1, wrong classes, or absolute errors.
+
+    Those of a regression are in standard deviations of the targets, and summed over the targets.
+    """
+    if task == "regression":
+        errors = np.abs(predictions.values - targets) / targets.std(axis=0).clip(min=1e-300)
+    else:
+        errors = predictions.values != targets
+    return errors.reshape(len(targets), -1).sum(axis=1)
 
 
 def choose_rows(
-    targets: np.ndarray, costs: np.ndarray, most_rows: int, most_cost: float, seed: int
+    strata: np.ndarray, costs: np.ndarray, most_rows: int, most_cost: float, seed: int
 ) -> np.ndarray:
-    """Choose rows at random, with the same share of each class; all rows if they are few enough.
+    """Choose rows at random, with the same share of each stratum; all if they are few enough.
 
     The choice has at most `most_rows` rows, and ends with the one that exceeds `most_cost`. The
-    first row of each class comes before the second of any.
+    first row of each stratum comes before the second of any.
 
     Args:
-        targets: class numbers, `[row]`.
+        strata: numbers, `[row]`; see `Targets.stratify`.
         costs: what each row costs, `[row]`.
 
     Returns:
         Row numbers, ascending.
     """
-    if len(targets) <= most_rows and costs.sum() <= most_cost:
-        return np.arange(len(targets))
-    shuffled = np.random.default_rng(seed).permutation(len(targets))
-    by_class = shuffled[np.argsort(targets[shuffled], kind="stable")]
-    counts = np.bincount(targets)
+    if len(strata) <= most_rows and costs.sum() <= most_cost:
+        return np.arange(len(strata))
+    shuffled = np.random.default_rng(seed).permutation(len(strata))
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    counts = np.bincount(strata)
     starts = np.cumsum(counts) - counts
-    classes = targets[by_class]
-    place = (np.arange(len(targets)) - starts[classes]) / counts[classes]  # in the class, [0, 1)
-    order = by_class[np.argsort(place, kind="stable")]
+    numbers = strata[by_stratum]
+    place = (np.arange(len(strata)) - starts[numbers]) / counts[numbers]  # in the class, [0, 1)
+    order = by_stratum[np.argsort(place, kind="stable")]
     before = np.cumsum(costs[order]) - costs[order]
     return np.sort(order[:most_rows][before[:most_rows] < most_cost])
 
@@ -134,14 +184,16 @@ class _Baseline(ABC):
     """The choice of rows and the batches of prediction, which both baselines share."""
 
     name: str
+    name_for_numbers: str
     most_rows: int
     """Most rows that it is fitted on."""
     most_fitted_cost: float
     most_evaluated_cost: float
     """Limits of the costs of the rows that it is fitted on, and that it predicts."""
 
-    def __init__(self, num_classes: int, seed: int) -> None:
-        self.num_classes = num_classes
+    def __init__(self, targets: Targets, seed: int) -> None:
+        self.targets = targets
+        self.num_classes = len(targets.names)
         self.seed = seed
         self.notes: list[str] = []
 
@@ -151,18 +203,22 @@ class _Baseline(ABC):
         if len(rows) < len(part):
             self.notes.append(f"fitted on {len(rows):,} of {len(part):,} training rows")
         self.model = self._build_model()
-        self.model.fit(self._inputs(part.select(rows)), part.targets[rows])
+        targets = part.targets[rows]
+        if self.targets.task == "regression" and self.num_classes == 1:
+            targets = targets[:, 0]
+        self.model.fit(self._inputs(part.select(rows)), targets)
 
-    def predict(self, part: Part) -> np.ndarray:
-        """Return class numbers `[row]`; `NOT_PREDICTED` for the rows beyond the limit."""
+    def predict(self, part: Part) -> Predictions:
+        """Predict the rows of a part, or as many as the limits allow."""
         chosen = self._choose(part, len(part), self.most_evaluated_cost)
         if len(chosen) < len(part):
             self.notes.append(f"evaluated on {len(chosen):,} of {len(part):,} rows")
-        predictions, rows = np.full(len(part), NOT_PREDICTED), iter(part.select(chosen))
+        values, rows = np.zeros_like(part.targets), iter(part.select(chosen))
         for start in range(0, len(chosen), PREDICTION_BATCH):
-            inputs = self._inputs(islice(rows, PREDICTION_BATCH))
-            predictions[chosen[start : start + PREDICTION_BATCH]] = self.model.predict(inputs)
-        return predictions
+            predicted = self.model.predict(self._inputs(islice(rows, PREDICTION_BATCH)))
+            here = chosen[start : start + PREDICTION_BATCH]
+            values[here] = predicted.reshape(len(here), *values.shape[1:])
+        return Predictions(values, np.isin(np.arange(len(part)), chosen))
 
     def _choose(self, part: Part, most_rows: int, most_cost: float) -> np.ndarray:
         rows = np.arange(len(part))
@@ -170,7 +226,8 @@ class _Baseline(ABC):
             generator = np.random.default_rng(self.seed)
             rows = np.sort(generator.choice(rows, MOST_CANDIDATES, replace=False))
         part = part.select(rows)
-        return rows[choose_rows(part.targets, self._costs(part), most_rows, most_cost, self.seed)]
+        strata = self.targets.stratify(part.targets)
+        return rows[choose_rows(strata, self._costs(part), most_rows, most_cost, self.seed)]
 
     @abstractmethod
     def _costs(self, part: Part) -> np.ndarray:
@@ -184,9 +241,13 @@ class _Baseline(ABC):
 
 
 class TextBaseline(_Baseline):
-    """TfidfVectorizer and LogisticRegression of scikit-learn. A row's cost is its characters."""
+    """TfidfVectorizer and LogisticRegression, or Ridge for numbers, of scikit-learn.
+
+    A row's cost is its characters.
+    """
 
     name = "TF-IDF + logistic regression"
+    name_for_numbers = "TF-IDF + ridge regression"
     most_rows = 400_000
     most_fitted_cost = most_evaluated_cost = 2**25
     most_weights = 3_000_000
@@ -208,22 +269,45 @@ class TextBaseline(_Baseline):
 
     def _build_model(self) -> Any:
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.multiclass import OneVsRestClassifier
         from sklearn.pipeline import make_pipeline
 
         most_words = self.most_weights // (1 if self.num_classes == 2 else self.num_classes)
         vectorizer = TfidfVectorizer(max_features=most_words)
-        return make_pipeline(vectorizer, LogisticRegression(max_iter=1000))
+        model: Any = LogisticRegression(max_iter=1000)
+        if self.targets.task == "multilabel":
+            model = OneVsRestClassifier(model)
+        elif self.targets.task == "regression":
+            model = Ridge()
+        return make_pipeline(vectorizer, model)
+
+
+class WithoutTargets:
+    """A transformer of aeon that is fitted without targets, which it refuses in several columns."""
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+    def fit(self, inputs: np.ndarray, targets: np.ndarray) -> "WithoutTargets":
+        self.transformer.fit(inputs)
+        return self
+
+    def transform(self, inputs: np.ndarray) -> np.ndarray:
+        features: np.ndarray = self.transformer.transform(inputs)
+        return features
 
 
 class SeriesBaseline(_Baseline):
-    """aeon's MiniRocketClassifier. A row's cost is its steps.
+    """aeon's MiniRocketClassifier, or its features with the same ridge regression for other tasks.
+
+    A row's cost is its steps.
 
     It needs series of one length, of at least 9 steps: others are stretched or compressed linearly
     to the length of the longest one that it is fitted on. Missing values are interpolated.
     """
 
-    name = "MiniRocket + ridge"
+    name = name_for_numbers = "MiniRocket + ridge"
     most_rows = 1_024  # the ridge regression squares 10,000 features of each row, in float64
     most_fitted_cost = 2**19
     most_evaluated_cost = 2**21
@@ -266,5 +350,15 @@ class SeriesBaseline(_Baseline):
 
     def _build_model(self) -> Any:
         from aeon.classification.convolution_based import MiniRocketClassifier
+        from aeon.transformations.collection.convolution_based import MiniRocket
+        from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
+        if not self.targets.has_classes:
+            strengths = np.logspace(-3, 3, 10)
+            is_regression = self.targets.task == "regression"
+            ridge = (RidgeCV if is_regression else RidgeClassifierCV)(alphas=strengths)
+            features = WithoutTargets(MiniRocket(random_state=self.seed))
+            return make_pipeline(features, StandardScaler(with_mean=False), ridge)
         return MiniRocketClassifier(n_jobs=1, random_state=self.seed)

@@ -18,10 +18,13 @@ from attnlstm.checkpoint.calibration import (
     pool_members,
 )
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION, read_checkpoint
+from attnlstm.config.data import Task
 from attnlstm.config.schema import TrainConfig
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.nn.head import predict
 from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
+from attnlstm.training.metrics import MAIN_METRIC, build_metrics, set_thresholds
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.trainer import build_calibration_trainer
@@ -30,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class Calibrated(NamedTuple):
-    """A calibration, and the accuracy on the validation rows that it was fitted to."""
+    """A calibration, and the `MAIN_METRIC` on the validation rows that it was fitted to."""
 
     calibration: Calibration
-    accuracy: float
+    score: float
 
 
 def calibrate_checkpoint(
@@ -63,7 +66,7 @@ def calibrate_checkpoint(
     trainer.validate(module, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
     calibrated = None
     if trainer.is_global_zero:
-        calibrated = calibrate(collector.logits, collector.experts, collector.targets)
+        calibrated = calibrate(collector.logits, collector.experts, collector.targets, module.task)
         if calibrated is not None:
             write_calibration(checkpoint, calibrated.calibration)
     trainer.strategy.barrier()
@@ -82,11 +85,13 @@ def copy_calibration(trainer: Trainer, best: Path | None, calibrated: Calibrated
     trainer.strategy.barrier()
 
 
-def calibrate(logits: Tensor, experts: Tensor, targets: Tensor) -> Calibrated | None:
+def calibrate(
+    logits: Tensor, experts: Tensor, targets: Tensor, task: Task = "classification"
+) -> Calibrated | None:
     """Fit a calibration to validation rows, and log the result or the reason for None.
 
-    `logits` are `[row, class]`, `targets` `[row]`, and `experts` `[row, member, 2, class]`: the
-    logits of the LSTM and of the n-grams that `logits` combines, with no members without n-grams.
+    `logits` are `[row, class]`, and `experts` `[row, member, 2, class]`: the logits of the LSTM and
+    of the n-grams that `logits` combines, with no members without n-grams.
     """
     if not len(logits) or not torch.isfinite(logits).all():
         reason = "a validation row's logits are not finite" if len(logits) else "no validation rows"
@@ -94,31 +99,60 @@ def calibrate(logits: Tensor, experts: Tensor, targets: Tensor) -> Calibrated | 
         return None
     weight, pooled = EQUAL_WEIGHT, logits
     if experts.size(1):
-        weight = fit_expert_weight(experts, targets)
-        pooled = pool_members(experts, weight)
+        weight = fit_expert_weight(experts, targets, task)
+        pooled = pool_members(experts, weight, task)
         logger.info(
-            "weight %.2f of the n-grams fitted on %d validation rows: accuracy %.4f -> %.4f",
+            "weight %.2f of the n-grams fitted on %d validation rows: %s %.4f -> %.4f",
             weight,
             len(targets),
-            measure_accuracy(logits, targets),
-            measure_accuracy(pooled, targets),
+            MAIN_METRIC[task].replace("_", " "),
+            measure_score(logits, targets, task),
+            measure_score(pooled, targets, task),
         )
-    calibration = fit_calibration(pooled, targets, weight)
+    calibration = fit_calibration(pooled, targets, weight, task)
+    score = measure_score(pooled, targets, task, calibration)
+    describe_calibration(calibration, pooled, targets, task, score)
+    return Calibrated(calibration, score)
+
+
+def describe_calibration(
+    calibration: Calibration, logits: Tensor, targets: Tensor, task: Task, score: float
+) -> None:
+    """Log what a calibration changes on the validation rows; for a regression, nothing."""
+    if task == "regression":
+        return
+    if calibration.thresholds is not None:
+        logger.info(
+            "thresholds from %.2f to %.2f fitted on %d validation rows: micro f1 %.4f -> %.4f",
+            calibration.thresholds.min(),
+            calibration.thresholds.max(),
+            len(targets),
+            measure_score(logits, targets, task),
+            score,
+        )
+        return
     logger.info(
         "temperature %.2f fitted on %d validation rows: calibration error %.3f -> %.3f",
         calibration.temperature,
         len(targets),
         *(
             multiclass_calibration_error(scaled.softmax(dim=1), targets, logits.size(1))
-            for scaled in (pooled, pooled / calibration.temperature)
+            for scaled in (logits, logits / calibration.temperature)
         ),
     )
-    return Calibrated(calibration, measure_accuracy(pooled, targets))
 
 
-def measure_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Return the share of rows whose class has the largest logit."""
-    return float((logits.argmax(dim=1) == targets).float().mean())
+def measure_score(
+    logits: Tensor, targets: Tensor, task: Task, calibration: Calibration | None = None
+) -> float:
+    """Return the `MAIN_METRIC` of logits that are not calibrated yet."""
+    metrics = build_metrics(task, logits.size(1))
+    if calibration is not None:
+        set_thresholds(metrics, calibration.thresholds)
+        logits = logits / calibration.temperature
+    metric = metrics[MAIN_METRIC[task]]
+    metric.update(predict(logits, task), targets)
+    return float(metric.compute())
 
 
 def write_calibration(checkpoint: Path, calibration: Calibration) -> None:

@@ -18,17 +18,29 @@ from rich.progress import MofNCompleteColumn, ProgressColumn, Task, TextColumn, 
 from rich.table import Column
 from rich.text import Text
 from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.aggregation import CatMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from attnlstm.checkpoint.calibration import decide
 from attnlstm.data.batches import SequenceBatch
-from attnlstm.nn.classifier import at_least_float32
-from attnlstm.training.figures import as_label, draw_attention, draw_confusion_matrix, render
+from attnlstm.nn.head import at_least_float32, predict
+from attnlstm.training.figures import (
+    as_label,
+    draw_attention,
+    draw_confusion_matrix,
+    draw_scatter,
+    render,
+)
 from attnlstm.training.module import ClassificationModule
 
 SEQUENCES_SHOWN = 12
 
-IN_BAR = {"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"}
+IN_BAR = {
+    **{"train/loss": "loss", "val/loss": "val loss", "val/accuracy": "acc"},
+    **{"val/micro_f1": "f1", "val/r2": "r2"},
+}
 """The metrics in the progress bar, and their short names."""
 
 
@@ -125,7 +137,7 @@ class RowCollector(Callback):
 
     Attributes:
         rows: numbers of the rows that were in a batch, `[row]`, ascending.
-        targets: class numbers, `[row]`.
+        targets: see `attnlstm.data.targets`.
         logits: `[row, class]`, at least float32.
         experts: logits of the LSTM and of the n-grams before they were combined,
             `[row, member, 2, class]`; no members in a test and without n-grams.
@@ -167,22 +179,27 @@ class RowCollector(Callback):
 
 
 class ValidationFigures(Callback):
-    """Draw the validation's confusion matrix and the attention on some of its sequences.
+    """Draw what the validation says: a confusion matrix or a scatter picture, and the attention.
 
-    The newest figures are PNG files in `folder`; TensorBoard keeps all of them.
+    The attention is that on some of the sequences. Rows of several classes have no picture of
+    their own. The newest figures are PNG files in `folder`; TensorBoard keeps all of them.
     """
 
     def __init__(self, folder: Path, every_n_epochs: int) -> None:
         self.folder = folder
         self.every_n_epochs = every_n_epochs
-
-        self.confusion: MulticlassConfusionMatrix | None = None  # None: nothing new to draw
+        self.is_new = False  # whether there is a validation that has not been drawn
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, ClassificationModule)
-        self.label_names = module.label_names
-        self.confusion = MulticlassConfusionMatrix(len(self.label_names)).to(module.device)
+        self.label_names, self.task = module.label_names, module.task
+        self.outcomes: Metric | None = None
+        if self.task == "regression":
+            self.outcomes = CatMetric().to(module.device)
+        elif self.task != "multilabel":
+            self.outcomes = MulticlassConfusionMatrix(len(self.label_names)).to(module.device)
         self.attention: dict[int, tuple[str, Tensor]] = {}
+        self.is_new = True
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
@@ -192,21 +209,30 @@ class ValidationFigures(Callback):
         batch: SequenceBatch,
         *_: Any,
     ) -> None:
-        predictions = outputs["logits"].argmax(dim=1)
-        assert self.confusion is not None
-        self.confusion.update(predictions, batch.targets)
+        predictions = decide(predict(at_least_float32(outputs["logits"]), self.task), self.task)
+        if isinstance(self.outcomes, MulticlassConfusionMatrix):
+            self.outcomes.update(predictions, batch.targets)
+        elif self.outcomes is not None:
+            self.outcomes.update(torch.stack([predictions, batch.targets], dim=1).float())
         if outputs["attention"] is None:
             return
         last = len(trainer.val_dataloaders.dataset) - 1  # type: ignore[union-attr]
         shown = torch.linspace(0, last, SEQUENCES_SHOWN).long().tolist()
         for position, row in enumerate(batch.rows.tolist()):
             if row in shown:
-                target, prediction = int(batch.targets[position]), int(predictions[position])
-                title = f"row {row}: {as_label(self.label_names[target])}"
-                if prediction != target:
-                    title += f", said {as_label(self.label_names[prediction])}"
+                true, said = (self._name(each[position]) for each in (batch.targets, predictions))
+                title = f"row {row}: {true}" + f", said {said}" * (said != true)
                 length = int(batch.lengths[position])
                 self.attention[row] = (title, outputs["attention"][position, :length].cpu())
+
+    def _name(self, target: Tensor) -> str:
+        """Return the target of a row as text."""
+        if self.task == "regression":
+            return ", ".join(f"{number:.4g}" for number in target.tolist())
+        if self.task == "multilabel":
+            names = [self.label_names[number] for number in target.nonzero().flatten().tolist()]
+            return as_label(" + ".join(names) or "no class")
+        return as_label(self.label_names[int(target)])
 
     def on_validation_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
@@ -215,9 +241,14 @@ class ValidationFigures(Callback):
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self._write(trainer)
 
-    def _draw(self, confusion: MulticlassConfusionMatrix) -> dict[str, Figure]:
-        matrix = draw_confusion_matrix(confusion, self.label_names, "validation")
-        figures = {"confusion_matrix": matrix}
+    def _draw(self, outcomes: Any) -> dict[str, Figure]:
+        figures = {}
+        if isinstance(self.outcomes, MulticlassConfusionMatrix):
+            matrix = draw_confusion_matrix(self.outcomes, self.label_names, "validation")
+            figures["confusion_matrix"] = matrix
+        elif self.outcomes is not None:
+            predictions, targets = outcomes.cpu().unbind(dim=1)
+            figures["scatter"] = draw_scatter(predictions, targets, self.label_names, "validation")
         if self.attention:
             sequences = [self.attention[row] for row in sorted(self.attention)]
             figures["attention"] = draw_attention(sequences, "validation")
@@ -225,14 +256,15 @@ class ValidationFigures(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         """Write the figures, unless those of this validation have been written already."""
-        confusion, self.confusion = self.confusion, None
-        if confusion is None:
+        if not self.is_new:
             return
-        confusion.compute()  # in all processes, as it gathers from all
+        self.is_new = False
+        # In all processes, as it gathers from all.
+        outcomes = None if self.outcomes is None else self.outcomes.compute()
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(exist_ok=True)
-        for name, figure in self._draw(confusion).items():
+        for name, figure in self._draw(outcomes).items():
             pixels = render(figure)  # once: it takes longer than many training steps
             imsave(self.folder / f"{name}.png", pixels)
             for logger in trainer.loggers:

@@ -1,4 +1,4 @@
-"""A run's accuracy in comparison with the baseline and the majority class."""
+"""A run's main metric in comparison with the baseline and with a constant answer."""
 
 import csv
 import json
@@ -11,17 +11,20 @@ import numpy as np
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from attnlstm.config.data import Task
 from attnlstm.console import print_table
-from attnlstm.data.splits import LabelledParts
+from attnlstm.data.parts import LabelledParts
 from attnlstm.files import replacing
 from attnlstm.training.baseline import (
-    NOT_PREDICTED,
     Baseline,
+    Predictions,
     Scores,
-    accuracy,
+    count_errors,
     measure_baseline,
     measure_majority,
+    score,
 )
+from attnlstm.training.metrics import MAIN_METRIC
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ SIGNIFICANCE = 0.05
 
 
 class Comparison(NamedTuple):
-    """The scores of a model, of the baseline if it could be fitted, and of the majority class."""
+    """The scores of a model, of the baseline if it could be fitted, and of a constant answer."""
 
     model: Scores
     others: list[Scores]
@@ -52,38 +55,36 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    dataset: LabelledParts, model: Scores, predictions: np.ndarray, is_text: bool, seed: int
+    dataset: LabelledParts, model: Scores, predictions: Predictions, is_text: bool, seed: int
 ) -> Comparison:
-    """Measure the baseline and the majority class, and compare them with a model.
+    """Measure the baseline and the constant answer, and compare them with a model.
 
-    Args:
-        predictions: the model's class numbers for the test rows, `[row]`; `NOT_PREDICTED` for rows
-            that were not evaluated.
+    `predictions` are the model's for the test rows.
     """
     majority, baseline = measure_majority(dataset), fit_or_warn(dataset, is_text, seed)
     others = [majority] if baseline is None else [baseline.scores, majority]
     targets = dataset.parts["test"].targets
-    shortfall = describe_shortfall(predictions, targets, baseline, majority, is_text)
+    shortfall = describe_shortfall(predictions, targets, dataset.task, baseline, majority, is_text)
     return Comparison(model, others, shortfall)
 
 
-def write(path: Path, comparison: Comparison) -> None:
-    """Write the scores of the baseline and of the majority class as JSON."""
+def write(path: Path, comparison: Comparison, metric: str) -> None:
+    """Write the scores of the baseline and of the constant answer as JSON."""
     scores = {
-        name: {"val/accuracy": validation, "test/accuracy": test}
+        name: {f"val/{metric}": validation, f"test/{metric}": test}
         for name, validation, test in comparison.others
     }
     with replacing(path) as partial:
         partial.write_text(json.dumps(scores, indent=2) + "\n")
 
 
-def show(comparison: Comparison) -> None:
+def show(comparison: Comparison, metric: str) -> None:
     """Print a table of the scores, and log a warning if the model falls short."""
     rows = [
         [name, *("-" if value is None else f"{value:.4f}" for value in values)]
         for name, *values in (comparison.model, *comparison.others)
     ]
-    title = "accuracy, compared with a baseline on the same rows"
+    title = f"{_name(metric)}, compared with a baseline on the same rows"
     print_table(title, ["model", "validation", "test"], rows)
     if comparison.shortfall is not None:
         logger.warning("%s", comparison.shortfall)
@@ -108,47 +109,58 @@ def fit_or_warn(dataset: LabelledParts, is_text: bool, seed: int) -> Baseline | 
 
 
 def describe_shortfall(
-    predictions: np.ndarray,
+    predictions: Predictions,
     targets: np.ndarray,
+    task: Task,
     baseline: Baseline | None,
     majority: Scores,
     is_text: bool,
 ) -> str | None:
     """Describe where a model falls short, and what to try; None if it does not.
 
-    It should be above the majority class, and not below the baseline by more than chance, as
-    measured by McNemar's exact test. `predictions` and `targets` are class numbers, `[row]`.
+    It should be above the constant answer, and not below the baseline by more than chance, as
+    measured by the exact sign test on the rows on which one errs more than the other. If a row is
+    either right or wrong, this is McNemar's test. `targets` are those of the test rows.
     """
-    if not (predictions != NOT_PREDICTED).any():
+    if not predictions.is_known.any():
         return None
-    reached, reasons = accuracy(predictions, targets), []
+    reached, reasons = score(predictions, targets, task), []
     if majority.test is not None and reached <= majority.test and reached < 1:
-        reasons.append(f"not above the majority class ({reached:.4f} against {majority.test:.4f})")
-    if baseline is not None and baseline.test_predictions is not None:
-        both = (predictions != NOT_PREDICTED) & (baseline.test_predictions != NOT_PREDICTED)
-        ours = (predictions == targets)[both]
-        theirs = (baseline.test_predictions == targets)[both]
-        if ours.sum() < theirs.sum() and mcnemar_p_value(ours, theirs) < SIGNIFICANCE:
+        name = "the " * task.startswith(("c", "o")) + majority.name
+        reasons.append(f"not above {name} ({reached:.4f} against {majority.test:.4f})")
+    if baseline is not None and (theirs := baseline.test_predictions) is not None:
+        both = predictions.is_known & theirs.is_known
+        pair = [
+            Predictions(each.values[both], np.ones(both.sum(), bool))
+            for each in (predictions, theirs)
+        ]
+        scores = [score(each, targets[both], task) for each in pair]
+        errors = [count_errors(each, targets[both], task) for each in pair]
+        if scores[0] < scores[1] and sign_test_p_value(*errors) < SIGNIFICANCE:
             reasons.append(
-                f"below {baseline.scores.name} ({ours.mean():.4f} against {theirs.mean():.4f} on "
-                f"{len(ours):,} test rows, more than chance)"
+                f"below {baseline.scores.name} ({scores[0]:.4f} against {scores[1]:.4f} on "
+                f"{both.sum():,} test rows, more than chance)"
             )
     if not reasons:
         return None
     hints = HINTS["texts" if is_text else "series"]
-    return f"the test accuracy is {' and '.join(reasons)}: try {hints}"
+    return f"the test {_name(MAIN_METRIC[task])} is {' and '.join(reasons)}: try {hints}"
 
 
-def mcnemar_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the p-value of McNemar's exact test; bool `[row]`: which rows each gets right."""
+def sign_test_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return the p-value of the exact sign test of two models' errors on the same rows, `[row]`."""
     from scipy.stats import binomtest
 
-    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return float(binomtest(only_ours, only_ours + only_theirs).pvalue)
+    we_win, they_win = int((ours < theirs).sum()), int((theirs < ours).sum())
+    return float(binomtest(we_win, we_win + they_win).pvalue) if we_win + they_win else 1.0
 
 
-def read_validation_accuracy(trainer: Trainer, run_dir: Path) -> float | None:
-    """Read the validation accuracy of the best checkpoint of a finished run from metrics.csv.
+def _name(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def read_validation_score(trainer: Trainer, run_dir: Path, metric: str) -> float | None:
+    """Read the validation metric of the best checkpoint of a finished run from metrics.csv.
 
     Without a best checkpoint it is the last one; None if there was no validation.
     """
@@ -156,10 +168,10 @@ def read_validation_accuracy(trainer: Trainer, run_dir: Path) -> float | None:
     if not path.is_file():
         return None
     with path.open(newline="") as file:
-        validations = [row for row in csv.DictReader(file) if row.get("val/accuracy")]
+        validations = [row for row in csv.DictReader(file) if row.get(f"val/{metric}")]
     callback, best = trainer.checkpoint_callback, []
     if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
         monitor, score = str(callback.monitor), float(callback.best_model_score)
         best = [row for row in validations if row.get(monitor) and float(row[monitor]) == score]
     found = [*best[:1], *validations[-1:]]
-    return float(found[0]["val/accuracy"]) if found else None
+    return float(found[0][f"val/{metric}"]) if found else None

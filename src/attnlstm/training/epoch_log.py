@@ -7,6 +7,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from attnlstm.training.metrics import MAIN_METRIC
 from attnlstm.training.module import ClassificationModule
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ class EpochLog(Callback):
         if trainer.sanity_checking:
             return
         self.last_epoch = trainer.current_epoch + 1
-        names = dict.fromkeys([self.monitor, "val/loss", "val/accuracy"])
+        assert isinstance(module, ClassificationModule)
+        main = f"val/{MAIN_METRIC[module.task]}"
+        names = dict.fromkeys([self.monitor, "val/loss", main])
         metrics = {name: float(trainer.callback_metrics[name]) for name in names}
         if self._is_best(metrics[self.monitor]):
             self.best_epoch, self.best = self.last_epoch, metrics

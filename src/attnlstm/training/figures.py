@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from attnlstm.console import printable, shorten
 
 NAME_CHARACTERS = 30
+MOST_TARGETS = 6  # of a regression, each of which has a picture
 
 
 def draw_confusion_matrix(
@@ -23,6 +24,21 @@ def draw_confusion_matrix(
     axes = figure.subplots()
     confusion.plot(ax=axes, labels=[as_label(name) for name in label_names])
     axes.set_title(f"confusion matrix, {split} split", fontsize="medium")
+    return figure
+
+
+def draw_scatter(predictions: Tensor, targets: Tensor, names: list[str], split: str) -> Figure:
+    """Draw the predictions of a regression over the true numbers, both `[row, target]`."""
+    shown = min(len(names), MOST_TARGETS)
+    figure = Figure(figsize=(4.5 * shown, 4.5), layout="constrained")
+    for number, axes in enumerate(figure.subplots(1, shown, squeeze=False)[0]):
+        true, predicted = targets[:, number].numpy(), predictions[:, number].numpy()
+        axes.scatter(true, predicted, s=12, alpha=0.5)
+        ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+        axes.plot(ends, ends, color="0.5", linewidth=1)  # where both are equal
+        axes.set_xlabel(f"true {as_label(names[number])}")
+        axes.set_ylabel(f"predicted {as_label(names[number])}")
+    figure.suptitle(f"predictions, {split} split", fontsize="medium")
     return figure
 
 

@@ -11,7 +11,6 @@ from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 from torchmetrics.utilities.distributed import gather_all_tensors
@@ -20,13 +19,20 @@ from attnlstm.checkpoint.calibration import CALIBRATION_KEY, EQUAL_WEIGHT
 from attnlstm.checkpoint.classifier import build_configured
 from attnlstm.checkpoint.content import FORMAT_KEY, FORMAT_VERSION
 from attnlstm.checkpoint.load import TrainedModel
+from attnlstm.config.data import Task
 from attnlstm.data.batches import SequenceBatch
 from attnlstm.data.encoders.encoding import encoder_from_dict
 from attnlstm.errors import UserError
-from attnlstm.nn import Classification, ClassifierEnsemble, SequenceClassifier
-from attnlstm.nn.classifier import at_least_float32
-from attnlstm.nn.ensemble import members_of
-from attnlstm.training.metrics import MacroAUROC, classification_metrics
+from attnlstm.nn import Classification, SequenceClassifier
+from attnlstm.nn.ensemble import combine, members_of
+from attnlstm.nn.head import at_least_float32, predict
+from attnlstm.training.metrics import (
+    MacroAUROC,
+    MeanAveragePrecision,
+    build_metrics,
+    set_thresholds,
+)
+from attnlstm.training.objective import Objective
 from attnlstm.training.optimization import configure, reads_validation
 
 logger = logging.getLogger(__name__)
@@ -40,8 +46,9 @@ class ClassificationModule(LightningModule):
 
     Args:
         config: of the run, a `TrainConfig` as plain containers.
-        label_names: in the order of the class numbers.
-        class_counts: number of training rows of each class.
+        label_names: the classes in the order of their numbers, or the names of the numbers that a
+            regression predicts.
+        class_counts: number of training rows of each class, or with each number.
         encoder: of the rows, see its `to_dict`.
         trained_on: the parts of the data that "train" consists of, such as "validation".
         folds: the fold of each training row, `[row]`. Member i of the ensemble is then trained on
@@ -68,12 +75,15 @@ class ClassificationModule(LightningModule):
         self.config = config
         self.label_names = label_names
         self.encoder = encoder_from_dict(encoder)
-        self.classifier = build_configured(config["model"], self.encoder, len(label_names))
-        self.temperature = 1.0  # until it is fitted to validation rows, see training.calibrate
-        is_balanced = config["loss"]["class_weights"] == "balanced"
-        class_weights = balanced_class_weights(class_counts) if is_balanced else None
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        metrics = classification_metrics(len(label_names))
+        self.task: Task = config["task"]
+        self.classifier = build_configured(
+            config["model"], self.encoder, len(label_names), self.task
+        )
+        # Until they are fitted to validation rows, see training.calibrate:
+        self.temperature = 1.0
+        self.thresholds: Tensor | None = None  # of several classes
+        self.objective = Objective(self.task, config["loss"], class_counts)
+        metrics = build_metrics(self.task, len(label_names))
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         # Sums over the running epoch, which a checkpoint in the middle of it can hold.
@@ -208,15 +218,17 @@ class ClassificationModule(LightningModule):
         if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
             self.double()  # Lightning does it too late: these weights would be rounded
         # Checkpoints of version 0.1 have neither of these two.
-        self._set_calibration(checkpoint.get(CALIBRATION_KEY))
+        self.set_calibration(checkpoint.get(CALIBRATION_KEY))
         if "train_loss" in checkpoint:
             self.loss_sum = checkpoint["train_loss"]["loss_sum"].to(self.loss_sum.device)
             self.rows_seen = checkpoint["train_loss"]["rows_seen"]
 
-    def _set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
+    def set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
         """Use the fields of a `Calibration`; None: uncalibrated."""
         fields = calibration or {}
         self.temperature = fields.get("temperature", 1.0)
+        self.thresholds = fields.get("thresholds")
+        set_thresholds(self.test_metrics, self.thresholds)
         for member in self.members:
             member.expert_weight = fields.get("expert_weight", EQUAL_WEIGHT)
 
@@ -226,7 +238,7 @@ class ClassificationModule(LightningModule):
             answers = [self._validate_by_fold(batch, self.folds)]
         else:
             answers = [self._validate_member(number, batch) for number in range(len(self.members))]
-        classification = ClassifierEnsemble.combine(answers)
+        classification = combine(answers, self.task)
         loss = self.compute_loss(classification.logits, batch.targets)
         outputs = self._evaluate(batch, classification, loss, self.val_metrics)
         # The scale of the fixed convolutions' logits is already fitted, by leaving rows out. That
@@ -239,15 +251,15 @@ class ClassificationModule(LightningModule):
 
     def test_step(self, batch: SequenceBatch, batch_idx: int) -> dict[str, Any]:
         classification = self(batch.inputs, batch.lengths)
-        # the plain log loss: label smoothing would rate sharper, better probabilities as worse
-        loss = F.cross_entropy(classification.logits, batch.targets)
+        scale = self.members[0].target_scale
+        loss = self.objective.plain(classification.logits, batch.targets, scale)
         return self._evaluate(batch, classification, loss, self.test_metrics)
 
     def _evaluate(
         self, batch: SequenceBatch, answer: Classification, loss: Tensor, metrics: MetricCollection
     ) -> dict[str, Any]:
         """Update the metrics, and return the logits and the attention for the callbacks."""
-        metrics.update(at_least_float32(answer.logits).softmax(dim=1), batch.targets)
+        metrics.update(predict(at_least_float32(answer.logits), self.task), batch.targets)
         name, size = f"{metrics.prefix}loss", len(batch.targets)
         self.log(name, loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=size)
         return {"logits": answer.logits, "attention": answer.attention}
@@ -269,37 +281,17 @@ class ClassificationModule(LightningModule):
         self.log_dict(self.test_metrics)
 
     def teardown(self, stage: str) -> None:
-        auroc = self.test_metrics["auroc"]
-        assert isinstance(auroc, MacroAUROC)
-        left_out = auroc.describe_left_out(self.label_names) if stage == "test" else None
-        if left_out is not None and self.trainer.is_global_zero:
-            logger.info("%s", left_out)
+        if stage != "test" or not self.trainer.is_global_zero:
+            return
+        for metric in self.test_metrics.values():
+            if isinstance(metric, MacroAUROC | MeanAveragePrecision):
+                left_out = metric.describe_left_out(self.label_names)
+                if left_out is not None:
+                    logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy with the configured label smoothing and class weights.
-
-        With gamma > 0 it is the focal loss (Lin et al., 2017): a row's loss is multiplied by
-        (1 - p)^gamma, where p is the probability of its class, so that easy rows count less.
-        """
-        logits = at_least_float32(logits)
-        weights = None
-        if isinstance(self.class_weights, Tensor):
-            weights = self.class_weights.to(logits.dtype)
-        gamma = self.config["loss"]["focal_gamma"]
-        loss = F.cross_entropy(
-            logits,
-            targets,
-            weight=weights,
-            label_smoothing=self.config["loss"]["label_smoothing"],
-            reduction="none" if gamma else "mean",
-        )
-        if not gamma:
-            return loss
-        log_p = logits.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)  # [batch]
-        # above 0: at 0 the power of a gamma below 1 has no derivative
-        rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).eps)  # 1 - p
-        total = len(targets) if weights is None else weights[targets].sum()
-        return (rest**gamma * loss).sum() / total
+        """Return the loss of training, see `Objective`."""
+        return self.objective(logits, targets, self.members[0].target_scale)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters in two groups: few rows have a gradient for those of n-grams."""
@@ -325,7 +317,8 @@ def restore_module(trained: TrainedModel) -> ClassificationModule:
     """Return the training module of a checkpoint, for Lightning to test or train."""
     module = ClassificationModule(**trained.arguments)
     module.classifier = trained.classifier
-    module.temperature = trained.temperature
+    if trained.calibration is not None:
+        module.set_calibration(trained.calibration._asdict())
     return module
 
 
@@ -346,9 +339,3 @@ def select_rows(batch: SequenceBatch, wanted: Tensor, keep_time: bool = False) -
 def sum_of_zeros(module: nn.Module) -> Tensor:
     """Return a zero that depends on all parameters, so that each of them gets a gradient."""
     return torch.stack([(parameter * 0).sum() for parameter in module.parameters()]).sum()
-
-
-def balanced_class_weights(class_counts: list[int]) -> Tensor:
-    """Return rows / (classes * count) for each class, as scikit-learn's class_weight="balanced"."""
-    counts = torch.tensor(class_counts, dtype=torch.float32)
-    return counts.sum() / (len(counts) * counts)

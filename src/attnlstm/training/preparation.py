@@ -18,7 +18,7 @@ from attnlstm.data.encoders.encoding import Encoder, encode_part, fit_encoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.splits import LabelledParts
+from attnlstm.data.parts import LabelledParts
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 from attnlstm.nn import NgramClassifier, RandomConvolutionClassifier
@@ -69,7 +69,7 @@ def build_module(
     `trained_on` are the parts of the data that "train" consists of.
     """
     label_names, folds = encoded.dataset.label_names, encoded.dataset.folds
-    class_counts = encoded.splits["train"].targets.bincount(minlength=len(label_names)).tolist()
+    class_counts = count_classes(encoded.splits["train"].targets, len(label_names))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     return ClassificationModule(
         config.model_dump(),
@@ -81,9 +81,21 @@ def build_module(
     )
 
 
+def count_classes(targets: torch.Tensor, num_classes: int) -> list[int]:
+    """Return the number of rows of each class, or with each number of a regression."""
+    if targets.is_floating_point():
+        return [len(targets)] * num_classes
+    if targets.dim() == 2:
+        return targets.long().sum(dim=0).tolist()
+    return targets.bincount(minlength=num_classes).tolist()
+
+
 def initialize(config: TrainConfig, module: ClassificationModule, encoded: EncodedDataset) -> None:
-    """Give a new model its pretrained vectors and fitted experts, before its first step."""
+    """Give a new model what is fitted and not trained, before its first step."""
     split = encoded.splits["train"]
+    for member in module.members:
+        if member.target_scale is not None:
+            member.target_scale.fit(split.targets)
     if config.model.embedding.vectors is not None:
         load_pretrained_vectors(config, module)
     if config.model.ngrams is not None:
@@ -122,6 +134,9 @@ def fit_random_convolutions(
     batches = (split.collate(part.tolist()) for part in parts)
     features = torch.cat([first.features(batch.inputs, batch.lengths) for batch in batches])
     targets = split.targets[chosen]
+    scale = module.members[0].target_scale
+    if scale is not None:
+        targets = scale.standardize(targets)
     state = first.state_dict()
     for fold, member in enumerate(module.members):
         assert isinstance(member.expert, RandomConvolutionClassifier)

@@ -10,7 +10,7 @@ from attnlstm.checkpoint.content import read_checkpoint
 from attnlstm.config.schema import TrainConfig
 from attnlstm.console import counted
 from attnlstm.data.module import SequenceDataModule
-from attnlstm.data.splits import LabelledParts
+from attnlstm.data.parts import LabelledParts
 from attnlstm.training.budget import count_steps
 from attnlstm.training.fit import fit, read_resume_point
 from attnlstm.training.module import ClassificationModule

@@ -9,27 +9,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 import yaml
 from lightning import Trainer
 
+from attnlstm.checkpoint.calibration import decide
 from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.config.data import TextConfig
 from attnlstm.config.schema import BudgetConfig, TrainConfig
 from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
+from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
 from attnlstm.data.sources.source import open_sources
-from attnlstm.data.splits import LabelledParts, split_sources
+from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows
 from attnlstm.files import replacing
+from attnlstm.nn.head import predict
 from attnlstm.training import budget, comparison, preparation
-from attnlstm.training.baseline import NOT_PREDICTED, Scores
+from attnlstm.training.baseline import Predictions, Scores
 from attnlstm.training.batch_limits import check_batches
 from attnlstm.training.calibrate import calibrate_checkpoint, copy_calibration
 from attnlstm.training.callbacks import RowCollector
 from attnlstm.training.failures import explain_failures
 from attnlstm.training.fit import fit, read_resume_point
+from attnlstm.training.metrics import MAIN_METRIC
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.newest_checkpoint import show_path
@@ -108,6 +112,7 @@ def train(
     check_memory(config, trainer.strategy.root_device)
 
     dataset = load_dataset(config, sources, carves_test)
+    config = config.for_task(dataset.task)
     encoded = preparation.encode(config, dataset)
     config = budget.settle(config, budget.measure(encoded))
     check_memory(
@@ -143,7 +148,7 @@ def train(
         if trainer.is_global_zero:
             write_metrics(run_dir / "metrics.json", result.metrics)
     if trainer.is_global_zero:
-        validation = None if calibrated is None else calibrated.accuracy
+        validation = None if calibrated is None else calibrated.score
         report(config, run_dir, dataset, result, predictions, validation)
     return result
 
@@ -173,13 +178,14 @@ def load_dataset(
         validation=budget.choose_validation(config),
         num_folds=config.num_folds,
         carves_test=carves_test,
+        task=config.task,
     )
     for line in dataset.warnings:
         logger.warning("%s", line)
     for line in describe_rows(dataset, config.data):
         logger.info("%s", line)
     validation = dataset.parts["validation" if dataset.folds is None else "train"]
-    check_monitors(config, validation.targets)
+    check_monitors(config, dataset.task, validation.targets)
     return dataset
 
 
@@ -229,20 +235,24 @@ def test(
     datamodule: SequenceDataModule,
     best: Path | None,
     run_dir: Path,
-) -> tuple[TrainingResult, np.ndarray]:
+) -> tuple[TrainingResult, Predictions]:
     """Test the best checkpoint, or the last weights if there is none.
 
     Returns:
-        The result, and the predicted class numbers `[row]`, `NOT_PREDICTED` for rows not tested.
+        The result, and the predictions.
     """
     collector = RowCollector()
     trainer.callbacks.append(collector)  # type: ignore[attr-defined]
     trainer.test(module, datamodule, ckpt_path=best, weights_only=True, verbose=False)
-    predictions = np.full(len(datamodule.splits["test"]), NOT_PREDICTED)
+    targets = datamodule.splits["test"].targets
+    values, is_known = torch.zeros_like(targets), torch.zeros(len(targets), dtype=torch.bool)
     if len(collector.rows):  # not with trainer.limit_test_batches=0
-        predictions[collector.rows.numpy()] = collector.logits.argmax(dim=1).numpy()
+        predicted = predict(collector.logits, module.task)
+        answers = decide(predicted, module.task, module.thresholds)
+        values[collector.rows], is_known[collector.rows] = answers.to(values.dtype), True
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics = {name: value for name, value in metrics.items() if name.startswith("test/")}
+    predictions = Predictions(values.numpy(), is_known.numpy())
     return TrainingResult(metrics, best, module, trainer, run_dir), predictions
 
 
@@ -251,20 +261,21 @@ def report(
     run_dir: Path,
     dataset: LabelledParts,
     result: TrainingResult,
-    predictions: np.ndarray,
-    validation_accuracy: float | None,
+    predictions: Predictions,
+    validation_score: float | None,
 ) -> None:
     """Print the metrics, compare them with the baseline, and log the best checkpoint."""
     print_metrics(f"{config.data.name}, test split", result.metrics)
     if config.baseline == "auto" and not config.trainer.fast_dev_run:
-        if validation_accuracy is None:  # without a calibration
-            validation_accuracy = comparison.read_validation_accuracy(result.trainer, run_dir)
-        scores = Scores("attnlstm", validation_accuracy, result.metrics["test/accuracy"])
+        metric = MAIN_METRIC[dataset.task]
+        if validation_score is None:  # without a calibration
+            validation_score = comparison.read_validation_score(result.trainer, run_dir, metric)
+        scores = Scores("attnlstm", validation_score, result.metrics[f"test/{metric}"])
         is_text = isinstance(config.data, TextConfig)
         compared = comparison.compare(dataset, scores, predictions, is_text, config.seed)
         with explain_failures(run_dir):
-            comparison.write(run_dir / "baseline.json", compared)
-        comparison.show(compared)
+            comparison.write(run_dir / "baseline.json", compared, metric)
+        comparison.show(compared, metric)
     if result.checkpoint is None:
         logger.info("no best checkpoint was written: these are the last weights' metrics")
         return

@@ -19,6 +19,7 @@ from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from attnlstm.config.checks import show
+from attnlstm.config.data import Task
 from attnlstm.config.lightning import (
     LOWER_IS_BETTER,
     CheckpointConfig,
@@ -34,6 +35,7 @@ from attnlstm.training.early_stopping import EarlyStoppingPastPlateau
 from attnlstm.training.epoch_log import EpochLog
 from attnlstm.training.fit import ResumePoint
 from attnlstm.training.lightning_internals import MetricsFile
+from attnlstm.training.metrics import build_metrics
 from attnlstm.training.newest_checkpoint import NewestCheckpoint
 
 REFUSALS = (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError)
@@ -72,8 +74,8 @@ def build_calibration_trainer(config: TrainConfig, run_dir: Path, collector: Cal
     return _build_trainer(config, run_dir, [], [collector])
 
 
-def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
-    """Check that AUROC exists where it is monitored: it needs validation rows of two classes.
+def check_monitors(config: TrainConfig, task: Task, validation_targets: np.ndarray) -> None:
+    """Check that what is monitored exists: AUROC needs validation rows of two classes.
 
     Raises:
         UserError: it does not; the message names the key.
@@ -84,6 +86,12 @@ def check_monitors(config: TrainConfig, validation_targets: np.ndarray) -> None:
         "callbacks.early_stopping": callbacks.early_stopping and callbacks.early_stopping.monitor,
         "scheduler": config.scheduler.get("monitor"),
     }
+    known = [f"val/{name}" for name in ("loss", *build_metrics(task, 2))]
+    for key, name in monitors.items():
+        if name and name.startswith("val/") and name not in known:
+            raise UserError(
+                f"{key}.monitor={name} does not exist with task={task}: watch {', '.join(known)}"
+            )
     keys = [f"{key}.monitor=val/auroc" for key, name in monitors.items() if name == "val/auroc"]
     if keys and len(np.unique(validation_targets)) < 2:
         raise UserError(

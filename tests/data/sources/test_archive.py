@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnlstm.data.sources.archive import ArchiveRows
-from attnlstm.data.splits import sort_labels
+from attnlstm.data.targets import sort_labels
 from attnlstm.errors import UserError
 
 BUNDLED = Path(aeon.datasets.__file__).parent / "data"
@@ -26,7 +26,7 @@ CLASSIFICATION_SETS = [
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and a network of which every use is counted and fails."""
+    """An empty cache folder, and a network whose every use is counted and fails."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "attnlstm" / "archive"
 

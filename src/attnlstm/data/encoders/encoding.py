@@ -24,8 +24,8 @@ from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.encoders.tokenizer import train_tokenizer
+from attnlstm.data.parts import Part
 from attnlstm.data.rows import Row, chunked
-from attnlstm.data.splits import Part
 from attnlstm.errors import UserError
 from attnlstm.files import fingerprint_of, replacing
 
@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 1000
 SIZE_AT_ONCE = 2**24
 """Rows, and characters of texts or numbers of series, that are in memory at a time."""
 
-LAYOUT = f"3, tokenizers {tokenizers.__version__}"
+LAYOUT = f"4, tokenizers {tokenizers.__version__}"
 """Changes when the same settings and rows are encoded differently."""
 
 _CACHE: ContextVar[Path | None] = ContextVar("cache", default=None)
@@ -144,7 +144,7 @@ def encode_part(encoder: Encoder, part: Part, name: str) -> tuple[EncodedSplit, 
         rows = datasets.Dataset.from_file(str(arrow))
         if len(rows) != len(part):
             raise ValueError(f"{arrow} has {len(rows)} instead of {len(part)} rows")
-        return EncodedSplit(rows, step_size), counts
+        return EncodedSplit(rows, part.targets, step_size), counts
 
     def write() -> None:
         with replacing(arrow) as partial:
@@ -199,17 +199,15 @@ def _write_encoded(encoder: Encoder, part: Part, name: str, path: Path) -> Count
     number: pa.DataType = pa.float32()
     if isinstance(encoder, TextEncoder):  # small ids take half the disk and memory
         number = pa.uint16() if encoder.vocab_size <= 2**16 else pa.int32()
-    schema = pa.schema([("steps", pa.large_list(number)), ("target", pa.int64())])
+    schema = pa.schema([("steps", pa.large_list(number))])
     rows = show_progress(part, f"encoding {name}")
-    counts, targets, start = Counts(), part.targets, 0
+    counts = Counts()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches_of(rows):
             steps = encode_values(encoder, [row.value for row in batch], counts)
             kind = number.to_pandas_dtype()
             flat = [array.astype(kind, copy=False).reshape(-1) for array in steps]
-            columns = [flat, targets[start : start + len(batch)]]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-            start += len(batch)
+            writer.write_batch(pa.record_batch([flat], schema=schema))
     return counts
 
 

@@ -44,7 +44,8 @@ class ArffFile(SeriesLines):
     """The series of one `.arff` file.
 
     The last attribute is the label, with the classes as its values; `label_names` is in their
-    order. `?` is a missing value. Numbers as labels, texts and sparse rows are refused.
+    order. If it is numeric, the labels are numbers to predict. `?` is a missing value. Texts and
+    sparse rows are refused.
     """
 
     longest_line = LONGEST_LINE
@@ -67,7 +68,7 @@ class ArffFile(SeriesLines):
             raise RowProblemError(EMPTY)
         if label in ("", "?"):
             return series, None
-        if label not in self._declared:
+        if self.task != "regression" and label not in self._declared:
             raise RowProblemError("label that the header does not declare")
         return series, label
 
@@ -77,17 +78,15 @@ class ArffFile(SeriesLines):
             raise self._error("has no attributes of values and of the label: add @attribute lines")
         *values, label = attributes
         if label.kind.lower() in NUMERIC:
-            raise self._error(
-                f"has numbers to predict (its last attribute, {label.name!r}, is {label.kind}) and "
-                "no classes: choose a set for classification, or declare the classes as {a,b}"
-            )
-        if not (label.kind.startswith("{") and label.kind.endswith("}")):
+            self.task = "regression"
+        elif not (label.kind.startswith("{") and label.kind.endswith("}")):
             raise self._error(
                 f"has a last attribute {label.name!r} that declares no classes: write it "
                 "'@attribute target {walking,running}'"
             )
-        self.label_names = [name for name in _split(label.kind[1:-1]) if name]
-        self._declared = set(self.label_names)
+        else:
+            self.label_names = [name for name in _split(label.kind[1:-1]) if name]
+        self._declared = set(self.label_names or ())
         self._is_relational = values[0].kind.lower() == "relational"
         if self._is_relational and len(values) > 1:
             raise self._error("has more than a relational attribute and the label: keep only these")

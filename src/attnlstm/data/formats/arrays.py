@@ -10,6 +10,7 @@ import numpy as np
 from attnlstm.config.data import Axes
 from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
 from attnlstm.data.formats.lines import is_unicode
+from attnlstm.data.rows import Label
 
 MAX_BYTES = 2**28
 """That are read at once, such as one series, as float64."""
@@ -196,10 +197,16 @@ def _is_tail(is_missing: np.ndarray) -> bool:
     return bool((is_missing.all(axis=1) == steps).all() and (np.diff(steps.astype(int)) >= 0).all())
 
 
+Labels = list[Label | None] | list[list[Label | None]]
+"""The label of each row, or of each step of each row."""
+
+
 def read_labels(
     values: np.ndarray, array: SeriesArray, has_windows: bool, name: str = "y"
-) -> list[str | None] | list[list[str | None]]:
+) -> Labels:
     """Return the label of each row, or of each step of each row if there are windows.
+
+    Several columns `[row, target]` are labels of several values.
 
     Raises:
         ArrayError: the shape is another one, or the values are no labels.
@@ -215,8 +222,22 @@ def read_labels(
             )
         labels = to_labels(values.ravel(), name)
         return [labels[row * steps[1] : (row + 1) * steps[1]] for row in range(steps[0])]
+    size = values.shape[1] if values.ndim == 2 else 0
+    if size and len(values) == array.num_rows:
+        labels = to_labels(values.ravel(), name)
+        several = [labels[start : start + size] for start in range(0, len(labels), size)]
+        of_rows: list[Label | None] = []
+        for row in several:
+            of_rows.append(None if None in row else tuple(map(str, row)))
+        return of_rows
     check_vector(values.shape, array.num_rows, name)
     return to_labels(values, name)
+
+
+def name_targets(labels: Labels | None) -> list[str] | None:
+    """Return the numbers of the columns of labels of several values; None for other labels."""
+    first = next((label for label in labels or () if label is not None), None)
+    return [str(place) for place in range(len(first))] if isinstance(first, tuple) else None
 
 
 def check_vector(shape: tuple[int, ...], num_rows: int, name: str) -> None:
@@ -228,7 +249,7 @@ def check_vector(shape: tuple[int, ...], num_rows: int, name: str) -> None:
         )
 
 
-def to_labels(values: np.ndarray, name: str) -> list[str | None]:
+def to_labels(values: np.ndarray, name: str) -> list[Label | None]:
     """Return the labels in an array of texts, whole numbers or booleans; None for missing ones.
 
     Raises:
@@ -239,8 +260,8 @@ def to_labels(values: np.ndarray, name: str) -> list[str | None]:
             raise RowProblemError(BAD_LABEL)
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8")
-        labels = [read_label(value) for value in values.tolist()]
-        if not is_unicode("".join(filter(None, labels))):
+        labels: list[Label | None] = [read_label(value) for value in values.tolist()]
+        if not all(is_unicode(label) for label in labels if isinstance(label, str)):
             raise RowProblemError(BAD_LABEL)
         return labels
     except (RowProblemError, ValueError, SystemError) as error:

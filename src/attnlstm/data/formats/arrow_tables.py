@@ -29,6 +29,8 @@ LARGEST_PAGE = 1 << 27
 """Bytes; Arrow needs five times as much for a page whose only value is repeated."""
 LARGEST_FOOTER = 1 << 25  # bytes
 
+LISTS = ("List", "LargeList", "Sequence")  # the types of `datasets` that may hold class numbers
+
 UNREADABLE_ERRORS = (
     ValueError,  # bytes that are not UTF-8, time zones without zoneinfo, structs with a field twice
     OverflowError,  # dates and durations beyond Python's
@@ -59,14 +61,16 @@ class _ArrowTable(Table):
         schema = self.schema
         try:
             metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            feature = metadata["info"]["features"][column]
+            feature, kind = metadata["info"]["features"][column], schema.field(column).type
+            if feature["_type"] in LISTS:
+                feature, kind = feature["feature"], kind.value_type
             names = feature["names"] if feature["_type"] == "ClassLabel" else None
-        except (ValueError, KeyError, TypeError, RecursionError):  # no declaration
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none declared
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         # other programs keep the declaration even if they change the type of the column
-        if not pa.types.is_integer(schema.field(column).type):
+        if not pa.types.is_integer(kind):
             return None
         return check_class_names(f"{self.path}: column {column!r}", names)
 
@@ -139,11 +143,15 @@ def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> lis
                 problems[place] = NOT_UTF8 if is_text else "a value that cannot be read"
     if names is None:
         return values
+    named: list[Any] = []
     for place, value in enumerate(values):
-        if value is not None and not -1 <= value < len(names):
+        numbers = value if isinstance(value, list) else [value]
+        if not all(number is None or -1 <= number < len(names) for number in numbers):
             problems[place] = "a label number without a declared name"
-            values[place] = None
-    return [None if value is None or value == -1 else names[value] for value in values]
+            numbers = [None]
+        labels = [None if number in (None, -1) else names[number] for number in numbers]
+        named.append(labels if isinstance(value, list) else labels[0])
+    return named
 
 
 def measure(array: Any) -> int:

@@ -36,7 +36,7 @@ class TableOptions(FormatOptions, total=False):
     id_column: str | None
     time_column: str | Literal[False] | None
     time_format: str | None
-    label_column: str | None
+    label_column: str | Sequence[str] | None
     channel_columns: Sequence[str] | None
 
 
@@ -115,6 +115,7 @@ class InspectedTable:
 
     where: what messages call the table.
     needs_labels: otherwise the label column may be missing, even if it is named.
+    label_column: as the user names it; None finds it.
     options: `channel_columns` of None stands for all other columns that can be channels.
     series: with `axes` of "time,channel", a table without an id is one series.
     sample: the first records.
@@ -123,6 +124,7 @@ class InspectedTable:
     table: Table
     where: str
     needs_labels: bool
+    label_column: str | None
     options: TableOptions
     series: SeriesOptions
     sample: Sample
@@ -138,7 +140,7 @@ class InspectedTable:
         named = {
             "id": self.options.get("id_column"),
             "time": self.options.get("time_column") or None,
-            "label": self.options.get("label_column"),
+            "label": self.label_column,
             "group": self.group,
         }
         if not self.needs_labels and named["label"] not in self.table.column_names():

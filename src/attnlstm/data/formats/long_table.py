@@ -29,7 +29,7 @@ from attnlstm.data.formats.series_table import SeriesTable
 from attnlstm.data.formats.table import Record
 from attnlstm.data.formats.texts import show_value
 from attnlstm.data.formats.times import advise_times, check_time_format, check_times
-from attnlstm.data.rows import Row, name_columns
+from attnlstm.data.rows import Label, Row, name_columns
 from attnlstm.errors import UserError
 
 WHOLE = ""
@@ -178,7 +178,7 @@ class LongTable(SeriesTable):
             step_labels=step_labels,
         )
 
-    def _label_of_bad(self, series: _OpenSeries) -> str | None:
+    def _label_of_bad(self, series: _OpenSeries) -> Label | None:
         """Return the label of a series with a problem, if its records before that agree on one."""
         if self.columns.label is None or not series.steps:
             return None
@@ -190,7 +190,7 @@ class LongTable(SeriesTable):
 
     def _assemble(
         self, steps: list[tuple[Any, ...]]
-    ) -> tuple[np.ndarray, str | list[str | None] | None, str | None]:
+    ) -> tuple[np.ndarray, Label | list[Label | None] | None, str | None]:
         """Return the series `[time, channel]`, its label, or that of each step, and its group."""
         _, *columns = zip(*steps, strict=True)
         num_channels = len(self.columns.channels)
@@ -199,7 +199,7 @@ class LongTable(SeriesTable):
         others = dict(zip(self._others, columns[num_channels:], strict=True))
         if "time" in others:
             self._check_times(others["time"])
-        labels: str | list[str | None] | None = None
+        labels: Label | list[Label | None] | None = None
         group = None
         if "label" in others and self._series.has_windows:
             labels = list(map(self._table.read_label, others["label"]))
@@ -232,7 +232,7 @@ class LongTable(SeriesTable):
                 )
             raise
 
-    def _common_label(self, values: Sequence[Any]) -> str | None:
+    def _common_label(self, values: Sequence[Any]) -> Label | None:
         """Return the label of a series; all of its steps must have the same."""
         if values.count(values[0]) == len(values):
             return self._table.read_label(values[0])

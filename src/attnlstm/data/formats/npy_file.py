@@ -12,17 +12,20 @@ from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.arrays import (
     MAX_BYTES,
     ArrayError,
+    Labels,
     SeriesArray,
     guess_by_padding,
+    name_targets,
     read_header,
     read_labels,
     read_shape,
 )
 from attnlstm.data.formats.series import SeriesFile
+from attnlstm.data.rows import Label
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint, fingerprint_of, reading
 
-Content = tuple[np.ndarray, str | list[str | None] | None]
+Content = tuple[np.ndarray, Label | list[Label | None] | None]
 
 
 @register_reader(".npy")
@@ -51,7 +54,7 @@ class NpyFile(SeriesFile):
                 f"{labels_key(self.key)}, or take the labels from folders or file names with "
                 "data.label_from"
             )
-        self._read_labels()
+        self.target_names = name_targets(self._read_labels())
 
     def fingerprint(self) -> str:
         files = [self.path] if self._label_file is None else [self.path, self._label_file]
@@ -63,7 +66,7 @@ class NpyFile(SeriesFile):
         for number, values in enumerate(array):
             yield None, (values, None if labels is None else labels[number])
 
-    def _parse(self, content: Content) -> tuple[np.ndarray, str | list[str | None] | None]:
+    def _parse(self, content: Content) -> tuple[np.ndarray, Label | list[Label | None] | None]:
         values, label = content
         return self._series.to_series(values), label
 
@@ -84,7 +87,7 @@ class NpyFile(SeriesFile):
             )
         return series
 
-    def _read_labels(self) -> list[str | None] | list[list[str | None]] | None:
+    def _read_labels(self) -> Labels | None:
         if self._label_file is None:
             return None
         values = read_array(self._label_file, self.key)

@@ -18,9 +18,11 @@ from attnlstm.data.formats.arrays import (
     WITHOUT_ROWS,
     ArrayError,
     Header,
+    Labels,
     check_vector,
     guess_by_lengths,
     guess_by_padding,
+    name_targets,
     read_header,
     read_labels,
     read_shape,
@@ -28,6 +30,7 @@ from attnlstm.data.formats.arrays import (
 )
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.series import EMPTY, SeriesFile
+from attnlstm.data.rows import Label
 from attnlstm.files import file_fingerprint, fingerprint_of, open_binary, read_zip_directory_size
 
 BROKEN = (
@@ -45,7 +48,7 @@ MOST_COMPRESSED = 200
 times its size is refused: reading it would take hours."""
 
 
-Content = tuple[np.ndarray, int | None, str | list[str | None] | None]
+Content = tuple[np.ndarray, int | None, Label | list[Label | None] | None]
 
 
 @register_reader(".npz")
@@ -97,7 +100,7 @@ class NpzFile(SeriesFile):
             )
             self.axes = self._series.axes
             self._description = self._series.description
-            self._read_labels(archive)
+            self.target_names = name_targets(self._read_labels(archive))
             self._groups = self._read_groups(archive, arrays)
 
     def fingerprint(self) -> str:
@@ -113,7 +116,7 @@ class NpzFile(SeriesFile):
                 length = None if lengths is None else int(lengths[number])
                 yield None, (values, length, labels[number] if labels else None)
 
-    def _parse(self, content: Content) -> tuple[np.ndarray, str | list[str | None] | None]:
+    def _parse(self, content: Content) -> tuple[np.ndarray, Label | list[Label | None] | None]:
         values, length, label = content
         series = self._series.to_series(values)
         if length is not None and not 0 < length <= len(series):
@@ -144,9 +147,7 @@ class NpzFile(SeriesFile):
             for _ in range(num_rows):
                 yield self._read(stream, shape, array)
 
-    def _read_labels(
-        self, archive: zipfile.ZipFile
-    ) -> list[str | None] | list[list[str | None]] | None:
+    def _read_labels(self, archive: zipfile.ZipFile) -> Labels | None:
         if not self._has_labels:
             return None
         return read_labels(self._read_whole(archive, "y"), self._series, self.options.has_windows)
@@ -170,7 +171,7 @@ class NpzFile(SeriesFile):
             )
         values = self._read_whole(archive, name)
         check_vector(values.shape, self._series.num_rows, name)
-        return to_labels(values, name)
+        return [None if label is None else str(label) for label in to_labels(values, name)]
 
     def _read_whole(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         with self._array(archive, name) as (stream, array):

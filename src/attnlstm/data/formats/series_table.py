@@ -7,6 +7,7 @@ from typing import Any
 
 from attnlstm.console import enumerate_names
 from attnlstm.data.formats.columns import InspectedTable
+from attnlstm.data.formats.label_columns import JoinedLabels
 from attnlstm.data.formats.layouts import Layout
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
@@ -33,8 +34,11 @@ class SeriesTable(RowSource):
         self._where = inspected.where
         self._table = inspected.table
         self._kept: list[str] = []
+        self._separator = inspected.options.get("label_separator")
         self.read_as = self._table.read_as
         self._find_columns(inspected, layout)
+        if isinstance(self._table, JoinedLabels):
+            self.target_names = self._table.columns
         if self.columns.label is not None:
             self.label_names = self._table.label_names(self.columns.label)
 
@@ -45,7 +49,7 @@ class SeriesTable(RowSource):
 
     def fingerprint(self) -> str:
         content = file_fingerprint(self._table.path)
-        read = (content, self._table.read_as, self.columns)
+        read = (content, self._table.read_as, self.columns, *filter(None, [self._separator]))
         return hashlib.sha256(repr(read).encode()).hexdigest()
 
     def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:

@@ -31,8 +31,8 @@ class TsFile(SeriesLines):
     """The series of one `.ts` file.
 
     Labels must match those of the `@classLabel` line exactly; an empty one and `?` are missing.
-    `label_names` is in the order of that line. Only `@classLabel`, `@dimensions` and `@univariate`
-    are used; lengths are those of the values. Time stamps and regression targets are refused.
+    `label_names` is in the order of that line. With `@targetLabel true`, they are numbers to
+    predict. Lengths are those of the values, whatever the header says. Time stamps are refused.
     """
 
     longest_line = 1 << 23
@@ -40,7 +40,8 @@ class TsFile(SeriesLines):
 
     def _parse_line(self, line: str) -> tuple[np.ndarray, str | None]:
         fields = line.split(":")
-        label = fields.pop().strip() if self.label_names is not None else None
+        has_label = self.label_names is not None or self.task == "regression"
+        label = fields.pop().strip() if has_label else None
         if self._num_channels not in (None, len(fields)):
             raise RowProblemError("wrong number of channels")
         if not any(field.strip() for field in fields):
@@ -48,8 +49,10 @@ class TsFile(SeriesLines):
         series = stack_channels([to_numbers(field.split(",")) for field in fields])
         if label in self._declared:
             return series, label
-        if label in (None, "", "?"):
+        if label in (None, "", "?", "NaN"):
             return series, None
+        if self.task == "regression":
+            return series, label
         raise RowProblemError("label that the @classLabel line does not declare")
 
     def _read_header(self, needs_labels: bool) -> None:
@@ -57,11 +60,9 @@ class TsFile(SeriesLines):
         if self._says("@timestamps", "true"):
             raise self._error("has time stamps: save it without them, evenly sampled")
         if self._says("@targetlabel", "true"):
-            raise self._error(
-                "has numbers to predict (@targetlabel true) and no classes: choose a set for "
-                "classification"
-            )
-        self.label_names = self._declared_labels(needs_labels)
+            self.task = "regression"
+        else:
+            self.label_names = self._declared_labels(needs_labels)
         self._declared = set(self.label_names or ())
         self._num_channels = self._declared_channels()
 

@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attnlstm.config.data import TextColumns, TextConfig
 from attnlstm.config.schema import register_source
 from attnlstm.config.section import Name
-from attnlstm.console import enumerate_names
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.sources.source import PARTS, Source
 from attnlstm.errors import UserError
@@ -17,6 +17,8 @@ from attnlstm.files import fingerprint_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from attnlstm.data.formats.table import Table
 
 HUB_NAME = re.compile(r"(?!buckets/)[\w.-]+(/[\w.-]+)?")
 PROBE_SECONDS = 5.0
@@ -46,6 +48,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
+                label_separator=self.label_separator,
                 group_column=self.group_column if part == "train" else None,
                 needs_labels=part == "train",
             )
@@ -132,6 +135,32 @@ def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
     return UserError(f"{named} cannot be loaded ({reason}): {fix}")
 
 
+def open_dataset(dataset: "Dataset", name: str, label_separator: str | None) -> "Table":
+    """Return a data set as a table, called `name`."""
+    from datasets import ClassLabel
+
+    from attnlstm.data.formats.arrow_tables import check_class_names, read_batches
+    from attnlstm.data.formats.table import Record, Table
+
+    class DatasetTable(Table):
+        def column_names(self) -> list[str]:
+            return list(dataset.column_names)
+
+        def label_names(self, column: str) -> list[str] | None:
+            feature = dataset.features[column]
+            feature = getattr(feature, "feature", feature)  # of the items of a list
+            if not isinstance(feature, ClassLabel):
+                return None
+            return check_class_names(f"{name}: column {column!r}", feature.names)
+
+        def _records(self, columns: Sequence[str]) -> Iterator[Record]:
+            batches = dataset.select_columns(list(columns)).with_format("arrow")
+            names = {column: self.label_names(column) for column in columns}
+            yield from read_batches(batches.iter(batch_size=1000), names)
+
+    return DatasetTable(Path(name), label_separator=label_separator)
+
+
 class HubText(RowSource):
     """The rows of one split.
 
@@ -150,42 +179,45 @@ class HubText(RowSource):
         name: str,
         *,
         text_column: str | Sequence[str] | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
         needs_labels: bool = True,
         group_column: str | None = None,
+        label_separator: str | None = None,
     ) -> None:
         from attnlstm.data.formats.columns import find_text_columns
+        from attnlstm.data.formats.label_columns import JoinedLabels, join_labels
 
         self.name = name
-        columns = dataset.column_names
+        self._table, label = join_labels(
+            open_dataset(dataset, name, label_separator), label_column, name, needs_labels
+        )
         self.text_columns, self.label_column = find_text_columns(
-            columns,
+            self._table.column_names(),
             name,
-            lambda: f"Its columns are {enumerate_names(columns)}",
+            self._table.describe_columns,
             text_column,
-            label_column,
+            label,
             needs_labels,
             group_column,
         )
         self.group_column = group_column
+        self._kept: list[str] = []
         self.columns_used = name_columns(
             text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
-        self._kept: list[str] = []
-        self._dataset = dataset.with_format("arrow")
-        if self.label_column is not None:
-            self.label_names = self._class_names(self.label_column)
+        if isinstance(self._table, JoinedLabels):
+            self.target_names = self._table.columns
+        elif self.label_column is not None:
+            self.label_names = self._table.label_names(self.label_column)
 
     def __iter__(self) -> Iterator[Row]:
-        from attnlstm.data.formats.arrow_tables import read_batches
         from attnlstm.data.formats.texts import show_value, to_row
 
-        named = [*self.text_columns, *filter(None, [self.label_column, self.group_column])]
-        columns = {name: self._class_names(name) for name in [*named, *self._kept]}
-        batches = self._dataset.select_columns(list(columns)).iter(batch_size=1000)
-        for record in read_batches(batches, columns):
+        columns = [*self.text_columns, *filter(None, [self.label_column, self.group_column])]
+        for record in self._table.records(list(dict.fromkeys([*columns, *self._kept]))):
             row = to_row(
                 *(self.name, record, self.text_columns, self.label_column),
+                read_label=self._table.read_label,
                 group_column=self.group_column,
             )
             if record.values is not None:
@@ -193,28 +225,12 @@ class HubText(RowSource):
             yield row
 
     def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
-        from attnlstm.data.formats.table import missing_column
-
-        known = self._dataset.column_names
         if wanted is None:
-            wanted = [name for name in known if name != self.label_column]
-        for name in wanted:
-            if name not in known:
-                described = f"Its columns are {enumerate_names(known)}"
-                raise missing_column(self.name, name, known, described, "keep")
+            names = self._table.column_names()
+            wanted = [name for name in names if name != self.label_column]
+        self._table.check_columns(wanted)
         self._kept = list(wanted)
         return self._kept
-
-    def _class_names(self, column: str) -> list[str] | None:
-        """Return the names of the classes that a column declares, or None."""
-        from datasets import ClassLabel
-
-        from attnlstm.data.formats.arrow_tables import check_class_names
-
-        feature = self._dataset.features[column]
-        if not isinstance(feature, ClassLabel):
-            return None
-        return check_class_names(f"{self.name}: column {column!r}", feature.names)
 
     def has_labels(self) -> bool:
         """Return whether any row has a label; the Hub's sets write -1 where there is none."""

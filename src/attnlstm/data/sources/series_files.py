@@ -83,6 +83,7 @@ class SeriesFilesSource(
                 "time_column": self.time_column,
                 "time_format": self.time_format,
                 "label_column": self.label_column,
+                "label_separator": self.label_separator,
                 "channel_columns": self.channel_columns,
                 **self.format_options(),
             }
@@ -250,6 +251,8 @@ class SeriesFiles(RowSource):
         self.name = self._sources[0].name
         if len(self._sources) > 1:
             self.name += f" and {len(self._sources) - 1} more"
+        self.task = described.task
+        self.target_names = described.target_names
         declared = [source.label_names for source in self._sources]
         if None not in declared and labels is None:
             self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))

@@ -1,0 +1,222 @@
+"""What the labels of rows are: one class of several, several classes, or numbers.
+
+A label is a text or, if a row has several, a tuple of texts. They become the targets, which are the
+numbers that a model learns to predict:
+
+    classification   [row]          int64, the number of the class
+    ordinal          [row]          int64, the same for classes in order, such as one to five stars
+    multilabel       [row, class]   int8, 1 for the classes that the row has, otherwise 0
+    regression       [row, target]  float64, the numbers themselves
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from attnlstm.config.data import Task, TaskChoice
+from attnlstm.console import counted, enumerate_names, shorten
+from attnlstm.data.checks import MOST_CLASSES, Survey
+from attnlstm.data.rows import Label, as_tuple, to_number
+from attnlstm.errors import UserError
+
+ENOUGH_ROWS = 10
+"""From this many rows on, labels that do not repeat are no classes; of fewer, rows are missing."""
+
+MANY_NUMBERS = 20
+"""From this many classes on, decimal numbers are more likely measurements than classes."""
+
+NUM_STRATA = 10
+"""The number of ranges of a regression's targets from which rows are chosen evenly."""
+
+FLAGS = {"0": 0, "1": 1, "False": 0, "True": 1}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """How labels become targets.
+
+    task: what is to be predicted.
+    names: the classes in the order of their numbers, or the names of the numbers of a regression.
+    """
+
+    task: Task
+    names: list[str]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a row has exactly one class."""
+        return self.task in ("classification", "ordinal")
+
+    def find_problem(self, label: Label) -> str | None:
+        """Return why a label cannot be encoded, or None."""
+        if (problem := find_label_problem(label, self.task)) is not None:
+            return problem
+        if self.task == "regression":
+            if len(as_tuple(label)) != len(self.names):
+                return f"{len(as_tuple(label))} instead of {counted(len(self.names), 'number')}"
+            return None
+        for name in as_tuple(label):
+            if name not in self._numbers:
+                return f"label {shorten(name)!r}, which no training row has,"
+        return None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+    def encode(self, labels: Sequence[Label], are_flags: bool = False) -> np.ndarray:
+        """Return the targets of labels; see `attnlstm.data.targets` for their shape.
+
+        With `are_flags`, each label of several classes is a tuple of one "0" or "1" for each class,
+        in the order of the names.
+        """
+        if self.task == "regression":
+            numbers = [[float(item) for item in as_tuple(label)] for label in labels]
+            return np.array(numbers, np.float64).reshape(len(labels), len(self.names))
+        if self.has_classes:
+            return np.array([self._numbers[str(label)] for label in labels], np.int64)
+        if are_flags:
+            flags = [[FLAGS[item] for item in as_tuple(label)] for label in labels]
+            return np.array(flags, np.int8).reshape(len(labels), len(self.names))
+        targets = np.zeros((len(labels), len(self.names)), np.int8)
+        for row, label in enumerate(labels):
+            targets[row, [self._numbers[name] for name in as_tuple(label)]] = 1
+        return targets
+
+    def decode(self, target: np.ndarray) -> Label:
+        """Return the label of a row's target, `[]` or `[target]`."""
+        if self.task == "regression":
+            return tuple(map(repr, target.tolist()))
+        if self.task == "multilabel":
+            return tuple(self.names[number] for number in np.flatnonzero(target))
+        return self.names[int(target)]
+
+    def stratify(self, targets: np.ndarray) -> np.ndarray:
+        """Return the group of each row from which the parts of the data get even shares, `[row]`.
+
+        It is the class, the rarest class of a row of several (or none of them), or a tenth of the
+        rows in the order of a regression's targets.
+        """
+        if self.has_classes:
+            return targets
+        if self.task == "multilabel":
+            rarity = np.where(targets == 1, targets.sum(axis=0, dtype=np.int64), len(targets) + 1)
+            return np.where(targets.any(axis=1), rarity.argmin(axis=1), len(self.names))
+        ranks = targets.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+        order = ranks.sum(axis=1).argsort(kind="stable").argsort(kind="stable")
+        count = max(1, min(NUM_STRATA, len(targets) // NUM_STRATA))
+        return order * count // max(1, len(targets))
+
+
+def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
+    """Return the targets of the training rows.
+
+    Args:
+        surveys: "train", and parts whose rows are usable if the training rows have their label.
+        task: as configured.
+
+    Raises:
+        UserError: the labels do not fit the task, or it is not plain from them what it is; the
+            message says which keys decide it.
+    """
+    train = surveys["train"]
+    columns = train.source.target_names
+    if columns is not None and len(columns) > MOST_CLASSES:
+        raise UserError(
+            f"data.label_column names {len(columns):,} columns: name at most {MOST_CLASSES:,}"
+        )
+    if task == "auto":
+        task = _find_task(surveys)
+    if task == "regression":
+        return Targets(task, columns or [train.source.columns_used.get("label", "target")])
+    if task == "multilabel" and columns is not None:
+        return Targets(task, columns)
+    declared, present = train.source.label_names, set[str]()
+    for label in train.names:
+        present.update(as_tuple(label))
+    names = [name for name in declared or [] if name in present] or sort_labels(present)
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{train.source.name} has more than {MOST_CLASSES:,} classes")
+    if task == "ordinal" and not declared and None in map(to_number, names):
+        raise UserError(
+            f"task=ordinal needs classes with an order, and those of {train.source.name} "
+            f"({enumerate_names(names[:3])}) are not numbers: write them as numbers, or use "
+            "task=classification"
+        )
+    return Targets(task, names)
+
+
+def _find_task(surveys: Mapping[str, Survey]) -> Task:
+    """Return the task that the labels of the training rows are plainly for."""
+    train = surveys["train"]
+    if train.source.task is not None:
+        return train.source.task
+    if (columns := train.source.target_names) is not None:
+        items = {item for label in train.names for item in as_tuple(label)}
+        if items <= FLAGS.keys():
+            return "multilabel"
+        if None not in map(to_number, items):
+            return "regression"
+        raise UserError(
+            f"{train.source.name}: the label columns {enumerate_names(columns)} hold neither only "
+            "0 and 1 (a class each) nor only numbers (a regression): name other columns with "
+            "data.label_column"
+        )
+    if any(isinstance(label, tuple) for label in train.names):
+        return "multilabel"
+    return _find_single_task(surveys)
+
+
+def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
+    """Return whether labels of one text each are classes or numbers."""
+    train = surveys["train"]
+    names, num_rows = train.names, int(train.usable.sum())
+    values = [to_number(str(label)) for label in names]
+    are_numbers = None not in values
+    have_decimals = are_numbers and any(value and value % 1 for value in values)
+    # A test set with the same labels shows that they are classes; bad rows explain their number.
+    others = [found for part, found in surveys.items() if part != "train"]
+    is_explained = 2 * num_rows < len(train.labels) or any(
+        2 * found.usable.sum() > len(found.labels) for found in others
+    )
+    what = f"{train.source.name} has {len(names):,} different labels in " + (
+        f"{counted(num_rows, 'row')}, such as {enumerate_names([str(n) for n in names[:3]])}"
+    )
+    if are_numbers and 2 * len(names) > max(num_rows, MANY_NUMBERS) and not is_explained:
+        if have_decimals:
+            return "regression"
+        raise UserError(
+            f"{what}: add task=regression if these are numbers to predict, or task=classification "
+            "if they are classes; if they are neither, check data.label_column"
+        )
+    if len(names) == num_rows >= ENOUGH_ROWS and not is_explained:
+        raise UserError(
+            f"{what}: these are not classes; check data.label_column, or give labels that several "
+            "rows share"
+        )
+    if have_decimals and len(names) > MANY_NUMBERS:
+        raise UserError(
+            f"{what}: add task=regression if these are numbers to predict, or task=classification "
+            "if they are classes"
+        )
+    return "classification"
+
+
+def find_label_problem(label: Label, task: TaskChoice) -> str | None:
+    """Return why a row's label cannot be of the task, or None."""
+    if task == "regression" and any(to_number(item) is None for item in as_tuple(label)):
+        return "label is not a number"
+    if task in ("classification", "ordinal") and not isinstance(label, str):
+        return "several labels (see task=multilabel)"
+    return None
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Sort labels as numbers if all of them are numbers, otherwise as text."""
+    in_order = sorted(labels)  # sorting by number alone would leave "nan" where it was
+    try:
+        return sorted(in_order, key=lambda label: (float(label), label))
+    except ValueError:
+        return in_order
