@@ -218,5 +218,5 @@ def test_columns_of_series(run_train: Callable, tmp_path: Path) -> None:
     run_predict(tmp_path / "run", f"ckpt={ckpt}", *arguments, "keep=none")
     assert "id" not in read(tmp_path / "out.csv")[0]
     np.savez(tmp_path / "new.npz", X=generator.normal(size=(3, 5, 1)), y=["0", "1", "0"])
-    with pytest.raises(UserError, match=r"the columns of new\.npz cannot be kept"):
+    with pytest.raises(UserError, match=r"new\.npz has no columns that can be kept"):
         run_predict(tmp_path / "run", f"ckpt={ckpt}", f"input={tmp_path}/new.npz", "keep=[subject]")

@@ -109,8 +109,8 @@ class RowSource(ABC):
         """
         if wanted:
             raise UserError(
-                f"keep=[{','.join(wanted)}]: the columns of {self.name} cannot be kept; leave keep "
-                "out, or give keep=none"
+                f"keep=[{','.join(wanted)}]: {self.name} has no columns that can be kept: leave "
+                "keep out, or give keep=none"
             )
         return []
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from attnlstm.config.data import TokenizerConfig
+from attnlstm.data.encoders import tokenizer as tokenizer_module
 from attnlstm.data.encoders.text import TextEncoder
 from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.errors import UserError
@@ -280,6 +281,18 @@ def test_merge_dropout_of_a_file_is_switched_off(tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     encoder = TextEncoder.from_file(tmp_path / "tokenizer.json", max_length=None, truncation="head")
     assert [ids.tolist() for ids in encoder.encode(["abab"] * 50).ids] == [[3]] * 50
+
+
+def test_a_pattern_that_takes_the_cube_of_the_length(monkeypatch):
+    tokenizer = word_tokenizer({"a": 0, "<unk>": 1})
+    pattern = Regex("[^~]*[^~]*(?<=~)")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
+    encoder = TextEncoder(tokenizer, max_length=None, truncation="head")
+    monkeypatch.setattr(tokenizer_module, "LEAST_SECONDS", 0.02)
+    with pytest.raises(UserError, match=r"it takes more than 0 s for 500 char.*tokenizer\.file"):
+        encoder.encode(["a" * 500])
+    with pytest.raises(UserError, match="it takes more than"):
+        encoder.spans("a" * 500)
 
 
 def description(**model):

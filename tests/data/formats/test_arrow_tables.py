@@ -10,6 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from attnlstm.data.formats import arrow_tables
+from attnlstm.data.formats.lines import TOO_LONG
 from attnlstm.data.formats.opening import open_table
 from attnlstm.errors import UserError
 from tests.data.formats.written import DEEP, found, problem_of, write, write_parquet, write_saved
@@ -173,11 +174,82 @@ def test_a_declaration_that_makes_no_sense_declares_nothing(tmp_path, declaratio
     assert [record.values for record in found.records(["label"])] == [{"label": 0}, {"label": 1}]
 
 
-def test_values_that_would_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrow_tables, "LARGEST_COLUMN", 1 << 20)
-    texts = pa.table({"text": ["a" * (3 << 20)], "label": ["x"]})
-    pq.write_table(texts, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+@pytest.mark.parametrize("use_dictionary", [True, False])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_that_would_fill_the_memory(tmp_path, monkeypatch, use_dictionary, version):
+    monkeypatch.setattr(arrow_tables, "LARGEST_BATCH", 1 << 20)
+    monkeypatch.setattr(arrow_tables, "LARGEST_PAGE", 1 << 20)
+    texts = pa.table({"text": ["b"] * 9 + ["a" * (3 << 20)] * 9, "label": ["x"] * 18})
+    pq.write_table(
+        texts,
+        tmp_path / "a.parquet",
+        compression="zstd",
+        use_dictionary=use_dictionary,
+        data_page_version=version,
+        write_batch_size=9,
+    )
     table = open_table(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="has 3 MiB in 1 values of column 'text': save shorter"):
+    size = 3 if use_dictionary else 27
+    with pytest.raises(UserError, match=f"has {size} MiB in a page of column 'text': save short"):
         list(table.records(["text"]))
-    assert [record.values for record in table.records(["label"])] == [{"label": "x"}]
+    assert [record.values for record in table.records(["label"])] == [{"label": "x"}] * 18
+
+
+def test_a_long_value_in_many_rows_takes_the_memory_of_a_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow_tables, "LARGEST_BATCH", 1 << 20)
+    size = 512 << 10
+    pq.write_table(pa.table({"text": ["a" * size] * 64}), tmp_path / "a.parquet")
+    default = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(default)
+    pa.set_memory_pool(pool)
+    try:
+        records = list(open_table(tmp_path / "a.parquet").records(["text"]))
+    finally:
+        pa.set_memory_pool(default)
+    assert {len(record.values["text"]) for record in records} == {size}
+    assert size < pool.max_memory() < 10 * size
+
+
+LONG = "a" * 2_000
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["b", LONG, None, LONG]),
+        pa.array(["b", LONG, None, LONG]).cast(pa.string_view()),
+        pa.array([b"b", LONG.encode(), None, LONG.encode()]),
+        pa.array(["b", LONG, None, LONG]).dictionary_encode(),
+        pa.RunEndEncodedArray.from_arrays([1, 2, 3, 4], ["b", LONG * 9, None, LONG * 9]),
+        pa.array([["b"], ["a"] * 9_000, None, [LONG] * 9]),
+        pa.array([["b"], ["a"] * 9_000, None, [LONG] * 9]).cast(
+            pa.list_(pa.dictionary(pa.int8(), pa.string()))
+        ),
+        pa.array([{"x": "b"}, {"x": LONG * 9}, {"x": None}, {"x": LONG * 9}]),
+        pa.array(
+            [[("x", "b")], [("x", LONG * 9)], None, [("x", LONG * 9)]],
+            pa.map_(pa.string(), pa.string()),
+        ),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_too_long_for_python(tmp_path, monkeypatch, column):
+    monkeypatch.setattr(arrow_tables, "LARGEST_BATCH", 3_000)
+    monkeypatch.setattr(arrow_tables, "LARGEST_TEXT", 1_000)
+    table = pa.table({"text": column, "n": range(4)})
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    write(tmp_path / "data.arrow", stream.getvalue())
+    write(tmp_path / "state.json", '{"_data_files": [{"filename": "data.arrow"}]}')
+    records = list(open_table(tmp_path).records(["text"]))
+    assert [record.problem for record in records] == [None, TOO_LONG, None, TOO_LONG]
+    assert "b" in str(records[0].values)
+
+
+def test_many_row_groups_are_read_together(tmp_path):
+    with pq.ParquetWriter(tmp_path / "a.parquet", pa.schema({"text": pa.string()})) as writer:
+        for number in range(300):
+            writer.write_table(pa.table({"text": [str(number)]}))
+    records = open_table(tmp_path / "a.parquet").records(["text"])
+    assert [record.values["text"] for record in records] == list(map(str, range(300)))

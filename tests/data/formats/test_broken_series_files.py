@@ -59,6 +59,11 @@ BROKEN: BrokenFiles = {
     "fewer labels.npz": (npz(X=X, y=Y[:5]), r"has y of shape \[5\]: it must be \[12\]"),
     "four dimensions.npz": (npz(X=X[None], y=Y), r"has X of shape \[1, 12, 4, 1\]"),
     "texts.npz": (npz(X=Y[:, None], y=Y), "has X of type <U1: save it as floats"),
+    "no characters.npz": (
+        npz(X=X, y=np.full(12, 2**31 - 1, np.uint32).view("<U1")),
+        "labels y that are neither texts nor numbers",
+    ),
+    "half a pair.npz": (npz(X=X, y=["\ud800", "b"] * 6), "labels y that are neither texts nor"),
     "fractions as labels.npz": (npz(X=X, y=X[:, 0, 0] / 7), "12 different labels in 12 rows"),
     "header.npz": (archive(X=npy("-" * 5_000 + "1"), y=npy("")), "that numpy cannot read"),
     "nested header.npz": (archive(X=npy("(" * 5_000), y=npy("")), "that numpy cannot read"),

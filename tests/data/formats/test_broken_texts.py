@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import pickle
 
@@ -20,6 +21,17 @@ from tests.data.formats.contents import (
     archive,
     parquet,
 )
+
+
+def declared(names: list[str]) -> bytes:
+    """Return a Parquet file whose metadata declares the names of classes."""
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"text": ["fine day", "dull day"] * 6, "label": [0, 1] * 6})
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), buffer)
+    return buffer.getvalue()
+
 
 BROKEN: BrokenFiles = {
     "empty.csv": ("", "is empty: its first line must name the columns"),
@@ -184,6 +196,9 @@ BROKEN: BrokenFiles = {
         parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
         "has no usable rows",
     ),
+    "blank class.parquet": (declared([" ", "b"]), "column 'label' declares names of classes that"),
+    "class twice.parquet": (declared(["a", "a "]), "column 'label' declares names of classes that"),
+    "half a pair.parquet": (declared(["\ud800", "b"]), "declares names .* invalid Unicode"),
     "columns twice.parquet": (
         (
             lambda sink: (

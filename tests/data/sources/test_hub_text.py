@@ -51,6 +51,23 @@ def make_dataset(texts, labels, names=("neg", "pos")):
 
 
 class TestHubText:
+    def test_kept_columns(self):
+        data = make_dataset(["a", " ", "c"], [1, 0, -1]).add_column("year", [1999, None, 2001])
+        source = HubText(data, "news")
+        assert source.keep_columns(["year", "label"]) == ["year", "label"]
+        assert [row.kept for row in source] == [("1999", "pos"), (None, "neg"), ("2001", None)]
+        assert source.keep_columns(None) == ["text", "year"]
+        assert next(iter(source)).kept == ("a", "1999")
+        with pytest.raises(UserError, match=r"^news has no column 'yeer': did you mean 'year'"):
+            source.keep_columns(["yeer"])
+
+    def test_blanks_around_the_names_of_classes(self):
+        source = HubText(make_dataset(["a", "b"], [1, 0], names=(" neg", "pos\n")), "news")
+        assert source.label_names == ["neg", "pos"]
+        assert [row.label for row in source] == ["pos", "neg"]
+        with pytest.raises(UserError, match=r"^news: column 'label' declares names of classes"):
+            HubText(make_dataset(["a", "b"], [1, 0], names=("a", "a ")), "news")
+
     def test_rows_and_names(self):
         source = HubText(make_dataset(["a", " ", None, "d"], [1, 0, -1, None]), "news, train split")
         assert source.name == "news, train split"

@@ -98,6 +98,24 @@ def test_settings_of_tables_without_a_table_to_train_on(write, option):
         open_sources(config)
 
 
+@pytest.mark.parametrize("extra", ["", 'c,7,8,9,"down","the, garden"\n'])  # read otherwise
+def test_kept_columns_of_a_wide_table(write, extra):
+    table = "id,x_0,x_1,x_2,label,place\na,1,2,3,up,hall\nb,4,,6,up,\n"
+    source = open_files(write("a.csv", table + extra), layout="wide")
+    assert source.keep_columns(None) == ["place"]
+    kept = [("hall",), ("",)] + [("the, garden",)] * bool(extra)
+    assert [row.kept for row in source] == kept
+    assert source.keep_columns(["x_1", "id", "place"]) == ["x_1", "id", "place"]
+    assert [row.kept for row in source][:2] == [("2", "a", "hall"), ("", "b", "")]
+
+
+def test_files_without_columns_to_keep(write):
+    source = open_files(write("a.ts", TS))
+    assert source.keep_columns(None) == []
+    with pytest.raises(UserError, match=r"^keep=\[place\]: a\.ts has no columns .*keep=none$"):
+        source.keep_columns(["place"])
+
+
 def test_a_model_of_tables_reads_other_files(write):
     config = SeriesFilesSource(train="tables.csv", id_column="id", channel_columns=["x"])
     (row,) = config.open_files([write("new.ts", TS)], "input", needs_labels=False)

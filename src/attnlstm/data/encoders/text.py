@@ -10,10 +10,10 @@ from tokenizers import Encoding, Tokenizer
 
 from attnlstm.config.data import Truncation
 from attnlstm.data.encoders.tokenizer import (
+    encode,
     find_unknown_id,
     read_tokenizer,
     replace_surrogates,
-    without_panics_on_stderr,
 )
 from attnlstm.data.rows import chunked
 from attnlstm.errors import UserError
@@ -160,14 +160,14 @@ class TextEncoder:
         return self._encode_chunk([replace_surrogates(text)], offsets=True)[0]
 
     def _encode_chunk(self, texts: list[str], offsets: bool = False) -> list[Encoding]:
-        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
         try:
-            with without_panics_on_stderr():
-                return encode(texts, add_special_tokens=False)
-        except (Exception, KeyboardInterrupt, SystemExit):
+            return encode(self._tokenizer, texts, offsets=offsets)
+        except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # a panic of the library's Rust code
-            # Its search for a pattern such as (a+)+$ gives up after ten million steps.
+        except BaseException as error:
+            # The search for a pattern such as (a+)+$ panics after ten million steps.
+            if isinstance(error, Exception) and not isinstance(error, TimeoutError):
+                raise
             raise UserError(
                 f"the tokenizer cannot encode these texts ({error}): choose another "
                 "data.tokenizer.file"

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from attnlstm.config.data import TokenizerConfig
+from attnlstm.data.encoders.bounded import run_bounded
 from attnlstm.errors import UserError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -37,6 +38,10 @@ INVISIBLE = r"[[\p{Cc}\p{Cf}\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]&&[^\s]]"
 LONGEST_WORD = 1000  # characters
 MOST_NORMALIZERS = 1000
 MOST_PATTERNS, LONGEST_PATTERN = 100, 1000  # that are tried, and the characters of each
+LEAST_SECONDS, SECONDS_PER_CHARACTER = 5.0, 1e-5
+"""Processor time for some texts: usual tokenizers take 1e-7 to 2e-6 s per character."""
+FEW_CHARACTERS = 128
+"""The cube of so few is nothing, and another thread would take ten times as long."""
 MOST_GROWTH = 100  # how many times longer replacements may make a text
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -146,9 +151,8 @@ def read_tokenizer(content: str) -> Tokenizer:
         needs_unknown = not isinstance(model, models.BPE) or model.unk_token is not None
         if needs_unknown and find_unknown_id(tokenizer) is None:
             raise ValueError("its model has no token for what it does not know")
-        tokenizer.encode("A text.\n", add_special_tokens=False)
-        with without_panics_on_stderr():
-            tokenizer.encode_batch(_slow_to_search(content), add_special_tokens=False)
+        texts = ["A text.\n", *_slow_to_search(content)]
+        encode(tokenizer, texts, offsets=True, seconds=LEAST_SECONDS)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library's Rust code is not an Exception
@@ -165,8 +169,37 @@ def find_unknown_id(tokenizer: Tokenizer) -> int | None:
     return None if model.unk_token is None else model.token_to_id(model.unk_token)
 
 
+def encode(
+    tokenizer: Tokenizer, texts: list[str], *, offsets: bool, seconds: float | None = None
+) -> list[Encoding]:
+    """Encode texts without special tokens.
+
+    Patterns and long tokens of a tokenizer.json may take the square or the cube of a text's length.
+
+    Args:
+        seconds: the processor time that it may take; None: many times what usual tokenizers take.
+
+    Raises:
+        TimeoutError: it takes longer.
+        BaseException: the library panics.
+    """
+    call = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    size = sum(map(len, texts))
+    if seconds is None:
+        seconds = LEAST_SECONDS + SECONDS_PER_CHARACTER * size
+    with _without_panics_on_stderr():
+        if size <= FEW_CHARACTERS:
+            return call(texts, add_special_tokens=False)
+        try:
+            return run_bounded(lambda: call(texts, add_special_tokens=False), seconds)
+        except TimeoutError:
+            raise TimeoutError(
+                f"it takes more than {seconds:.0f} s for {size:,} characters"
+            ) from None
+
+
 @contextmanager
-def without_panics_on_stderr() -> Iterator[None]:
+def _without_panics_on_stderr() -> Iterator[None]:
     """Silence the report that the library's Rust code writes about a panic that it also raises."""
     try:
         stderr = os.dup(2)

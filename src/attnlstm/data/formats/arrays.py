@@ -9,6 +9,7 @@ import numpy as np
 
 from attnlstm.config.data import Axes
 from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
+from attnlstm.data.formats.lines import is_unicode
 from attnlstm.data.rows import Label
 
 MAX_BYTES = 2**28
@@ -259,8 +260,12 @@ def to_labels(values: np.ndarray, name: str) -> list[Label | None]:
             raise RowProblemError(BAD_LABEL)
         if values.dtype.kind == "S":
             values = np.char.decode(values, "utf-8")
-        return [read_label(value) for value in values.tolist()]
-    except (RowProblemError, ValueError) as error:  # bytes or numbers that are no characters
+        labels: list[Label | None] = [read_label(value) for value in values.tolist()]
+        if not all(is_unicode(label) for label in labels if isinstance(label, str)):
+            raise RowProblemError(BAD_LABEL)
+        return labels
+    except (RowProblemError, ValueError, SystemError) as error:
+        # ValueError: bytes that are not UTF-8; SystemError: numbers beyond Unicode as characters
         raise ArrayError(
             f"has labels {name} that are neither texts nor numbers: save the classes as texts"
         ) from error

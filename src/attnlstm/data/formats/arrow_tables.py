@@ -6,21 +6,28 @@ pyarrow is imported where it is used, so that reading a CSV file does not wait f
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any, Unpack
 
+from attnlstm.console import enumerate_names
 from attnlstm.data.formats import register_reader
-from attnlstm.data.formats.lines import NOT_UTF8
+from attnlstm.data.formats.lines import LONGEST_LINE, NOT_UTF8, TOO_LONG, is_unicode
+from attnlstm.data.formats.parquet_pages import read_page_sizes
 from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
 from attnlstm.files import is_saved, reading
 
-ROWS_AT_ONCE = 16  # few, because a small file can claim a long text in each row
-LARGEST_COLUMN = 1 << 28  # bytes of a column in one row group, if its values are long
+ROWS_AT_ONCE = 16
+"""Few, because a small file can claim a long text in each row."""
+LARGEST_BATCH = 1 << 26
+"""Bytes of a column that are given to Python at once; values of more are checked one by one."""
+LARGEST_TEXT = 4 * LONGEST_LINE  # bytes
+LARGEST_PAGE = 1 << 27
+"""Bytes; Arrow needs five times as much for a page whose only value is repeated."""
 LARGEST_FOOTER = 1 << 25  # bytes
-LONGEST_VALUE = 1 << 16  # bytes of a value in such a column, on average
 
 LISTS = ("List", "LargeList", "Sequence")  # the types of `datasets` that may hold class numbers
 
@@ -35,9 +42,14 @@ UNREADABLE_ERRORS = (
 class _ArrowTable(Table):
     """Columns in Arrow batches, whose schema may declare the names of classes."""
 
-    def column_names(self) -> list[str]:
+    @cached_property
+    def schema(self) -> Any:
         with _reading(self.path):
-            names = self._schema().names
+            return self._read_schema()
+
+    def column_names(self) -> list[str]:
+        with _reading(self.path):  # also for names that are not UTF-8
+            names = self.schema.names
         if not names:
             raise UserError(f"{self.path} has no columns: choose another file")
         check_names(self.path, names)
@@ -46,7 +58,7 @@ class _ArrowTable(Table):
     def label_names(self, column: str) -> list[str] | None:
         import pyarrow as pa
 
-        schema = self._schema()
+        schema = self.schema
         try:
             metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             feature, kind = metadata["info"]["features"][column], schema.field(column).type
@@ -60,7 +72,7 @@ class _ArrowTable(Table):
         # other programs keep the declaration even if they change the type of the column
         if not pa.types.is_integer(kind):
             return None
-        return [name.strip() for name in names]  # as labels of rows
+        return check_class_names(f"{self.path}: column {column!r}", names)
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}
@@ -68,10 +80,25 @@ class _ArrowTable(Table):
             yield from read_batches(self._batches(columns), names)
 
     @abstractmethod
-    def _schema(self) -> Any: ...
+    def _read_schema(self) -> Any: ...
 
     @abstractmethod
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]: ...
+
+
+def check_class_names(where: str, names: Sequence[str]) -> list[str]:
+    """Return the declared names of classes as labels are read: without blanks around them.
+
+    Raises:
+        UserError: a name is blank or invalid Unicode, or two are the same.
+    """
+    labels = [name.strip() for name in names]
+    if "" in labels or len(set(labels)) < len(labels) or not is_unicode("".join(labels)):
+        raise UserError(
+            f"{where} declares names of classes that are blank, the same without the blanks around "
+            f"them, or invalid Unicode ({enumerate_names(list(names))}): rename these classes"
+        )
+    return labels
 
 
 def read_batches(
@@ -93,15 +120,25 @@ def read_batches(
 
 def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> list[Any]:
     """Return the values of an Arrow array, class numbers by name; add to `problems` by place."""
-    try:
-        values = column.to_pylist()
-    except UNREADABLE_ERRORS:  # find the values at fault
-        values = []
+    import pyarrow as pa
+
+    values: list[Any] | None = None
+    if measure(column) <= LARGEST_BATCH:
+        with suppress(*UNREADABLE_ERRORS):
+            values = column.to_pylist()
+    if values is None:  # find the values at fault
+        values = [None] * len(column)
         for place, value in enumerate(column):
+            if pa.types.is_nested(column.type):
+                is_long = measure(column.slice(place, 1)) > LARGEST_BATCH
+            else:
+                is_long = _measure_value(value) > LARGEST_TEXT
+            if is_long:
+                problems[place] = TOO_LONG
+                continue
             try:
-                values.append(value.as_py())
+                values[place] = value.as_py()
             except UNREADABLE_ERRORS as error:
-                values.append(None)
                 is_text = isinstance(error, UnicodeDecodeError)
                 problems[place] = NOT_UTF8 if is_text else "a value that cannot be read"
     if names is None:
@@ -117,25 +154,69 @@ def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> lis
     return named
 
 
+def measure(array: Any) -> int:
+    """Return the bytes of an Arrow array's values, counting each as often as it appears.
+
+    Dictionaries, runs and views hold a repeated value once.
+    """
+    import pyarrow as pa
+
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return measure(array.storage)
+    if pa.types.is_struct(kind):
+        return sum(map(measure, array.flatten()))
+    if type(array) in (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray):
+        return measure(array.flatten())
+    if pa.types.is_primitive(kind) or isinstance(array, pa.StringArray | pa.LargeStringArray):
+        return array.nbytes
+    if pa.types.is_dictionary(kind) and len(array) * array.dictionary.nbytes <= LARGEST_BATCH:
+        return len(array) * array.dictionary.nbytes  # at most, and cheaper to find
+    return sum(map(_measure_value, array))
+
+
+def _measure_value(value: Any) -> int:
+    import pyarrow as pa
+
+    if isinstance(value, pa.DictionaryScalar | pa.RunEndEncodedScalar | pa.UnionScalar):
+        return _measure_value(value.value)
+    if isinstance(value, pa.ListScalar):
+        return 0 if value.values is None else measure(value.values)
+    if isinstance(value, pa.BinaryScalar):
+        return 0 if value.as_buffer() is None else value.as_buffer().size
+    return 16  # bytes of the longest other values
+
+
 @register_reader(".parquet")
 class ParquetTable(_ArrowTable):
     """A Parquet file, read in small batches, without a memory map, which would count as memory."""
+
+    def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
+        super().__init__(path, **options)
+        self._rows_at_once: dict[tuple[str, ...], int] = {}  # by the columns
 
     def _open(self, source: Any = None) -> Any:
         import pyarrow.parquet as pq
 
         with _reading(self.path):
             self._check_footer()
-            return pq.ParquetFile(source or self.path, memory_map=False, buffer_size=1 << 20)
+            return pq.ParquetFile(
+                source or self.path,
+                memory_map=False,
+                buffer_size=1 << 20,
+                pre_buffer=source is not None,
+            )
 
-    def _schema(self) -> Any:
+    def _read_schema(self) -> Any:
         with self._open() as file:
             return file.schema_arrow
 
     def _batches(self, columns: Sequence[str]) -> Iterator[Any]:
-        self._check_sizes(columns)
+        chosen = tuple(columns)
+        if chosen not in self._rows_at_once:
+            self._rows_at_once[chosen] = self._choose_rows_at_once(columns)
         with self._open() as file:
-            yield from file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(columns))
+            yield from file.iter_batches(self._rows_at_once[chosen], columns=list(columns))
 
     def _check_footer(self) -> None:
         """Refuse a large footer: Arrow needs ten times its size, which stands at the end."""
@@ -148,34 +229,49 @@ class ParquetTable(_ArrowTable):
                 "save fewer columns, in fewer row groups"
             )
 
-    def _check_sizes(self, columns: Sequence[str]) -> None:
-        """Refuse values that would fill the memory, by the sizes that the file declares."""
+    def _choose_rows_at_once(self, columns: Sequence[str]) -> int:
+        """Return the rows of a batch, fewer if the columns may have long values.
+
+        A value is no longer than its page, or the page of its dictionary.
+
+        Raises:
+            UserError: a page is so large that reading it would fill the memory.
+        """
+        largest = 1
         with _FooterOnly(self.path) as source, self._open(source) as file:
             source.is_read = True
-            paths = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
-            leaves = [leaf for leaf, path in enumerate(paths) if path.split(".")[0] in columns]
-            for number in range(file.num_row_groups):
-                if not _has_pages(file, number, columns):
-                    continue
-                group = file.metadata.row_group(number)
-                for leaf in leaves:
-                    chunk = group.column(leaf)
-                    size = chunk.total_uncompressed_size
-                    if size > LARGEST_COLUMN and size > LONGEST_VALUE * chunk.num_values:
-                        raise UserError(
-                            f"{self.path} has {size / 2**20:,.0f} MiB in {chunk.num_values:,} "
-                            f"values of column {paths[leaf]!r}: save shorter values"
-                        )
+            if not _has_pages(file, columns):
+                return ROWS_AT_ONCE
+            leaves = [file.schema.column(leaf) for leaf in range(len(file.schema))]
+            wanted = [n for n, leaf in enumerate(leaves) if leaf.path.split(".")[0] in columns]
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            chunks = [(leaf, group.column(leaf)) for group in groups for leaf in wanted]
+        with self.path.open("rb") as content, reading(self.path, ValueError):
+            for leaf, chunk in chunks:
+                size = chunk.total_uncompressed_size
+                if size > LARGEST_BATCH // ROWS_AT_ONCE:
+                    start = chunk.data_page_offset
+                    if chunk.has_dictionary_page:
+                        start = min(start, chunk.dictionary_page_offset)
+                    size = max(read_page_sizes(content, start, chunk.num_values), default=0)
+                largest = max(largest, size, leaves[leaf].length or 0)
+                if largest > LARGEST_PAGE:
+                    raise UserError(
+                        f"{self.path} has {largest / 2**20:,.0f} MiB in a page of column "
+                        f"{leaves[leaf].path!r}: save shorter values, or fewer in a row group"
+                    )
+        return max(1, min(ROWS_AT_ONCE, LARGEST_BATCH // largest))
 
 
-def _has_pages(file: Any, number: int, columns: Sequence[str]) -> bool:
-    """Return whether a row group of a `_FooterOnly` file has anything to read.
+def _has_pages(file: Any, columns: Sequence[str]) -> bool:
+    """Return whether a `_FooterOnly` file has anything to read.
 
-    If its footer is broken, Arrow raises an error when it starts to read, but would end the
-    process if it were asked for the metadata of the columns.
+    If its footer is broken, Arrow raises an error when it prepares to read all row groups, but
+    would end the process if it were asked for the metadata of the columns.
     """
+    groups = list(range(file.num_row_groups))
     try:
-        rows = file.iter_batches(1, [number], list(columns), use_threads=False)
+        rows = file.iter_batches(1, groups, list(columns), use_threads=False)
         return next(rows, None) is not None
     except _PageWanted:
         return True
@@ -223,7 +319,7 @@ class SavedTable(_ArrowTable):
                 f"{path / 'state.json'} names no data file of this folder: save the folder again"
             )
 
-    def _schema(self) -> Any:
+    def _read_schema(self) -> Any:
         with _reading(self._files[0]):
             return _open_stream(self._files[0]).schema
 

@@ -157,10 +157,10 @@ def find_label(sample: Sample, where: str, is_archive: bool, needs_labels: bool)
     # a column that never changes may as well be a step of series without labels
     if chosen is not None and (needs_labels or len(set(sample.values(chosen))) > 1):
         return chosen
-    one, other = (f"data.label_column={name}" for name in ends)
+    keys = " or ".join(dict.fromkeys(f"data.label_column={name}" for name in ends))
     raise UserError(
         f"{where} has no header line, and the labels may be its first or its last column: say "
-        f"{one} or {other}, or add a line with the names of the columns"
+        f"{keys}, or add a line with the names of the columns"
     )
 
 

@@ -106,11 +106,13 @@ class LongTable(SeriesTable):
             label=self.columns.label,
             group=self.columns.group,
         )
-        self._kept: list[str] = []
         self.channel_names = self.columns.channels
         self.left_out = self.columns.left_out
         order = "in the order of the file" if self.columns.time is None else "in order of time"
         self.layout = f"long: a step of a series in each row, {layout.reason}; steps {order}"
+
+    def _value_columns(self) -> list[str]:
+        return self.columns.channels
 
     def _channels(self) -> list[str]:
         return self.columns.channels
@@ -185,15 +187,6 @@ class LongTable(SeriesTable):
             return self._common_label([step[place] for step in series.steps])
         except RowProblemError:
             return None
-
-    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
-        """See `RowSource`; the values are those of a series' first record."""
-        if wanted is None:
-            used = {*self.columns_used.values(), *self.columns.channels}
-            wanted = [name for name in self._table.column_names() if name not in used]
-        self._table.check_columns(wanted)
-        self._kept = list(wanted)
-        return self._kept
 
     def _assemble(
         self, steps: list[tuple[Any, ...]]

@@ -33,6 +33,7 @@ class SeriesTable(RowSource):
         self._series = inspected.series
         self._where = inspected.where
         self._table = inspected.table
+        self._kept: list[str] = []
         self._separator = inspected.options.get("label_separator")
         self.read_as = self._table.read_as
         self._find_columns(inspected, layout)
@@ -51,6 +52,15 @@ class SeriesTable(RowSource):
         read = (content, self._table.read_as, self.columns, *filter(None, [self._separator]))
         return hashlib.sha256(repr(read).encode()).hexdigest()
 
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        """See `RowSource`; the values are those of a series' first record."""
+        if wanted is None:
+            used = {*self.columns_used.values(), *self._value_columns()}
+            wanted = [name for name in self._table.column_names() if name not in used]
+        self._table.check_columns(wanted)
+        self._kept = list(wanted)
+        return self._kept
+
     def adopt_channels(self, first: "SeriesTable") -> None:
         """Read the channels in the order of another table, which must have the same channels."""
         ours, theirs = self._channels(), first._channels()
@@ -65,6 +75,10 @@ class SeriesTable(RowSource):
     @abstractmethod
     def _find_columns(self, inspected: InspectedTable, layout: Layout) -> None:
         """Set `columns`, which has a `label`, and the attributes of the source."""
+
+    @abstractmethod
+    def _value_columns(self) -> list[str]:
+        """Return the columns of the values of all channels."""
 
     @abstractmethod
     def _channels(self) -> list[str]:

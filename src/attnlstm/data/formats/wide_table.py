@@ -34,6 +34,7 @@ from attnlstm.data.formats.series import (
 from attnlstm.data.formats.series_table import SeriesTable
 from attnlstm.data.formats.steps import Steps, check_steps, group_steps, has_gaps
 from attnlstm.data.formats.table import Record
+from attnlstm.data.formats.texts import show_value
 from attnlstm.data.missing import trim_padding
 from attnlstm.data.rows import Row, name_columns
 from attnlstm.errors import UserError
@@ -61,8 +62,8 @@ class WideTable(SeriesTable):
 
     def __iter__(self) -> Iterator[Row]:
         identity, label, group = self.columns.id, self.columns.label, self.columns.group
-        values = [column for steps in self.columns.channels for column in steps.columns]
-        others = list(dict.fromkeys(filter(None, (identity, label, group))))
+        values = self._value_columns()
+        others = list(dict.fromkeys(filter(None, (identity, label, group, *self._kept))))
         num_records = self._num_padded = 0
         if not self.columns.is_nested:
             names = self._table.column_names()
@@ -96,6 +97,7 @@ class WideTable(SeriesTable):
             None if column is None else read_name(record.values[column])
             for column in (self.columns.id, self.columns.group)
         )
+        kept = tuple(show_value(record.values[column]) for column in self._kept)
         try:
             series = self._shape(
                 steps if isinstance(steps, np.ndarray) else self._read(record.values, steps)
@@ -104,8 +106,16 @@ class WideTable(SeriesTable):
             if self.columns.label is not None:
                 label = self._table.read_label(record.values[self.columns.label])
         except RowProblemError as error:
-            return Row(self.name, number, None, problem=str(error), line=line, name=name)
-        return Row(self.name, number, series, label, line=line, name=name, group=group)
+            return Row(
+                *(self.name, number, None),
+                problem=str(error),
+                line=line,
+                name=name,
+                kept=kept,
+            )
+        return Row(
+            *(self.name, number, series, label), line=line, name=name, kept=kept, group=group
+        )
 
     def _read(self, values: dict[str, Any], columns: Sequence[str]) -> np.ndarray:
         """Return the numbers of all channels, one after the other, `[channel * time]`."""
@@ -218,6 +228,9 @@ class WideTable(SeriesTable):
                 f"{self._table.describe_columns()}"
             )
         return [known[name] for name in names]
+
+    def _value_columns(self) -> list[str]:
+        return [column for steps in self.columns.channels for column in steps.columns]
 
     def _channels(self) -> list[str]:
         return [steps.name for steps in self.columns.channels]

@@ -139,7 +139,7 @@ def open_dataset(dataset: "Dataset", name: str, label_separator: str | None) -> 
     """Return a data set as a table, called `name`."""
     from datasets import ClassLabel
 
-    from attnlstm.data.formats.arrow_tables import read_batches
+    from attnlstm.data.formats.arrow_tables import check_class_names, read_batches
     from attnlstm.data.formats.table import Record, Table
 
     class DatasetTable(Table):
@@ -151,7 +151,7 @@ def open_dataset(dataset: "Dataset", name: str, label_separator: str | None) -> 
             feature = getattr(feature, "feature", feature)  # of the items of a list
             if not isinstance(feature, ClassLabel):
                 return None
-            return [name.strip() for name in feature.names]  # as labels of rows
+            return check_class_names(f"{name}: column {column!r}", feature.names)
 
         def _records(self, columns: Sequence[str]) -> Iterator[Record]:
             batches = dataset.select_columns(list(columns)).with_format("arrow")
@@ -201,6 +201,7 @@ class HubText(RowSource):
             group_column,
         )
         self.group_column = group_column
+        self._kept: list[str] = []
         self.columns_used = name_columns(
             text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
@@ -210,15 +211,26 @@ class HubText(RowSource):
             self.label_names = self._table.label_names(self.label_column)
 
     def __iter__(self) -> Iterator[Row]:
-        from attnlstm.data.formats.texts import to_row
+        from attnlstm.data.formats.texts import show_value, to_row
 
         columns = [*self.text_columns, *filter(None, [self.label_column, self.group_column])]
-        for record in self._table.records(list(dict.fromkeys(columns))):
-            yield to_row(
+        for record in self._table.records(list(dict.fromkeys([*columns, *self._kept]))):
+            row = to_row(
                 *(self.name, record, self.text_columns, self.label_column),
                 read_label=self._table.read_label,
                 group_column=self.group_column,
             )
+            if record.values is not None:
+                row = row._replace(kept=tuple(show_value(record.values[k]) for k in self._kept))
+            yield row
+
+    def keep_columns(self, wanted: Sequence[str] | None) -> list[str]:
+        if wanted is None:
+            names = self._table.column_names()
+            wanted = [name for name in names if name != self.label_column]
+        self._table.check_columns(wanted)
+        self._kept = list(wanted)
+        return self._kept
 
     def has_labels(self) -> bool:
         """Return whether any row has a label; the Hub's sets write -1 where there is none."""
