@@ -284,7 +284,7 @@ class PredictConfig(InferenceConfig):
     attention: bool = False
     """whether to write the attention of each token or time step"""
     prediction_sets: Fraction | None = None
-    """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
+    """coverage of sets of labels or intervals of numbers; 0.9: 9 of 10 contain the true one"""
     data: PredictDataConfig = PredictDataConfig()
     """how to read the input; null: as in training"""
     num_threads: NumThreads = "auto"
