@@ -79,7 +79,6 @@ def test_test_rows_tell_numbers_from_classes(rows) -> None:
     np.testing.assert_array_equal(found.parts["test"].targets[:, 0], list(map(float, other)))
     few = [str(number) for number in range(15)]
     assert "task=regression" in refusal(rows(few))
-    assert split(rows(few), "classification", test=rows(few, "test.csv")).task == "classification"
 
 
 def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) -> None:
