@@ -103,7 +103,7 @@ def test_public_names_exist_and_are_imported_lazily() -> None:
         "from attnlstm import AttentionLSTMClassifier\n"
         "assert not {'lightning', 'hydra', 'datasets', 'aeon'} & set(sys.modules)\n"
         "for name in attnlstm.__all__: getattr(attnlstm, name)\n"
-        "from attnlstm.estimator import load\n"
+        "from attnlstm.estimator.loading import load\n"
         "from attnlstm.nn import LSTM as own\n"
         "assert attnlstm.load is load and LSTM is own\n"
     )
