@@ -116,7 +116,7 @@ def read_indicator(y: Any) -> Indicator:
     if hasattr(y, "toarray"):
         y = y.toarray()
     y = to_list(y)
-    if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype == object:
+    if isinstance(y, np.ndarray) and y.ndim == 1:
         y = y.tolist()
     if isinstance(y, list | tuple):
         rows = [to_list(row) for row in y]
@@ -126,21 +126,22 @@ def read_indicator(y: Any) -> Indicator:
         y = rows
     array = _to_matrix(y)
     if array.ndim != 2:
-        raise UserError(
-            f"y has {counted(array.ndim, 'dimension')}: {SETS_HINT}, or use "
-            "AttentionLSTMClassifier if a row has exactly one class"
-        )
+        raise UserError(f"y has the shape {list(array.shape)}: {SETS_HINT}")
     return Indicator(_to_flags(array), list(range(array.shape[1])), are_numbers=True)
 
 
 def check_classes(indicator: Indicator) -> None:
-    """Raise a UserError if some class cannot be learnt from these rows."""
+    """Raise a UserError if these rows leave nothing to learn about some class."""
+    if len(indicator.classes) < 2:
+        only = f", {str(indicator.classes[0])!r}" if indicator.classes else ""
+        raise UserError(
+            f"y has {counted(len(indicator.classes), 'class', 'classes')}{only}, and has to have "
+            "several: for rows with it and rows without, use AttentionLSTMClassifier"
+        )
     counts = indicator.flags.sum(axis=0, dtype=np.int64)
     absent = [
         str(label) for label, count in zip(indicator.classes, counts, strict=True) if not count
     ]
-    if not indicator.classes or len(absent) == len(indicator.classes):
-        raise UserError(f"y has no row with a class, in {counted(len(indicator.flags), 'sample')}")
     if absent:
         raise UserError(
             f"y has no row of class {enumerate_names(absent)}: leave such classes out, or add rows"
@@ -160,8 +161,8 @@ def _are_flags(rows: Sequence[Any]) -> bool:
         return False
     if are_flags and len(rows[0]) == 1:
         raise UserError(
-            "y is a list of lists with one 0 or 1: for one class, give an array [row, 1]; for "
-            "labels 0 and 1, give strings"
+            "y is a list of lists with one 0 or 1: if these are labels, give strings; for rows "
+            "with a class and rows without, use AttentionLSTMClassifier"
         )
     return are_flags
 
@@ -170,9 +171,12 @@ def _read_sets(rows: Sequence[Any]) -> Indicator:
     """Read a collection of labels for each row."""
     for number, row in enumerate(rows):
         if not isinstance(row, list | tuple | set | frozenset):
+            advice = "use AttentionLSTMClassifier if a row has exactly one class"
+            if isinstance(row, str):
+                advice = f"split texts, as y.str.split('|') does, or {advice}"
             raise UserError(
-                f"y has {shorten(repr(row))} instead of a list of labels in row {number}: "
-                f"{SETS_HINT}, as y.str.split('|') does"
+                f"y has {_show(row)} instead of a list of labels in row {number}: "
+                f"{SETS_HINT}; {advice}"
             )
     rows = [[_to_python(label) for label in row] for row in rows]
     has_none = [any(is_missing(label) or not str(label).strip() for label in row) for row in rows]
@@ -250,17 +254,20 @@ def _to_matrix(y: Any) -> np.ndarray:
         array[:] = y
     if array.dtype.kind in "biuf":
         return array.astype(np.float64)
-    if array.dtype.kind == "U":  # numbers beside a text have become texts
+    if array.dtype.kind in "Uc":  # which numbers beside a text have become
         array = np.array(y, dtype=object)
+    if not array.ndim:
+        raise UserError(f"y is of type {type(y).__name__}: give an array, a list or a table")
     numbers = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
         try:
-            if isinstance(value, str | bytes):
+            if isinstance(value, str | bytes | complex):
                 raise TypeError
             numbers[place] = np.nan if is_missing(value) else float(value)
-        except (TypeError, ValueError) as error:
-            where = f" in row {place[0]}" if place else ""
-            raise UserError(f"y has {shorten(repr(value))} instead of a number{where}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"y has {_show(value)} instead of a number in row {place[0]}"
+            ) from error
     return numbers
 
 
@@ -278,6 +285,10 @@ def _to_flags(numbers: np.ndarray) -> np.ndarray:
 
 def _to_python(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
+
+
+def _show(value: Any) -> str:
+    return shorten(" ".join(repr(value).split()))
 
 
 def _list_rows(is_listed: Any) -> str:

@@ -42,7 +42,7 @@ ESTIMATORS: Mapping[str, str] = {
 }
 """The estimator of each task."""
 
-DELEGATED = {*TrainedModel.__dataclass_fields__, "temperature"}
+DELEGATED = {*TrainedModel.__dataclass_fields__, "task", "temperature"}
 
 
 class DataError(UserError, ValueError):

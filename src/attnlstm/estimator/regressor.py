@@ -82,9 +82,10 @@ class AttentionLSTMRegressor(RegressorMixin, AttentionLSTMEstimator):
         if names is None:
             count = numbers.shape[1]
             names = ["target"] if count == 1 else [str(number) for number in range(count)]
-        check_numbers(numbers, names)
         labels = [tuple(map(repr, row)) for row in numbers.tolist()]
-        return MemoryRows(values, labels, target_names=names), "str"
+        rows = MemoryRows(values, labels, target_names=names)
+        check_numbers(numbers, names)
+        return rows, "str"
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
