@@ -19,6 +19,8 @@ SMALL = [
     *("validation=holdout", "refit=false", "data.noise=0"),
 ]
 
+ONE_EPOCH = [*SMALL, "trainer.max_epochs=1"]
+
 LEARNING = [*SMALL, "model/stem=inception", "model.lstm.hidden_size=8", "trainer.max_epochs=10"]
 """Enough for the series of `check_regressors_train`, in which only one step matters."""
 
@@ -63,8 +65,8 @@ def _compose_once() -> Iterator[None]:
 @parametrize_with_checks(
     [
         attnlstm.AttentionLSTMClassifier(SMALL),
-        attnlstm.AttentionLSTMMultilabelClassifier(SMALL),
-        attnlstm.AttentionLSTMRegressor(SMALL),
+        attnlstm.AttentionLSTMMultilabelClassifier(ONE_EPOCH),
+        attnlstm.AttentionLSTMRegressor(ONE_EPOCH),
     ],
     expected_failed_checks=list_inapplicable,
     xfail_strict=True,

@@ -16,8 +16,6 @@ from tests.estimators import SERIES, assert_same_weights
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = [*SERIES, "trainer.max_epochs=30"]
-
 
 def make_mixed(count: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """Return `[row, channel, time]`, and 1 for each of three channels that lies higher."""
@@ -31,7 +29,13 @@ def to_sets(flags: np.ndarray) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def model() -> attnlstm.AttentionLSTMMultilabelClassifier:
-    return attnlstm.AttentionLSTMMultilabelClassifier(SETTINGS).fit(*make_mixed())
+    settings = [*SERIES, "trainer.max_epochs=30"]
+    return attnlstm.AttentionLSTMMultilabelClassifier(settings).fit(*make_mixed())
+
+
+@pytest.fixture(scope="module")
+def quick() -> attnlstm.AttentionLSTMMultilabelClassifier:
+    return attnlstm.AttentionLSTMMultilabelClassifier(SERIES).fit(*make_mixed())
 
 
 def test_an_indicator(model: attnlstm.AttentionLSTMMultilabelClassifier) -> None:
@@ -46,31 +50,31 @@ def test_an_indicator(model: attnlstm.AttentionLSTMMultilabelClassifier) -> None
     assert model.labels(new) == [tuple(np.flatnonzero(row)) for row in predicted]
 
 
-def test_tables_and_labels_give_the_same_weights(
-    model: attnlstm.AttentionLSTMMultilabelClassifier,
-) -> None:
+def test_labels_give_the_same_weights(quick: attnlstm.AttentionLSTMMultilabelClassifier) -> None:
     X, flags = make_mixed()
-    named = attnlstm.AttentionLSTMMultilabelClassifier(SETTINGS).fit(X, to_sets(flags))
-    assert_same_weights(named, model)
+    named = attnlstm.AttentionLSTMMultilabelClassifier(SERIES).fit(X, to_sets(flags))
+    assert_same_weights(named, quick)
     assert named.classes_.tolist() == ["a", "b", "c"]
-    assert named.labels(X) == [*map(tuple, to_sets(model.predict(X)))]
+    assert named.labels(X) == [*map(tuple, to_sets(quick.predict(X)))]
     table = pd.DataFrame(flags, columns=list("abc"))
-    assert named.score(X, table[["c", "a", "b"]]) == named.score(X, to_sets(flags))
-    assert named.score(X, table) == model.score(X, flags)
+    for y in (to_sets(flags), table, table[["c", "a", "b"]]):
+        assert named.score(X, y) == quick.score(X, flags)
     with pytest.raises(ValueError, match="differ in the classes 'd'"):
         named.score(X, [["a", "d"]] * 60)
 
 
-def test_the_order_of_columns_is_kept(tmp_path: Path) -> None:
+def test_the_order_of_columns_is_kept(
+    quick: attnlstm.AttentionLSTMMultilabelClassifier, tmp_path: Path
+) -> None:
     X, flags = make_mixed()
     table = pd.DataFrame(flags, columns=["warm", "10", "9"])
-    model = attnlstm.AttentionLSTMMultilabelClassifier(SETTINGS).fit(X, table)
+    model = attnlstm.AttentionLSTMMultilabelClassifier(SERIES).fit(X, table)
+    assert_same_weights(model, quick)
     model.save(tmp_path / "model.ckpt")
     for restored in (attnlstm.load(tmp_path / "model.ckpt"), pickle.loads(pickle.dumps(model))):
         assert isinstance(restored, attnlstm.AttentionLSTMMultilabelClassifier)
         assert restored.classes_.tolist() == ["warm", "10", "9"]
-        np.testing.assert_array_equal(restored.predict_proba(X), model.predict_proba(X))
-        assert restored.score(X, flags) > 0.8
+        np.testing.assert_array_equal(restored.predict_proba(X), quick.predict_proba(X))
 
 
 def test_cross_validation() -> None:
@@ -84,8 +88,8 @@ def test_cross_validation() -> None:
     ("overrides", "y", "message"),
     [
         ([], np.arange(60) % 2, "0 instead of a list of labels in row 0"),
-        ([], np.eye(60, 2, dtype=int)[1:], "X has 60 rows and y has 59"),
-        ([], np.ones((60, 1), int), "1 class, '?0'?, and has to have several"),
+        ([], np.eye(59, 2, dtype=int), "X has 60 rows and y has 59"),
+        ([], np.ones((60, 1), int), "1 class, '0', and has to have several"),
         ([], np.eye(60, 2, dtype=int) * [1, 0], "no row of class '1'"),
         (["task=ordinal"], np.eye(60, 2, dtype=int), "use AttentionLSTMClassifier"),
         (["data.sampler=balanced"], np.eye(60, 2, dtype=int), "not for task=multilabel"),

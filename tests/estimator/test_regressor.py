@@ -137,5 +137,5 @@ def test_what_is_refused(overrides: list[str], y: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         model.fit(X, y)
     assert isinstance(caught.value, UserError)
-    with pytest.raises(TypeError, match="does not support sample_weight$"):
+    with pytest.raises(TypeError, match=r"does not support sample_weight$"):
         model.fit(X, y, sample_weight=np.ones(48))
