@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.data.containers import Values
@@ -62,10 +63,10 @@ class AttentionLSTMMultilabelClassifier(ClassifierMixin, AttentionLSTMEstimator)
         Raises:
             ValueError: y has classes that the model does not know; it is also a UserError.
         """
-        predicted = self.predict(X)
+        check_is_fitted(self)
         with as_value_error():
             flags = read_indicator(y).arrange(self.classes_.tolist())
-        return float(accuracy_score(flags, predicted, sample_weight=sample_weight))
+        return float(accuracy_score(flags, self.predict(X), sample_weight=sample_weight))
 
     def _read_rows(self, values: Values, y: Any) -> tuple[MemoryRows, str]:
         indicator = read_indicator(y)

@@ -66,6 +66,7 @@ class AttentionLSTMRegressor(RegressorMixin, AttentionLSTMEstimator):
         Raises:
             ValueError: y has targets that the model does not know; it is also a UserError.
         """
+        check_is_fitted(self)
         with as_value_error():
             numbers, names = read_numbers(y)
             if names is not None and len(names) > 1 and names != self.label_names:
