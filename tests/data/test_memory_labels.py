@@ -175,6 +175,7 @@ def test_several_numbers() -> None:
         ([1, None, np.nan], r"y has missing values \(NaN\) in row 1, 2"),
         (pd.Series([1, pd.NA], dtype="Int64"), "missing values .* row 1"),
         (pd.DataFrame({"a": [1, 2], "b": [np.inf, 1]}), "infinite values in row 0"),
+        ([1, 1e39], "infinite values in row 1"),
         (["1", "2"], "'1' instead of a number in row 0"),
         ([1.0, "a"], "'a' instead of a number in row 1"),
         ([1, 2j], "2j instead of a number in row 1"),
@@ -190,6 +191,8 @@ def test_numbers_that_are_refused(y: Any, message: str) -> None:
         read_numbers(y)
 
 
-def test_a_target_has_several_values() -> None:
-    with pytest.raises(UserError, match="only one value of 'b', in 2 samples"):
-        check_numbers(np.array([[1, 2], [2, 2]]), ["a", "b"])
+@pytest.mark.parametrize("constant", [[2, 2], [1e9, 1e9 + 2], [0, 1e-300]])
+def test_a_target_has_several_values(constant: list[float]) -> None:
+    numbers = np.column_stack([[1, 2], constant])
+    with pytest.raises(UserError, match="only one value of 'b' in single precision, in 2 samples"):
+        check_numbers(numbers, ["a", "b"])

@@ -49,7 +49,8 @@ ONE_COLUMN_CHECKS = (
 def list_inapplicable(estimator: Any) -> dict[str, str]:
     """Return the reason why an estimator cannot pass a check, by the name of the check."""
     if isinstance(estimator, attnlstm.AttentionLSTMMultilabelClassifier):
-        return dict.fromkeys(ONE_COLUMN_CHECKS, ONE_COLUMN)
+        thresholds = {"check_classifier_multioutput": "expects thresholds of 0.5 for all classes"}
+        return dict.fromkeys(ONE_COLUMN_CHECKS, ONE_COLUMN) | thresholds
     return {}
 
 

@@ -124,7 +124,7 @@ def test_scikit_learns_tools() -> None:
     ("overrides", "y", "message"),
     [
         ([], [1.0, None, *range(46)], r"y has missing values \(NaN\) in row 1"),
-        ([], np.ones(48), "only one value of 'target', in 48 samples"),
+        ([], np.ones(48), "only one value of 'target' in single precision"),
         ([], np.arange(47), "X has 48 rows and y has 47"),
         (["task=auto"], np.arange(48), "whose task is regression: leave it out"),
         (["task=multilabel"], np.arange(48), "use AttentionLSTMMultilabelClassifier"),

@@ -219,7 +219,7 @@ def read_numbers(y: Any) -> tuple[np.ndarray, list[str] | None]:
         array = array[:, None]
     if array.ndim != 2 or not array.shape[1]:
         raise UserError(f"y has the shape {list(array.shape)}: give [row] or [row, target] numbers")
-    is_bad = ~np.isfinite(array)
+    is_bad = ~np.isfinite(_to_single(array))
     if is_bad.any():
         what = "missing values (NaN)" if np.isnan(array).any() else "infinite values"
         raise UserError(f"y has {what} in {_list_rows(is_bad.any(axis=1))}")
@@ -228,12 +228,20 @@ def read_numbers(y: Any) -> tuple[np.ndarray, list[str] | None]:
 
 def check_numbers(numbers: np.ndarray, names: Sequence[str]) -> None:
     """Raise a UserError if some target `[row, target]` is the same in all rows."""
-    same = [name for name, size in zip(names, np.ptp(numbers, axis=0), strict=True) if not size]
+    ranges = np.ptp(_to_single(numbers), axis=0)
+    same = [name for name, size in zip(names, ranges, strict=True) if not size]
     if same:
         raise UserError(
-            f"y has only one value of {enumerate_names(same)}, in "
-            f"{counted(len(numbers), 'sample')}: nothing to learn"
+            f"y has only one value of {enumerate_names(same)} in single precision, in "
+            f"{counted(len(numbers), 'sample')}: there is nothing to learn unless you subtract the "
+            "mean and scale the differences"
         )
+
+
+def _to_single(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers in the precision of the model, in which they may be equal or infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return numbers.astype(np.float32)
 
 
 def _stack(columns: Mapping[str, Any]) -> np.ndarray:
