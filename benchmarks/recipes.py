@@ -266,7 +266,8 @@ class TrainingRows:
         Classes with all rows in one fold are `NEVER_HELD_OUT`: a model trained on the other folds
         would not know them.
         """
-        folds = deal_folds(self.found, self.found.usable, num_folds, seed)
+        labels = self.found.labels
+        folds = deal_folds(self.found, labels, self.found.usable, num_folds, seed)
         for label in np.unique(self.found.labels):
             members = self.found.labels == label
             if len(np.unique(folds[members])) == 1:

@@ -1,9 +1,14 @@
 """Small runs that several tests share."""
 
+import logging
 import os
+import runpy
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 # Set before datasets is imported, which reads it once: tests never touch the user's own cache.
@@ -13,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import attnlstm
 from attnlstm.cli.composition import compose_config
 from attnlstm.config.schema import TrainConfig
 
@@ -34,6 +40,17 @@ SMALL = [
 """Overrides that make the default run take about a second."""
 
 
+LONGEST = (
+    *("test_notebooks.py", "test_readme.py", "test_package.py", "test_accuracy_benchmarks.py"),
+    *("test_native_build.py", "test_site.py", "test_names_from_data.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest tests, so that no process runs one of them alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(CACHE)
 
@@ -53,10 +70,62 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             report(f"no native backend: {BACKENDS['native'].failure}")
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A script that has ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Finished]]:
+    """`run_script("train.py", "key=value", ...)` runs a script in this process.
+
+    A process of its own would take seconds to import what is imported here already.
+    """
+
+    def run(script: str | Path, *arguments: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        capsys.readouterr()
+        code: object = None
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        assert code is None or isinstance(code, int)
+        return Finished(code or 0, *capsys.readouterr())
+
+    root = logging.getLogger()
+    handlers, level = root.handlers.copy(), root.level
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def compose_train() -> Callable:
-    """`compose_train(*overrides)` returns the config of a command line of train.py."""
-    return lambda *overrides: compose_config(ROOT / "conf", "train", TrainConfig, overrides)
+    """`compose_train(*overrides)` returns the config of a command line of train.py.
+
+    Equal command lines are composed once, because that takes a third of the time of a small run.
+    """
+
+    def compose(*overrides: str) -> TrainConfig:
+        return compose_config(ROOT / "conf", "train", TrainConfig, overrides)
+
+    composed = cache(compose)
+
+    def compose_once(*overrides: str) -> TrainConfig:
+        if any(override.startswith("resume=") for override in overrides):
+            return compose(*overrides)  # it depends on the run's folder
+        return composed(*overrides)
+
+    return compose_once
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +176,29 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"data.test={folder / 'test.csv'}",
         "model.embedding.size=6",
     ]
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """Equal overrides of estimators are composed once: that takes half the time of a small fit."""
+    from attnlstm.cli import in_process  # imports torch
+
+    compose_job = in_process.compose_job
+    composed = cache(lambda *overrides: compose_job(overrides))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_process, "compose_job", lambda overrides: composed(*overrides))
+        yield
+
+
+@pytest.fixture(scope="session")
+def text_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import TEXTS, make_texts  # imports torch
+
+    return attnlstm.AttentionLSTMClassifier(TEXTS).fit(*make_texts())
+
+
+@pytest.fixture(scope="session")
+def series_model() -> "attnlstm.AttentionLSTMClassifier":
+    from tests.estimators import fit_series  # imports torch
+
+    return fit_series()

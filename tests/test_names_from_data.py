@@ -3,17 +3,13 @@
 import csv
 import html
 import re
-import runpy
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
 
 LABELS = [
     "../../escaped",
@@ -33,19 +29,6 @@ LABELS = [
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]")
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
-    """`run("train.py", "key=value", ...)` runs a script in this process and returns its output."""
-
-    def run(script: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-        printed = capsys.readouterr()
-        return printed.out + printed.err
-
-    return run
-
-
 def write_texts(path: Path, count: int) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -56,13 +39,19 @@ def write_texts(path: Path, count: int) -> Path:
 
 
 def test_labels_with_special_characters(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_script: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     train = write_texts(tmp_path / "train[bold].csv", 10 * len(LABELS))
     test = write_texts(tmp_path / "test.csv", 2 * len(LABELS))
     small = ["model.lstm.hidden_size=4", "model.embedding.size=4", "trainer.max_epochs=1"]
     folder = "it's a run"
+
+    def run(script: str, *arguments: str) -> str:
+        finished = run_script(script, *arguments)
+        assert finished.code == 0, finished.err
+        return finished.out + finished.err
+
     printed = run(
         "train.py",
         "data=text_files",
@@ -119,16 +108,14 @@ def test_labels_with_special_characters(
 
 
 def test_an_error_that_quotes_names_is_one_plain_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_script: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("train.csv").write_text(f"text,{'x' * 10_000},a\x1b[31m\x9b\nfine,good,1\n")
     arguments = ["data=text_files", "data.train=train.csv", "hydra.run.dir=run"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
+    finished = run_script("train.py", *arguments)
+    assert finished.code == 2
+    error = finished.err
     assert error.startswith(
         "error: data.train=train.csv has no column with a usual name for the label"
     )

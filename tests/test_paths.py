@@ -19,7 +19,7 @@ from attnlstm.data.formats.ts_file import TsFile
 from attnlstm.data.formats.vectors import load_vectors
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.inference.prediction import predict
-from attnlstm.inference.report.report import Report
+from attnlstm.inference.report.classification import ClassificationReport
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,5 +75,5 @@ def test_files_of_data(tmp_path: Path) -> None:
 
 
 def test_a_report(tmp_path: Path) -> None:
-    Report(["a", "b"]).write(str(tmp_path / "report.html"), title="none")
+    ClassificationReport(["a", "b"], None, 1).write(str(tmp_path / "report.html"), title="none")
     assert (tmp_path / "report.html").exists()

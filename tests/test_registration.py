@@ -1,9 +1,8 @@
 """Parts defined outside the package are found once they are registered."""
 
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from attnlstm.config.data import SOURCES
+from attnlstm.config.schema import register_source
 from attnlstm.data import formats
 from attnlstm.data.formats import opening, register_reader
 from attnlstm.data.formats.labels import RowProblemError
@@ -76,8 +77,21 @@ def test_a_kind_of_table(readers: dict[str, type], tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture
+def registered_for_now() -> Iterator[None]:
+    """Remove the source and the poolings that a test registers."""
+    sources, poolings = SOURCES.copy(), POOLINGS.copy()
+    yield
+    for registry, before in ((POOLINGS, poolings), (SOURCES, sources)):
+        for name in registry.keys() - before:
+            del registry[name]
+    register_source(next(iter(sources.values())))  # builds the schema again
+
+
 @pytest.mark.slow
-def test_the_walkthroughs_in_contributing(tmp_path: Path) -> None:
+def test_the_walkthroughs_in_contributing(
+    run_script: Callable, registered_for_now: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A source and a pooling each need only a registration and a YAML file to become options."""
     pages = Path(__file__).parents[1] / "CONTRIBUTING.md"
     for name, content in re.findall(
@@ -87,19 +101,18 @@ def test_the_walkthroughs_in_contributing(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "program.py", "--config-dir=conf", "data=poems", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
-    shown = run("--help").stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = partial(run_script, tmp_path / "program.py", "--config-dir=conf", "data=poems")
+    shown = run("--help").out
     assert "data.num_lines=3" in shown
     assert "lines of a poem" in shown
     mistyped = run("data.num_line=4")
-    assert mistyped.returncode == 2
-    assert mistyped.stderr == "error: unknown key data.num_line: did you mean data.num_lines?\n"
-    settings = ["trainer.max_epochs=2", "refit=false", "validation=holdout"]
-    trained = run("model/pooling=first", *settings)
-    assert trained.returncode == 0, trained.stderr
+    assert mistyped.code == 2
+    assert mistyped.err == "error: unknown key data.num_line: did you mean data.num_lines?\n"
+    settings = ["trainer.max_epochs=1", "validation=holdout", "refit=false", "baseline=none"]
+    trained = run("model/pooling=first", "callbacks.figures=null", *settings)
+    assert trained.code == 0, trained.err
     (checkpoint,) = tmp_path.glob("runs/poems/*/checkpoints/best.ckpt")
     config = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
     assert config["data"]["num_lines"] == 3

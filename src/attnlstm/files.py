@@ -4,9 +4,11 @@ import glob
 import hashlib
 import json
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +16,12 @@ from attnlstm.errors import UserError
 
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 """The record that ends a zip archive; its last two bytes are the length of a comment."""
+
+MOST_MATCHES = 50_000  # of a glob
+
+ZIP64_END, ZIP64_END_SIZE = b"PK\x06\x06", 56
+ZIP64_LOCATOR, ZIP64_LOCATOR_SIZE = b"PK\x06\x07", 20
+"""Two records before that one in an archive of more than 4 GB: its end, and where that is."""
 
 
 @contextmanager
@@ -74,13 +82,22 @@ def open_binary(path: Path) -> BinaryIO:
 def read_zip_directory_size(file: BinaryIO, size: int) -> int | None:
     """Return the number of bytes in the list of parts of a zip archive, or None if there is none.
 
-    The archive is the first `size` bytes of the file; an archive with a comment counts as none.
+    The archive is the first `size` bytes of the file. One with a comment, or whose list of parts
+    does not end where its end record begins, counts as none: programs would read different lists.
     """
-    file.seek(max(0, size - ZIP_END_SIZE))
-    end = file.read(ZIP_END_SIZE)
+    start = max(0, size - ZIP_END_SIZE - ZIP64_LOCATOR_SIZE - ZIP64_END_SIZE)
+    file.seek(start)
+    tail = file.read(size - start)
+    end, rest = tail[-ZIP_END_SIZE:], tail[:-ZIP_END_SIZE]
     if len(end) < ZIP_END_SIZE or not end.startswith(ZIP_END) or end[-2:] != b"\0\0":
         return None
-    return int.from_bytes(end[12:16], "little")
+    place, directory_size, offset = size - ZIP_END_SIZE, *struct.unpack_from("<2I", end, 12)
+    if rest[-ZIP64_LOCATOR_SIZE:].startswith(ZIP64_LOCATOR):
+        place = int.from_bytes(rest[-12:-4], "little")
+        if place != start or not rest.startswith(ZIP64_END):
+            return None
+        directory_size, offset = struct.unpack_from("<2Q", rest, 40)
+    return directory_size if offset + directory_size == place else None
 
 
 def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
@@ -102,8 +119,11 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
                 raise UserError(f"{key}={pattern} is neither a file nor a folder: give one of them")
             files.append(path)
             continue
-        matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
-        matches = [match for match in matches if match.is_file() or is_saved(match)]
+        names = list(islice(glob.iglob(str(path), recursive=True), MOST_MATCHES + 1))
+        if len(names) > MOST_MATCHES:
+            raise UserError(f"{key}={pattern} matches more than {MOST_MATCHES:,} names: narrow it")
+        matches = sorted(map(Path, names))
+        matches = [match for match in matches if os.path.isfile(match) or is_saved(match)]
         if not matches:
             what = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise UserError(f"{key}={pattern} {what} (seen from {Path.cwd()}): check the path")

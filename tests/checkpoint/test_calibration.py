@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -19,6 +20,7 @@ from attnlstm.checkpoint.calibration import (
     fit_calibration,
     fit_expert_weight,
     fit_temperature,
+    fit_thresholds,
     in_prediction_set,
     pool_members,
     scores_needed,
@@ -204,7 +206,7 @@ def test_sets_have_the_requested_coverage() -> None:
         logits, targets = sample(130, 5, temperature=4.0, seed=100 + draw)
         order = torch.randperm(130, generator=generator)
         logits, targets = logits[order], targets[order]
-        temperature, _, scores = fit_calibration(logits[:30], targets[:30])
+        temperature, _, scores, _ = fit_calibration(logits[:30], targets[:30])
         probabilities = calibrated_predictions(logits[30:], temperature)
         sets = in_prediction_set(probabilities, conformal_threshold(scores, 0.8))
         covered += sets.gather(1, targets[30:].unsqueeze(1)).squeeze(1).tolist()
@@ -249,3 +251,50 @@ def test_a_missing_calibration_is_explained(
     experts = torch.empty(len(logits), 0, 2, 9)
     assert calibrate(logits, experts, targets) is None
     assert f"not calibrated: {reason}" in caplog.text
+
+
+def test_thresholds_have_the_best_f1_of_each_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(200, 3, generator=generator) < torch.tensor([0.5, 0.1, 0.0])).long()
+    p = (0.35 * targets + 0.6 * torch.rand(200, 3, generator=generator)).double()
+    found = fit_thresholds(p, targets)
+    grid = np.arange(1, 20) / 20
+    for place in range(2):
+        scores = [f1_score(targets[:, place], p[:, place] >= step) for step in grid]
+        best = f1_score(targets[:, place], p[:, place] >= found[place])
+        assert best == pytest.approx(max(scores))
+    assert found[2] == 0.5  # a class without a row
+
+
+def test_one_temperature_for_all_classes_of_a_row() -> None:
+    generator = torch.Generator().manual_seed(0)
+    honest = 2 * torch.randn(4000, 3, generator=generator)
+    targets = (torch.rand(4000, 3, generator=generator) < honest.sigmoid()).to(torch.int8)
+    assert fit_temperature(3 * honest, targets, "multilabel") == pytest.approx(3, rel=0.1)
+
+
+def test_intervals_have_the_requested_coverage() -> None:
+    """Split conformal prediction: on average over draws of the validation and test rows."""
+    generator = torch.Generator().manual_seed(0)
+    inside, tested = 0, 0
+    for _ in range(60):
+        numbers = torch.randn(130, 2, generator=generator, dtype=torch.float64)
+        targets = numbers + torch.tensor([0.1, 5.0]) * torch.randn(130, 2, generator=generator)
+        scores = fit_calibration(numbers[:30], targets[:30], task="regression").scores
+        assert scores.shape == (30, 2)
+        for place in range(2):
+            half = conformal_threshold(scores[:, place], 0.8)
+            inside += int(((numbers - targets)[30:, place].abs() <= half).sum())
+            tested += 100
+    assert 0.78 < inside / tested < 0.84
+
+
+def test_the_weight_of_the_better_expert_is_larger_for_every_task() -> None:
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(300, 2, generator=generator)
+    cases = {"regression": numbers.double(), "multilabel": (numbers > 0).to(torch.int8)}
+    for task, targets in cases.items():
+        poor = numbers + 3 * torch.randn(300, 2, generator=generator)
+        good = numbers + 0.1 * torch.randn(300, 2, generator=generator)
+        experts = torch.stack([poor, good], dim=1).unsqueeze(1)  # [row, member, 2, class]
+        assert fit_expert_weight(experts, targets, task) > 0.7

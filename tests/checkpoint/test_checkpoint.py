@@ -1,6 +1,7 @@
 """Foreign or damaged checkpoint files are refused in one line with the reason, never executed."""
 
 import io
+import json
 import os
 import pickle
 import random
@@ -45,6 +46,36 @@ def repacked(content: bytes, compression: int = zipfile.ZIP_STORED, **changes: b
             name = part.filename.rpartition("/")[2].replace(".", "_")
             new.writestr(part.filename, changes.get(name, old.read(part)), compression)
     return buffer.getvalue()
+
+
+def with_part(content: bytes, name: str, part: bytes) -> bytes:
+    """Append a part to an archive, named like one of its parts but for the case."""
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{folder}/{name}", part)
+    return buffer.getvalue()
+
+
+def with_two_directories(content: bytes, other: bytes) -> bytes:
+    """Put another archive in front: zipfile reads the list before the end, torch the first."""
+    return other[:-22] + content
+
+
+def nested(levels: int, kind: type = list) -> Any:
+    """Return `levels` containers, each of which refers ten times to the next one."""
+    value: Any = kind("x")
+    for _ in range(levels):
+        value = kind([value] * 10)
+    return value
+
+
+def with_shared_key(levels: int) -> bytes:
+    """Return the pickle of a dictionary whose key is such a tuple; hashing it would never end."""
+    pickled = b"\x80\x02}X\x01\x00\x00\x00x\x85q\x000"
+    for level in range(levels):
+        pickled += b"(" + (b"h" + bytes([level])) * 10 + b"tq" + bytes([level + 1]) + b"0"
+    return pickled + b"h" + bytes([levels]) + b"K\x01s."
 
 
 def set_weight(make: Callable[[torch.Tensor], Any]) -> Callable[[dict[str, Any]], None]:
@@ -130,7 +161,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "expert_weight of nothing": (set_calibration(expert_weight=None), "its expert_weight is not a"),
     "scores in a list": (set_calibration(scores=[0.5]), "its scores are not a plain tensor"),
-    "no scores": (set_calibration(scores=torch.zeros(0).double()), "its scores are not a plain"),
+    "no scores": (set_calibration(scores=torch.zeros(0).double()), "it has 0 scores"),
     "many scores": (
         set_calibration(scores=torch.zeros(1).double().expand(10**9)),
         "its scores are not a plain tensor of torch.float64",
@@ -146,6 +177,20 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "calibration of more": (set_calibration(bias=1.0), "unexpected keyword argument 'bias'"),
     "calibration missing": (lambda loaded: loaded.pop("calibration"), "it has no 'calibration'"),
     "encoder of nothing": (set_argument("encoder", "kind", value="sound"), "unknown encoder"),
+    "an argument of nobody": (
+        set_argument("folds", value="x"),
+        "its hyper_parameters have an unknown 'folds'",
+    ),
+    "counts beyond all": (
+        set_argument("class_counts", value=[10**400] * 9),
+        "class_counts are not from 0 to 1,000,000,000",
+    ),
+    "a label that no file can hold": (
+        set_argument("label_names", value=["\ud800", *"bcdefghi"]),
+        "label_names are not UTF-8",
+    ),
+    "dropout beyond all": (set_argument(*MODEL, "dropout", value=10**340), "model.dropout=1000"),
+    "weights of nothing": (set_weight(lambda weight: weight * torch.nan), "are NaN or infinite"),
     "statistics": (set_argument("encoder", "std", value=[[1.0]]), "mean and std are not a number"),
     "statistics that divide by 0": (
         set_argument("encoder", "std", value=[0.0] * 12),
@@ -194,6 +239,22 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
             repacked(unsealed, zipfile.ZIP_DEFLATED, data_pkl=bytes(10**7)),
             "bytes would unpack to 1\\d,\\d{3},\\d{3}",
         ),
+        "two pickles": (
+            with_part(unsealed, "DATA.PKL", pickle.dumps(mkdir, 2)),
+            "two parts share a name",
+        ),
+        "two directories": (
+            with_two_directories(unsealed, saved({"state_dict": mkdir})),
+            "is not a complete checkpoint",
+        ),
+        "shared lists": (saved({"a": nested(30)}), "too many values besides its tensors"),
+        "shared tuples": (saved({"a": nested(30, tuple)}), "too many values besides its tensors"),
+        "shared strings": (saved({"a": ["a" * 10**6] * 1000}), "too many values besides"),
+        "a shared key": (
+            repacked(unsealed, data_pkl=with_shared_key(30)),
+            "too many values besides its tensors",
+        ),
+        "deep lists": (saved({"a": json.loads("[" * 90 + "]" * 90)}), "nested too deeply"),
         "zip": (other_zip.getvalue(), "is a zip archive but not a checkpoint"),
         "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
         "tensor": (saved(torch.zeros(3)), "only tensors"),

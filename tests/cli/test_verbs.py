@@ -1,4 +1,4 @@
-"""The command `attnlstm` and its verbs, each of which is a program of its own."""
+"""The command `attnlstm` and its verbs; each verb is a program of its own."""
 
 import subprocess
 import sys

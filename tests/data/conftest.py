@@ -10,8 +10,9 @@ from hypothesis import settings
 
 from attnlstm.data.rows import Row, RowSource
 
-settings.register_profile("no deadline", deadline=None)  # a slow machine is not a failure
-settings.load_profile("no deadline")
+# No deadline, because a slow machine is not a failure.
+settings.register_profile("tests of data", deadline=None, max_examples=50)
+settings.load_profile("tests of data")
 
 
 class MemoryRows(RowSource):

@@ -26,7 +26,6 @@ def encoded(lengths, step_size=2, chunk=1000):
         pa.record_batch(
             {
                 "steps": pa.array(rows[start : start + chunk], pa.list_(pa.from_numpy_dtype(kind))),
-                "target": targets[start : start + chunk],
             }
         )
         for start in range(0, len(rows), chunk)
@@ -34,7 +33,7 @@ def encoded(lengths, step_size=2, chunk=1000):
     table = datasets.table.InMemoryTable(pa.Table.from_batches(batches))
     kept = np.int64 if step_size is None else np.float32
     sequences = [torch.from_numpy(row.reshape(shape).astype(kept)) for row in rows]
-    return EncodedSplit(datasets.Dataset(table), step_size), sequences
+    return EncodedSplit(datasets.Dataset(table), targets, step_size), sequences
 
 
 @given(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from attnlstm.data.checks import find_problem, show_progress, survey
 from attnlstm.data.rows import Row
+from attnlstm.data.targets import Targets
 
 
 def zeros(*lengths, channels=2):
@@ -143,7 +144,7 @@ def test_wrong_channel_counts(make_rows):
 
 def test_labels_that_are_not_known(make_rows):
     source = make_rows(["x", "y", "z"], ["dog", "owl", "w" * 100])
-    found = survey(source, known_labels=["cat", "dog"])
+    found = survey(source, Targets("classification", ["cat", "dog"]).find_problem)
     assert found.describe_problems() == [
         "label 'owl', which no training row has, in rows.csv, 1 row: row 1",
         f"label '{'w' * 57}...', which no training row has, in rows.csv, 1 row: row 2",

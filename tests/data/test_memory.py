@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         pd.DataFrame(np.ones((2, 4)), columns=["x1", "x2", "y1", "y3"]),
         "X has channels of different steps: 'x' .*, 'y'",
     ),
-    "a column beside the steps": (
+    "a column next to the steps": (
         pd.DataFrame(np.ones((2, 3)), columns=["age", "t1", "t2"]),
         "numbered columns, 't1' to 't2', and others, 'age'",
     ),

@@ -1,5 +1,6 @@
 import datasets
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -15,14 +16,11 @@ def encoded(rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 9, (rows,), generator=generator)
     steps = torch.randn(3 * int(lengths.sum()), generator=generator)
-    features = datasets.Features(
-        {"steps": datasets.List(datasets.Value("float32")), "target": datasets.Value("int64")}
-    )
-    columns = {
-        "steps": [row.numpy() for row in steps.split((3 * lengths).tolist())],
-        "target": [row % 2 if row < 18 else 0 for row in range(rows)],
-    }
-    return EncodedSplit(datasets.Dataset.from_dict(columns, features=features), step_size=3)
+    features = datasets.Features({"steps": datasets.List(datasets.Value("float32"))})
+    columns = {"steps": [row.numpy() for row in steps.split((3 * lengths).tolist())]}
+    targets = np.array([row % 2 if row < 18 else 0 for row in range(rows)])
+    split = datasets.Dataset.from_dict(columns, features=features)
+    return EncodedSplit(split, targets, step_size=3)
 
 
 def make_data(seed=3, **options):

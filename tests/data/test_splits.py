@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnlstm.config.data import DataConfig
-from attnlstm.data.parts import LabelledParts, Part
-from attnlstm.data.splits import split_sources, stratified_choice
+from attnlstm.data.parts import Part
+from attnlstm.data.splits import stratified_choice
 from attnlstm.data.targets import sort_labels
 from attnlstm.errors import UserError
+from tests.data.rows_to_split import LABELLED_TEXTS, PARTS, counted, split, values_of
 
 # ----------------------------------------------------------------- a fraction of every class
 
@@ -99,25 +100,6 @@ def test_declared_classes_without_rows_do_not_count():
 # ------------------------------------------------------------------- which rows are for training
 
 
-def split(seed=0, label_names=None, **options) -> LabelledParts:
-    """Split the sources among the options; the other options are for the configuration."""
-    sources = {name: options.pop(name) for name in PARTS if name in options}
-    return split_sources(sources, DataConfig(**options), seed, label_names)
-
-
-PARTS = ("train", "validation", "test")
-
-
-def values_of(part):
-    return [row.value for row in part]
-
-
-def counted(make_rows, counts, name="train.csv"):
-    """Return different texts, these numbers of them per label: `counted(make_rows, {"a": 3})`."""
-    labels = [label for label, count in counts.items() for _ in range(count)]
-    return make_rows([f"{name} {row}" for row in range(len(labels))], labels, name=name)
-
-
 def test_parts_without_a_source_are_carved_out_of_training(make_rows):
     train = counted(make_rows, {"a": 40, "b": 60})
     other = counted(make_rows, {"b": 3, "a": 2}, "other.csv")
@@ -158,13 +140,6 @@ def test_the_seed_decides_the_carving(make_rows):
         assert values_of(first[name]) == values_of(again[name]) != values_of(other[name])
 
 
-LABELLED_TEXTS = st.lists(
-    st.tuples(st.sampled_from(["x", "X ", "y", "z", "u", "v", "w"]), st.sampled_from("abc")),
-    min_size=1,
-    max_size=30,
-)
-
-
 @given(rows=LABELLED_TEXTS, seed=st.integers(0, 3), has_test=st.booleans(), data=st.data())
 def test_equal_texts_always_stay_together(make_rows, rows, seed, has_test, data):
     texts, labels = zip(*rows, strict=True)
@@ -187,7 +162,7 @@ def test_equal_texts_always_stay_together(make_rows, rows, seed, has_test, data)
 def test_a_class_of_one_row_stays_in_training_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "rare": 1, "b": 10})
     for seed in range(5):
-        parts, label_names, _, warnings = split(seed, train=train)
+        parts, label_names, _, warnings, _ = split(seed, train=train)
         where = [name for name in PARTS if label_names.index("rare") in parts[name].targets]
         assert where == ["train"]
         assert len(warnings) == 2
@@ -205,7 +180,7 @@ def test_training_rows_that_are_also_for_validation_are_left_out(make_rows):
     train = make_rows(["One", "two", "three", "four"], ["a", "b", "a", "b"], name="train.csv")
     validation = make_rows(["one ", "TWO", "five"], ["a", "b", "a"], name="validation.csv")
     test = make_rows(["six"], ["a"])
-    parts, *_, warnings = split(train=train, validation=validation, test=test)
+    parts, *_, warnings, _ = split(train=train, validation=validation, test=test)
     assert values_of(parts["train"]) == ["three", "four"]
     assert values_of(parts["validation"]) == validation.values
     assert warnings == ("2 rows of train.csv are left out, as validation.csv holds the same",)
@@ -223,105 +198,10 @@ def test_a_validation_source_that_leaves_no_training_row_is_refused(make_rows):
 def test_test_rows_that_are_also_training_rows_are_kept_with_a_warning(make_rows):
     train = counted(make_rows, {"a": 10, "b": 10})
     test = make_rows([train.values[0].upper(), "new", train.values[15]], ["a", "b", "b"])
-    parts, *_, warnings = split(train=train, test=test)
+    parts, *_, warnings, _ = split(train=train, test=test)
     assert values_of(parts["test"]) == test.values
     assert warnings == ("2 of 3 test rows are also training rows: they make the test look easier",)
     assert split(train=train, test=make_rows(["new"], ["a"])).warnings == ()
-
-
-# ----------------------------------------------------------------------------------------- folds
-
-FOLDS = "folds"
-
-
-def deal(train, seed=0, num_folds=5, **options):
-    """The training rows' values, their classes, and the fold of each, by `validation=folds`."""
-    found = split_sources(
-        {"train": train, **options}, DataConfig(), seed, validation=FOLDS, num_folds=num_folds
-    )
-    assert "validation" not in found.parts
-    train = found.parts["train"]
-    assert found.folds.shape == (len(train),)
-    return values_of(train), train.targets, found.folds
-
-
-@given(rows=LABELLED_TEXTS, seed=st.integers(0, 3), num_folds=st.integers(2, 6))
-def test_every_row_is_in_one_fold_and_equal_texts_are_in_the_same(make_rows, rows, seed, num_folds):
-    texts, labels = zip(*rows, strict=True)
-    if len(set(labels)) < 2 or len({text.strip().lower() for text in texts}) < 2:
-        return
-    test = make_rows(["q"], [labels[0]])
-    values, _, folds = deal(make_rows(texts, labels), seed, num_folds, test=test)
-    assert values == list(texts)
-    contents = [text.strip().lower() for text in texts]
-    assert set(folds) == set(range(min(num_folds, len(set(contents)))))  # and none is empty
-    assert len(set(zip(contents, folds, strict=True))) == len(set(contents))
-
-
-@given(
-    counts=st.lists(st.integers(1, 20), min_size=2, max_size=5),
-    num_folds=st.integers(2, 7),
-    seed=st.integers(0, 3),
-)
-def test_every_fold_has_its_share_of_every_class(make_rows, counts, num_folds, seed):
-    train = counted(make_rows, {f"c{label}": count for label, count in enumerate(counts)})
-    test = make_rows(["q"], ["c0"])
-    _, targets, folds = deal(train, seed, num_folds, test=test)
-    num_folds = min(num_folds, sum(counts))
-    for label in (*range(len(counts)), None):
-        chosen = folds if label is None else folds[targets == label]
-        sizes = np.bincount(chosen, minlength=num_folds)
-        assert sizes.max() - sizes.min() <= 1
-
-
-def test_test_rows_are_in_no_fold(make_rows):
-    train = counted(make_rows, {"a": 40, "b": 60})
-    values, targets, folds = deal(train)
-    assert (len(values), len(targets)) == (80, 80)  # the other 20 are carved for the test
-    assert np.bincount(folds).tolist() == [16] * 5
-    test = split(train=train).parts["test"]
-    assert set(values_of(test)).isdisjoint(values)  # the same that a holdout would be tested on
-
-
-def test_the_seed_deals_the_folds(make_rows):
-    train = counted(make_rows, {"a": 30, "b": 30})
-    test = make_rows(["q"], ["a"])
-    first, again, other = (deal(train, seed, test=test)[2].tolist() for seed in (1, 1, 2))
-    assert first == again != other
-
-
-def test_folds_need_rows_that_differ(make_rows):
-    rows, test = make_rows(["same", "Same "], ["a", "b"]), make_rows(["q"], ["a"])
-    with pytest.raises(UserError, match="validation=folds needs rows that differ: add rows"):
-        deal(rows, test=test)
-
-
-def test_folds_and_a_validation_source_contradict_each_other(make_rows):
-    train, other = counted(make_rows, {"a": 9, "b": 9}), make_rows(["x", "y"], ["a", "b"])
-    sources = {"train": train, "validation": other}
-    with pytest.raises(
-        UserError, match=r"leave data\.validation out, or choose validation=holdout"
-    ):
-        split_sources(sources, DataConfig(), 0, validation=FOLDS)
-    by_itself = split_sources(sources, DataConfig(), 0, validation="auto")
-    assert by_itself.folds is None
-    assert values_of(by_itself.parts["validation"]) == other.values
-
-
-def test_auto_uses_a_holdout_for_many_rows(make_rows, monkeypatch):
-    monkeypatch.setattr("attnlstm.data.splits.MOST_FOLDED", 20)
-    test = make_rows(["q"], ["a"])
-    for rows, validation, by_folds in (
-        (20, "auto", True),
-        (22, "auto", False),
-        (22, "folds", True),
-        (20, "holdout", False),
-    ):
-        train = counted(make_rows, {"a": rows // 2, "b": rows // 2})
-        found = split_sources(
-            {"train": train, "test": test}, DataConfig(), 0, validation=validation
-        )
-        assert (found.folds is not None, "validation" not in found.parts) == (by_folds, by_folds)
 
 
 # ------------------------------------------------------------------------ what cannot be split
@@ -344,7 +224,7 @@ def test_bad_rows_can_be_dropped(make_rows):
     texts[3] = texts[7] = " "
     train = make_rows(texts, ["a", "b"] * 10, name="train.csv")
     test = make_rows(["fine", "x", "y", "z"], ["c", "a", None, "b"], name="test.csv")
-    parts, label_names, _, warnings = split(train=train, test=test, on_bad_row="drop")
+    parts, label_names, _, warnings, _ = split(train=train, test=test, on_bad_row="drop")
     assert label_names == ["a", "b"]
     kept = values_of(parts["train"] + parts["validation"])
     assert kept == [text for text in texts if text != " "]

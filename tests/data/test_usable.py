@@ -95,34 +95,10 @@ def test_dropping_is_advised_only_where_it_helps(rows) -> None:
         assert ADVICE not in refusal("drop", train=rows(pattern))
 
 
-def test_the_numbers_of_a_regression_are_not_classes(make_rows) -> None:
+def test_labels_that_do_not_repeat_are_no_classes(make_rows) -> None:
     texts = [f"text {number}" for number in range(60)]
-    numbers = [f"{number / 7:.3f}" for number in range(60)]
-    message = refusal("stop", train=make_rows(texts, numbers, name="train.csv"))
-    assert message == (
-        "train.csv has 60 different labels in 60 rows, such as '0.000', '0.143', '0.286': these "
-        "are numbers to predict, and not classes; check data.label_column, or give labels that "
-        "several rows share"
-    )
-    # with a few that repeat, and with a test set of other numbers
-    numbers[:5] = numbers[5:10]
-    train = make_rows(texts, numbers, name="train.csv")
-    assert "55 different labels in 60 rows" in refusal("stop", train=train)
-    test = make_rows(
-        texts[:9], [f"{number / 3 + 0.01:.3f}" for number in range(9)], name="test.csv"
-    )
-    assert "numbers to predict" in refusal("stop", train=train, test=test)
     words = make_rows(texts, [f"word {number}" for number in range(60)], name="train.csv")
     assert "these are not classes" in refusal("stop", train=words)
-
-
-def test_many_decimal_numbers_are_doubted(make_rows) -> None:
-    labels = [f"{number % 30 / 4}" for number in range(300)]
-    train = make_rows([f"text {number}" for number in range(300)], labels, name="train.csv")
-    (warning,) = split("stop", train=train).warnings
-    assert warning.startswith(
-        "train.csv has 30 numbers as labels in 300 rows, such as '0.0', '0.25'"
-    )
 
 
 @pytest.mark.parametrize("labels", [[1, 2, 3, 4, 5], [0.5, 1.0, 1.5, 2.0, 2.5], list("abcde")])

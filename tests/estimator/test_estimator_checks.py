@@ -1,7 +1,5 @@
 """scikit-learn's and aeon's own checks of estimators."""
 
-from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import pytest
@@ -9,9 +7,8 @@ from aeon.testing.estimator_checking import parametrize_with_checks as parametri
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import attnlstm
-from attnlstm.cli import in_process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 SMALL = [
     *("trainer.max_epochs=4", "trainer.accelerator=cpu", "optimizer.lr=0.02"),
@@ -52,15 +49,6 @@ def list_inapplicable(estimator: Any) -> dict[str, str]:
         thresholds = {"check_classifier_multioutput": "expects thresholds of 0.5 for all classes"}
         return dict.fromkeys(ONE_COLUMN_CHECKS, ONE_COLUMN) | thresholds
     return {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compose_once() -> Iterator[None]:
-    """Compose equal settings once: it takes longer than the small fits of the checks."""
-    compose = cache(in_process.compose_job)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(in_process, "compose_job", lambda overrides: compose(tuple(overrides)))
-        yield
 
 
 @parametrize_with_checks(

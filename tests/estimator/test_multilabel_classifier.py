@@ -14,7 +14,7 @@ import attnlstm
 from attnlstm.errors import UserError
 from tests.estimators import SERIES, assert_same_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 
 def make_mixed(count: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import attnlstm
 from attnlstm.errors import UserError
 from tests.estimators import SERIES, assert_same_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 
 def make_levels(count: int = 48) -> tuple[np.ndarray, np.ndarray]:

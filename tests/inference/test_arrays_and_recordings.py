@@ -17,7 +17,7 @@ from tests.config.composed import CONF
 
 SMALL = (
     *("model/stem=none", "model.lstm.hidden_size=8", "model.random_convolutions=null"),
-    *("trainer.max_epochs=2", "trainer.accelerator=cpu", "baseline=auto", "refit=false"),
+    *("trainer.max_epochs=2", "trainer.accelerator=cpu", "baseline=none", "refit=false"),
     *("validation=holdout", "data.batch_size=16"),
 )
 
@@ -82,9 +82,8 @@ def test_series_with_gaps(tmp_path: Path, missing: str) -> None:
     series[:, :, 1] = np.where(generator.random((40, 12)) < 0.3, np.nan, series[:, :, 1])
     np.savez(tmp_path / "walks.npz", X=series, y=labels)
     axes = "data.axes=row,time,channel"
-    checkpoint = run_train(
-        tmp_path, f"data.train={tmp_path}/walks.npz", axes, f"data.missing={missing}"
-    )
+    given = [f"data.train={tmp_path}/walks.npz", axes, f"data.missing={missing}", "baseline=auto"]
+    checkpoint = run_train(tmp_path, *given)
     encoder = load_checkpoint(checkpoint).encoder
     assert encoder.missing == missing
     assert encoder.num_features == (4 if missing == "mask" else 3)

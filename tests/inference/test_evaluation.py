@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint without its run folder."""
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -9,25 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnlstm.cli.composition import compose_config
-from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
-from attnlstm.inference.evaluation import Evaluation, evaluate
 from attnlstm.nn.backends import BACKENDS
+from tests.inference.verbs import read_csv, run_evaluate
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-
-
-def run_evaluate(run_dir: Path, ckpt: Path, *overrides: str) -> Evaluation:
-    arguments = [f"ckpt='{ckpt}'", "trainer.accelerator=cpu", *overrides]
-    return evaluate(compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments), run_dir)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
@@ -36,7 +23,7 @@ def test_test_metrics_equal_those_of_training(
 ) -> None:
     alone = tmp_path / "moved.ckpt"  # without its run folder
     shutil.copy(small_run / "checkpoints" / "best.ckpt", alone)
-    evaluation = run_evaluate(tmp_path / "out", alone, f"model.lstm.backend={backend}")
+    evaluation = run_evaluate(tmp_path / "out", f"ckpt={alone}", f"model.lstm.backend={backend}")
     reported = json.loads((small_run / "metrics.json").read_text())
     assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == evaluation.metrics
@@ -56,19 +43,19 @@ def test_validation_metrics_equal_those_of_training(
         if row["val/loss"] and row["epoch"] == epoch
     )
     split = "data.split=validation"
-    evaluation = run_evaluate(tmp_path, tmp_path / "uncalibrated.ckpt", split)
+    evaluation = run_evaluate(tmp_path, f"ckpt={tmp_path}/uncalibrated.ckpt", split)
     reported = {name: float(row[name]) for name in evaluation.metrics}
     assert reported.pop("val/loss") > evaluation.metrics["val/loss"]
     for name, value in reported.items():
         assert evaluation.metrics[name] == pytest.approx(value, abs=1e-6)
-    calibrated = run_evaluate(tmp_path, small_checkpoint, split)
+    calibrated = run_evaluate(tmp_path, f"ckpt={small_checkpoint}", split)
     for name in ("val/accuracy", "val/macro_f1"):
         assert calibrated.metrics[name] == pytest.approx(evaluation.metrics[name])
     assert calibrated.metrics["val/loss"] != evaluation.metrics["val/loss"]
 
 
 def test_written_files(small_checkpoint: Path, tmp_path: Path) -> None:
-    evaluation = run_evaluate(tmp_path, small_checkpoint, "data.batch_size=7")
+    evaluation = run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.batch_size=7")
     predictions = read_csv(tmp_path / "predictions.csv")
     assert [int(row["row"]) for row in predictions] == list(range(370))
     right = [row["label"] == row["true_label"] for row in predictions]
@@ -95,12 +82,12 @@ def test_other_data_must_have_the_channels_and_labels(
         match=r"label 'standing', which no training row has, in the test split of BasicMotions, 10 "
         r"rows: row 0; .* label 'badminton', which",
     ):
-        run_evaluate(tmp_path, small_checkpoint, "data.name=BasicMotions")
+        run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.name=BasicMotions")
     with pytest.raises(UserError, match="has 1 channels, the model was trained on 12"):
-        run_evaluate(tmp_path, small_checkpoint, "data.name=GunPoint")
+        run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.name=GunPoint")
     univariate = run_train(tmp_path / "gunpoint", "data.name=GunPoint").checkpoint
     with pytest.raises(UserError, match=r"label '0', which no training row has, in .* ArrowHead"):
-        run_evaluate(tmp_path, univariate, "data.name=ArrowHead")
+        run_evaluate(tmp_path, f"ckpt={univariate}", "data.name=ArrowHead")
 
 
 def test_an_unsuitable_backend_is_refused_with_its_reason(
@@ -108,7 +95,7 @@ def test_an_unsuitable_backend_is_refused_with_its_reason(
 ) -> None:
     checkpoint = run_train(tmp_path / "run", "model.lstm.layer_norm=true").checkpoint
     with pytest.raises(UserError, match=r"nn.LSTM's kernels have no layer_norm; use") as refusal:
-        run_evaluate(tmp_path, checkpoint, "model.lstm.backend=torch")
+        run_evaluate(tmp_path, f"ckpt={checkpoint}", "model.lstm.backend=torch")
     assert "not a checkpoint" not in str(refusal.value)
 
 
@@ -122,16 +109,16 @@ def test_class_weights_work_in_every_precision(
         f"trainer.precision={precision}",
         figures=True,
     )
-    evaluation = run_evaluate(tmp_path, result.checkpoint)
+    evaluation = run_evaluate(tmp_path, f"ckpt={result.checkpoint}")
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)
 
 
 def test_evaluating_training_rows_warns(
     small_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_evaluate(tmp_path, small_checkpoint, "data.split=validation")
+    run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.split=validation")
     assert "was trained on" not in caplog.text
-    run_evaluate(tmp_path, small_checkpoint, "data.split=train")
+    run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.split=train")
     assert "this checkpoint was trained on the train split" in caplog.text
 
 
@@ -149,7 +136,7 @@ def test_metrics_of_texts_equal_those_of_training(
     text_run: Path, tmp_path: Path, batch_size: int
 ) -> None:
     checkpoint = text_run / "checkpoints" / "best.ckpt"
-    evaluation = run_evaluate(tmp_path, checkpoint, f"data.batch_size={batch_size}")
+    evaluation = run_evaluate(tmp_path, f"ckpt={checkpoint}", f"data.batch_size={batch_size}")
     reported = json.loads((text_run / "metrics.json").read_text())
     assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
     assert [row["true_label"] for row in read_csv(tmp_path / "predictions.csv")] == [
@@ -166,20 +153,22 @@ def test_texts_from_other_files(text_run: Path, text_files: list[str], tmp_path:
     other = tmp_path / "other.csv"
     other.write_text("\n".join(map(",".join, lines)))
     overrides = [f"data.test={other}", "data.text_column=said", "data.label_column=mood"]
-    evaluation = run_evaluate(tmp_path / "out", checkpoint, *overrides)
+    evaluation = run_evaluate(tmp_path / "out", f"ckpt={checkpoint}", *overrides)
     reported = json.loads((text_run / "metrics.json").read_text())
     assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
 
     other.write_text(other.read_text() + "\nangry,a new mood\ngood, ")
     with pytest.raises(UserError, match=r"label 'angry', which no .* in other\.csv, 1 row: row 20"):
-        run_evaluate(tmp_path / "out", checkpoint, *overrides)
-    evaluation = run_evaluate(tmp_path / "out", checkpoint, *overrides, "data.on_bad_row=drop")
+        run_evaluate(tmp_path / "out", f"ckpt={checkpoint}", *overrides)
+    evaluation = run_evaluate(
+        tmp_path / "out", f"ckpt={checkpoint}", *overrides, "data.on_bad_row=drop"
+    )
     assert evaluation.metrics == pytest.approx(reported, abs=1e-5)
 
 
 def test_keys_of_other_sources_are_refused(small_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.test=a\.csv means nothing to data=archive"):
-        run_evaluate(tmp_path, small_checkpoint, "data.test=a.csv")
+        run_evaluate(tmp_path, f"ckpt={small_checkpoint}", "data.test=a.csv")
 
 
 def test_another_folder_in_the_layout_of_the_hub(
@@ -195,6 +184,6 @@ def test_another_folder_in_the_layout_of_the_hub(
     )
     shutil.rmtree(tmp_path / "first")
     evaluation = run_evaluate(
-        tmp_path / "out", result.checkpoint, f"data.path={tmp_path / 'second'}"
+        tmp_path / "out", f"ckpt={result.checkpoint}", f"data.path={tmp_path / 'second'}"
     )
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)

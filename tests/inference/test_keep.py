@@ -1,6 +1,5 @@
 """Predictions keep their input: the text, the id, or chosen columns, in every format."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +10,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from attnlstm.cli.composition import compose_config
-from attnlstm.config.schema import EvaluateConfig, PredictConfig
 from attnlstm.errors import UserError
-from attnlstm.inference.evaluation import evaluate
-from attnlstm.inference.prediction import predict
+from tests.inference.verbs import read_csv, run_evaluate, run_predict
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
-
-
-def predict_with(tmp_path: Path, *overrides: str) -> None:
-    arguments = ["trainer.accelerator=cpu", *overrides]
-    predict(compose_config(ROOT / "conf", "predict", PredictConfig, arguments), tmp_path / "run")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -34,8 +23,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     elif path.suffix == ".jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     else:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
     return [
         {k: v or None for k, v in row.items() if "probability" not in k and k != "row"}
         for row in rows
@@ -104,7 +92,9 @@ def test_columns_of_texts(
     answers = []
     for ending in ("csv", "jsonl", "parquet"):
         output = tmp_path / f"out.{ending}"
-        predict_with(tmp_path, f"ckpt={run_dir}", f"input={table}", f"output={output}", *keep)
+        run_predict(
+            tmp_path / "run", f"ckpt={run_dir}", f"input={table}", f"output={output}", *keep
+        )
         answers.append(read(output))
     assert answers[0] == answers[1] == answers[2]
     first = answers[0]
@@ -119,7 +109,9 @@ def test_values_that_are_no_text_are_as_in_a_csv_file(run_dir: Path, tmp_path: P
     path, output = tmp_path / "new.jsonl", tmp_path / "out.jsonl"
     values = '"a": [1, {"b": "é"}], "n": 0.5, "t": true, "m": null, "list": ["\\ud800"]'
     path.write_text(f'{{"text": "fine", {values}}}\n{{broken')
-    predict_with(tmp_path, f"ckpt={run_dir}", f"input={path}", f"output={output}", "keep=all")
+    run_predict(
+        tmp_path / "run", f"ckpt={run_dir}", f"input={path}", f"output={output}", "keep=all"
+    )
     good, bad = read(output)
     assert (good["a"], good["n"], good["t"], good["m"]) == ('[1, {"b": "é"}]', "0.5", "True", None)
     assert good["list"] == '["\\ud800"]'
@@ -131,14 +123,14 @@ def test_several_files_and_missing_columns(run_dir: Path, tmp_path: Path) -> Non
     for number, columns in enumerate((["text", "author"], ["stars", "text"])):
         TABLE[columns].to_csv(tmp_path / f"{number}.csv", index=False)
     arguments = [f"ckpt={run_dir}", f"input={tmp_path}/?.csv", f"output={tmp_path}/out.csv"]
-    predict_with(tmp_path, *arguments, "keep=all")
+    run_predict(tmp_path / "run", *arguments, "keep=all")
     rows = read(tmp_path / "out.csv")
     assert [row["author"] for row in rows] == [*AUTHORS, None, None, None]
     assert [row["stars"] for row in rows] == [None, None, None, "5", "1", "3"]
     with pytest.raises(UserError, match=r"1\.csv has no column 'author'"):
-        predict_with(tmp_path, *arguments, "keep=[author]", "overwrite=true")
+        run_predict(tmp_path / "run", *arguments, "keep=[author]", "overwrite=true")
     with pytest.raises(UserError, match=r"has no column 'autor'.*: did you mean 'author'"):
-        predict_with(tmp_path, f"ckpt={run_dir}", f"input={tmp_path}/0.csv", "keep=[autor]")
+        run_predict(tmp_path / "run", f"ckpt={run_dir}", f"input={tmp_path}/0.csv", "keep=[autor]")
 
 
 def test_lines_and_single_texts(run_dir: Path, tmp_path: Path) -> None:
@@ -146,13 +138,15 @@ def test_lines_and_single_texts(run_dir: Path, tmp_path: Path) -> None:
     for keep, has_text in ((), True), (("keep=all",), True), (("keep=none",), False):
         output = tmp_path / "out.jsonl"
         arguments = [f"input={tmp_path}/new.txt", f"output={output}", "overwrite=true", *keep]
-        predict_with(tmp_path, f"ckpt={run_dir}", *arguments)
+        run_predict(tmp_path / "run", f"ckpt={run_dir}", *arguments)
         texts = ["fine", None, "dull"] if has_text else [None] * 3
         assert [row.get("text") for row in read(output)] == texts
     with pytest.raises(UserError, match=r"keep=\[author\]: the columns of new\.txt cannot be"):
-        predict_with(tmp_path, f"ckpt={run_dir}", f"input={tmp_path}/new.txt", "keep=[author]")
+        run_predict(
+            tmp_path / "run", f"ckpt={run_dir}", f"input={tmp_path}/new.txt", "keep=[author]"
+        )
     single = tmp_path / "single.csv"
-    predict_with(tmp_path, f"ckpt={run_dir}", "text=a fine one", f"output={single}")
+    run_predict(tmp_path / "run", f"ckpt={run_dir}", "text=a fine one", f"output={single}")
     assert read(single)[0]["text"] == "a fine one"
 
 
@@ -164,9 +158,9 @@ def test_an_existing_file_is_replaced_only_on_request(
         path.write_text("precious")
         arguments = [f"ckpt={run_dir}", f"input={table}", f"{key}={path}"]
         with pytest.raises(UserError, match=f"^{key}=.* exists already: add overwrite=true to"):
-            predict_with(tmp_path, *arguments)
+            run_predict(tmp_path / "run", *arguments)
         assert path.read_text() == "precious"
-        predict_with(tmp_path, *arguments, "overwrite=true")
+        run_predict(tmp_path / "run", *arguments, "overwrite=true")
         assert "precious" not in path.read_text()
 
 
@@ -179,7 +173,7 @@ def test_an_evaluation_keeps_the_input_too(
     for keep, column in ((), "text"), (("keep=[author]",), "author"), (("keep=none",), None):
         folder = tmp_path / str(column)
         arguments = [f"ckpt={run_dir}", f"data.test={tmp_path}/test.csv", *keep]
-        evaluate(compose_config(ROOT / "conf", "evaluate", EvaluateConfig, arguments), folder)
+        run_evaluate(folder, *arguments)
         found = pd.read_csv(folder / "predictions.csv")
         names = ["row", "file", *([column] if column else []), "true_label", "label"]
         assert list(found.columns)[: len(names)] == names
@@ -213,7 +207,7 @@ def test_columns_of_series(run_train: Callable, tmp_path: Path) -> None:
         (("keep=[note]",), ["note"]),
     ):
         arguments = [f"input={tmp_path}/new.csv", f"output={tmp_path}/out.csv", "overwrite=true"]
-        predict_with(tmp_path, f"ckpt={ckpt}", *arguments, *keep)
+        run_predict(tmp_path / "run", f"ckpt={ckpt}", *arguments, *keep)
         rows = read(tmp_path / "out.csv")
         assert list(rows[0])[: 2 + len(kept)] == ["file", "id", *kept]
         first = steps.groupby("id", sort=False).first().reset_index()
@@ -221,8 +215,8 @@ def test_columns_of_series(run_train: Callable, tmp_path: Path) -> None:
             assert [row[name] for row in rows] == first[name].tolist()
         assert [row["true_label"] for row in rows] == [str(number % 2) for number in series]
         assert [bool(row["error"]) for row in rows] == [number == 1 for number in series]
-    predict_with(tmp_path, f"ckpt={ckpt}", *arguments, "keep=none")
+    run_predict(tmp_path / "run", f"ckpt={ckpt}", *arguments, "keep=none")
     assert "id" not in read(tmp_path / "out.csv")[0]
     np.savez(tmp_path / "new.npz", X=generator.normal(size=(3, 5, 1)), y=["0", "1", "0"])
     with pytest.raises(UserError, match=r"the columns of new\.npz cannot be kept"):
-        predict_with(tmp_path, f"ckpt={ckpt}", f"input={tmp_path}/new.npz", "keep=[subject]")
+        run_predict(tmp_path / "run", f"ckpt={ckpt}", f"input={tmp_path}/new.npz", "keep=[subject]")

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attnlstm.cli.composition import compose_config
-from attnlstm.config.schema import EvaluateConfig, PredictConfig
-from attnlstm.inference.evaluation import evaluate
-from attnlstm.inference.prediction import predict
-from tests.conftest import ROOT
+from tests.inference.verbs import read_csv, run_evaluate, run_predict
 
 pytestmark = pytest.mark.slow
 
@@ -37,25 +33,15 @@ def test_the_columns_and_the_encoding_of_training_are_those_of_other_files(
         "data.encoding=cp1252",
     )
     ckpt = f"ckpt={tmp_path}/été/checkpoints/best.ckpt"
-    evaluated = evaluate(
-        compose_config(ROOT / "conf", "evaluate", EvaluateConfig, [ckpt]), tmp_path / "evaluated"
-    )
-    assert evaluated.label_names == ["hiver", "été"]
+    evaluated = run_evaluate(tmp_path / "evaluated", ckpt)
+    assert evaluated.trained.label_names == ["hiver", "été"]
     new = write(tmp_path / "nouveau.csv", [header[:2], *(row[:2] for row in ROWS)])
     text = tmp_path / "nouveau.txt"
     text.write_text("".join(f"{title}, {body}\n" for title, body, _ in ROWS), encoding="cp1252")
     for path in (new, text):
         output = tmp_path / "predictions.csv"
-        predict(
-            compose_config(
-                ROOT / "conf",
-                "predict",
-                PredictConfig,
-                [ckpt, f"input={path}", f"output={output}", "overwrite=true"],
-            ),
-            tmp_path,
-        )
-        with output.open(encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        given = [f"input={path}", f"output={output}", "overwrite=true"]
+        run_predict(tmp_path, ckpt, *given)
+        rows = read_csv(output)
         assert len(rows) == len(ROWS)
         assert {row["error"] for row in rows} == {""}

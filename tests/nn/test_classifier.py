@@ -211,15 +211,3 @@ def test_results_are_named() -> None:
 def test_batch_first_is_required() -> None:
     with pytest.raises(ValueError, match="batch_first=True"):
         SequenceClassifier(LSTM(3, 4), build_pooling("mean", 4), num_classes=2)
-
-
-@pytest.mark.slow
-def test_importing_the_modules_imports_neither_lightning_nor_hydra_nor_datasets() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, attnlstm.nn;"
-        "assert not {'lightning', 'hydra', 'datasets', 'omegaconf'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

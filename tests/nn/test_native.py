@@ -1,6 +1,7 @@
 """The native backend: what torch and users expect of a custom operator."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,72 @@ def test_the_operator_rejects_lengths_that_do_not_fit(layout: str, bad: list[int
     BACKENDS["native"].load()
     arguments = operator_arguments(torch.float32, 1, False, layout)
     arguments[1] = torch.tensor(bad)
-    with pytest.raises(RuntimeError, match="lengths"):
+    with pytest.raises(
+        RuntimeError, match=r"lengths|Expected h_0 size \[1, 2, 5\], got \[1, 3, 5\]"
+    ):
         torch.ops.attnlstm.lstm_layer(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "message"),
+    [
+        ("weight_ih_l0", torch.ones(20, 2), "weight_ih size [20, 3], got [20, 2]"),
+        ("weight_ih_l0", torch.ones(60), "weight_ih size [20, 3], got [60]"),
+        ("weight_hh_l0", torch.ones(20, 3), "weight_hh size [20, 2], got [20, 3]"),
+        ("weight_hh_l0", torch.ones(40, 2), "weight_ih size [40, 3], got [20, 3]"),
+        ("weight_hh_l0", torch.ones(0, 2), "weight_hh to be a matrix with rows, got [0, 2]"),
+        ("bias_ih_l0", torch.ones(5), "bias_ih size [20], got [5]"),
+        ("bias_hh_l0", torch.ones(1, 20), "bias_hh size [20], got [1, 20]"),
+        ("bias_hh_l0_reverse", torch.ones(5), "bias_hh_reverse size [20], got [5]"),
+        ("weight_hr_l0", torch.ones(2, 4), "weight_hr size [2, 5], got [2, 4]"),
+        ("weight_hr_l0", torch.ones(10), "weight_hr to be a matrix with rows, got [10]"),
+        ("weight_ih_l1", torch.ones(20, 3), "weight_ih size [20, 4], got [20, 3]"),
+        ("bias_ih_l0", torch.ones(20, dtype=torch.float64), "bias_ih dtype float, got double"),
+        ("bias_ih_l0", torch.ones(20, device="meta"), "bias_ih on cpu, got meta"),
+    ],
+)
+def test_a_replaced_weight_that_does_not_fit_is_an_error(
+    name: str, weight: Tensor, message: str
+) -> None:
+    """The kernels would otherwise read out of bounds."""
+    lstm = LSTM(3, 5, 2, proj_size=2, bidirectional=True, backend="native")
+    with pytest.raises(RuntimeError, match=re.escape(f"Expected {message}")):
+        torch.func.functional_call(lstm, {name: weight}, torch.ones(4, 1, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_need_not_be_contiguous(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    lstm, inputs = LSTM(3, 5, backend="native", dtype=dtype), torch.randn(4, 1, 3, dtype=dtype)
+    transposed = {name: w.T.clone().T for name, w in lstm.named_parameters() if w.dim() == 2}
+    found, _ = torch.func.functional_call(lstm, transposed, inputs)
+    assert torch.equal(found, lstm(inputs)[0])
+
+
+@pytest.mark.parametrize("operator", ["lstm_layer_backward", "lstm_layer_backward_"])
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (0, "d_output"),
+        (1, "d_h_n"),
+        (2, "d_c_n"),
+        (5, "h_0"),
+        (6, "c_0"),
+        (10, "output"),
+        (11, "gates"),
+        (12, "cells"),
+    ],
+)
+def test_the_backward_checks_what_it_reads(operator: str, number: int, name: str) -> None:
+    BACKENDS["native"].load()
+    *inputs, steps, overwrites = operator_arguments(torch.float32, 2, True)
+    with torch.no_grad():
+        output, h_n, c_n, gates, cells = torch.ops.attnlstm.lstm_layer(*inputs, steps, overwrites)
+        arguments = [output, h_n, c_n, *inputs, output, gates, cells, True]
+        getattr(torch.ops.attnlstm, operator)(*arguments)
+        arguments[number] = arguments[number][..., :-1]
+        with pytest.raises(RuntimeError, match=f"Expected {name} size"):
+            getattr(torch.ops.attnlstm, operator)(*arguments)
 
 
 def test_a_retained_graph_gives_the_same_gradients_twice() -> None:
@@ -227,16 +292,73 @@ def test_bfloat16_of_every_size_equals_float64_within_rounding(
         assert (actual.double() - expected).norm() <= 0.02 * expected.norm()
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0, 1e4])
-def test_activations_are_exact_from_tiny_to_saturated(scale: float) -> None:
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0, 1e6])
+def test_activations_and_gradients_are_exact_from_tiny_to_saturated(scale: float) -> None:
     torch.manual_seed(0)
     lstm = LSTM(4, 8, backend="native")
     reference = nn.LSTM(4, 8).double()
     reference.load_state_dict(lstm.state_dict())
-    inputs = scale * torch.randn(6, 3, 4)
-    torch.testing.assert_close(
-        lstm(inputs)[0].double(), reference(inputs.double())[0], atol=5e-6, rtol=1e-5
-    )
+    # One row in ten is of ordinary size, so that something has a gradient at every scale.
+    inputs = torch.randn(6, 30, 4)
+    inputs[:, 3:] *= scale
+    output, expected = lstm(inputs)[0], reference(inputs.double())[0]
+    torch.testing.assert_close(output.double(), expected, atol=5e-6, rtol=1e-5)
+    output.square().sum().backward()
+    expected.square().sum().backward()
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(
+            lstm.get_parameter(name).grad.double(), parameter.grad, atol=2e-4, rtol=1e-5
+        )
+
+
+def activate(name: str, inputs: Tensor) -> Tensor:
+    """Return sigmoid or tanh of inputs [N], as the forget gate or the candidate of an LSTM."""
+    lstm = LSTM(1, 1, backend="native").to(inputs.dtype).requires_grad_(requires_grad=False)
+    for parameter in lstm.parameters():
+        parameter.zero_()
+    gate, shut, open_ = (1, 0, None) if name == "sigmoid" else (2, 1, 0)
+    lstm.weight_ih_l0[gate] = 1
+    lstm.bias_ih_l0[shut] = -1000
+    if open_ is not None:
+        lstm.bias_ih_l0[open_] = 1000
+    ones = torch.ones(1, len(inputs), 1, dtype=inputs.dtype)
+    _, (_, c_n) = lstm(inputs.view(1, -1, 1), (ones, ones))
+    return c_n.flatten()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_activations_are_accurate_to_the_last_digits_everywhere(
+    name: str, dtype: torch.dtype
+) -> None:
+    sizes = torch.logspace(-20, 1.93, 5000, dtype=torch.float64).to(dtype)
+    inputs = torch.cat([-sizes, sizes, torch.linspace(-87, 87, 20_000, dtype=dtype)])
+    found = activate(name, inputs).double()
+    expected = getattr(torch, name)(inputs.double())
+    # A processor without fused multiply-add loses a few more digits.
+    units = 8 if torch.backends.cpu.get_cpu_capability() != "DEFAULT" else 80
+    assert ((found - expected).abs() <= units * torch.finfo(dtype).eps * expected.abs()).all()
+
+
+def test_saturated_activations_are_exact() -> None:
+    inputs = torch.tensor([18.0, 88.0, 1e6, 1e30])
+    for name in ("sigmoid", "tanh"):
+        for signed in (inputs, -inputs):
+            expected = getattr(torch, name)(signed.double()).float()
+            torch.testing.assert_close(activate(name, signed), expected, rtol=1e-6, atol=1e-37)
+            is_whole = expected.abs() == 1
+            assert torch.equal(activate(name, signed)[is_whole], expected[is_whole])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_open_forget_gate_keeps_the_cell_state(dtype: torch.dtype) -> None:
+    lstm = LSTM(1, 3, backend="native", dtype=dtype).requires_grad_(requires_grad=False)
+    for parameter in lstm.parameters():
+        parameter.zero_()
+    lstm.bias_ih_l0[3:6] = 40
+    ones = torch.ones(1, 1, 3, dtype=dtype)
+    _, (_, c_n) = lstm(torch.zeros(100_000, 1, 1, dtype=dtype), (ones, ones))
+    assert torch.equal(c_n, ones)
 
 
 def test_non_finite_inputs_show_in_the_output() -> None:

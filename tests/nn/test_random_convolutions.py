@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from attnlstm.nn import (
@@ -115,6 +115,31 @@ def test_ridge_equals_scikit_learns(rows: int, features: int, classes: int) -> N
         found, expected = found[:, 1:], expected[:, None]
     ratio = found / expected  # one factor turns all scores into logits
     np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-6)
+    assert ratio.mean() > 0
+
+
+def test_ridge_of_numbers_equals_scikit_learns() -> None:
+    generator = np.random.default_rng(5)
+    inputs = generator.normal(size=(30, 80))
+    targets = inputs[:, :2] * 3 + generator.normal(size=(30, 2)) + 100
+    scaler = StandardScaler().fit(inputs)
+    theirs = RidgeCV(STRENGTHS.numpy()).fit(scaler.transform(inputs), targets)
+    ours = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets), 2, "regression")
+    others = generator.normal(size=(50, 80))
+    found = (torch.from_numpy(others) @ ours.weight + ours.bias).numpy()
+    np.testing.assert_allclose(found, theirs.predict(scaler.transform(others)), rtol=1e-6)
+
+
+def test_ridge_of_several_classes_is_one_ridge_a_class() -> None:
+    generator = np.random.default_rng(6)
+    inputs = torch.from_numpy(generator.normal(size=(40, 60)))
+    targets = (inputs[:, :3] + 0.5 * torch.from_numpy(generator.normal(size=(40, 3))) > 0).long()
+    ours = fit_ridge(inputs, targets, 3, "multilabel")
+    scores = inputs @ ours.weight + ours.bias
+    assert ((scores > 0) == (targets == 1)).float().mean() > 0.9
+    goals = fit_ridge(inputs, 2.0 * targets - 1, 3, "regression")  # the same without a factor
+    ratio = scores / (inputs @ goals.weight + goals.bias)
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
     assert ratio.mean() > 0
 
 

@@ -45,14 +45,14 @@ def test_a_class_without_a_test_row_is_left_out_of_auroc_and_reported(
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module="torchmetrics")
         result = run_train(tmp_path / "run", *options, f"data.test={test}", *more)
-    told = "auroc leaves out 1 class without a row: 'food'"
-    assert caplog.text.count(told) == 1
+    message = "auroc leaves out 1 class without a row: 'food'"
+    assert caplog.text.count(message) == 1
     assert result.metrics["test/accuracy"] == 1
     assert result.metrics["test/auroc"] == 1
     caplog.clear()
     evaluation = evaluate(EvaluateConfig(ckpt=str(result.checkpoint)), tmp_path / "evaluation")
     assert evaluation.metrics == pytest.approx(result.metrics, abs=1e-5)
-    assert caplog.text.count(told) == 1
+    assert caplog.text.count(message) == 1
     assert "test rows of each class: food: 0, sport: 4, tech: 4" in caplog.text
 
 

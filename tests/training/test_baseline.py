@@ -21,8 +21,8 @@ from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import Row, RowSource
 from attnlstm.inference.evaluation import evaluate
 from attnlstm.training.baseline import (
-    NOT_PREDICTED,
     Baseline,
+    Predictions,
     Scores,
     SeriesBaseline,
     TextBaseline,
@@ -33,7 +33,7 @@ from attnlstm.training.baseline import (
 from attnlstm.training.comparison import (
     describe_shortfall,
     fit_or_warn,
-    read_validation_accuracy,
+    read_validation_score,
 )
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,7 @@ def test_texts_match_scikit_learn() -> None:
     assert baseline.scores.validation == model.score(values_of(validation), validation.targets)
     model.fit(values_of(train + validation), (train + validation).targets)
     assert baseline.test_predictions is not None
-    np.testing.assert_array_equal(baseline.test_predictions, model.predict(values_of(test)))
+    np.testing.assert_array_equal(baseline.test_predictions.values, model.predict(values_of(test)))
     assert baseline.scores.test == model.score(values_of(test), test.targets)
     assert 0.4 < baseline.scores.test < 1
     assert baseline.notes == []
@@ -174,7 +174,7 @@ def test_series_match_aeon() -> None:
         inputs = [np.array([stretch(one, length) for one in made[0]]) for made in (train, test)]
         model = MiniRocketClassifier(random_state=3).fit(inputs[0], train[1])
         assert baseline.test_predictions is not None
-        same = baseline.test_predictions == model.predict(inputs[1])
+        same = baseline.test_predictions.values == model.predict(inputs[1])
         assert same.mean() > 0.99  # the last digit of a stretched series may tip the scales
         assert baseline.scores.test == pytest.approx(model.score(inputs[1], test[1]), abs=0.01)
         stretched = ["series of other lengths are stretched to 9 steps"]
@@ -207,10 +207,10 @@ def test_large_data_is_replaced_by_some_of_its_rows(monkeypatch: pytest.MonkeyPa
         "evaluated on 20 of 90 rows",
     ]
     assert baseline.test_predictions is not None
-    predicted = baseline.test_predictions != NOT_PREDICTED
+    values, predicted = baseline.test_predictions
     assert predicted.sum() == 20
     targets = make_dataset(train=200, test=90).parts["test"].targets
-    right = (baseline.test_predictions == targets)[predicted].mean()
+    right = (values == targets)[predicted].mean()
     assert baseline.scores.test == right > 0.4
 
 
@@ -236,13 +236,23 @@ def test_a_baseline_that_cannot_be_fitted_is_a_warning(
     assert "\n" not in record.getMessage()
 
 
-def describe(ours: list[int], theirs: list[int] | None, majority: float = 0.1) -> str | None:
-    """`describe_shortfall` for rows whose class is always 1."""
+def predictions_of(classes: list[int | None]) -> Predictions:
+    values = np.array([-1 if number is None else number for number in classes])
+    return Predictions(values, values >= 0)
+
+
+def describe(
+    ours: list[int | None], theirs: list[int | None] | None, majority: float = 0.1
+) -> str | None:
+    """`describe_shortfall` for rows whose class is always 1; None is not predicted."""
     baseline = None
     if theirs is not None:
-        baseline = Baseline(Scores("a baseline", None, None), np.array(theirs), [])
+        baseline = Baseline(Scores("a baseline", None, None), predictions_of(theirs), [])
     scores = Scores("majority class", None, majority)
-    return describe_shortfall(np.array(ours), np.ones(len(ours)), baseline, scores, is_text=True)
+    return describe_shortfall(
+        *(predictions_of(ours), np.ones(len(ours)), "classification", baseline, scores),
+        is_text=True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,30 +272,30 @@ def test_below_the_baseline_by_more_than_chance(
     """McNemar's exact test; the rows that both get right, or wrong, do not count."""
     ours = [1] * only_ours + [0] * only_theirs + [1, 1, 1, 0, 0]
     theirs = [0] * only_ours + [1] * only_theirs + [1, 1, 1, 0, 0]
-    told = describe(ours, theirs)
-    assert (told is not None) == warns
-    if told:
-        assert "below a baseline" in told
-        assert f"on {len(ours)} test rows, more than chance): try " in told
-        assert "majority" not in told
+    warning = describe(ours, theirs)
+    assert (warning is not None) == warns
+    if warning:
+        assert "below a baseline" in warning
+        assert f"on {len(ours)} test rows, more than chance): try " in warning
+        assert "majority" not in warning
 
 
 def test_rows_that_only_one_has_predicted_do_not_count() -> None:
     ours, theirs = [0] * 6 + [1] * 4, [1] * 6 + [1] * 4
     assert describe(ours, theirs) is not None
-    assert describe([*ours[1:], 1], [NOT_PREDICTED, *theirs[1:]]) is None
-    assert describe([NOT_PREDICTED, *ours[1:]], theirs) is None
-    assert describe([NOT_PREDICTED] * 6, [1] * 6) is None
+    assert describe([*ours[1:], 1], [None, *theirs[1:]]) is None
+    assert describe([None, *ours[1:]], theirs) is None
+    assert describe([None] * 6, [1] * 6) is None
 
 
 def test_at_or_below_the_majority_class() -> None:
     for majority, warns in ((0.4, False), (0.5, True), (0.6, True)):
-        told = describe([1, 0, 1, 0], None, majority)
-        assert (told is not None) == warns
-    assert told is not None
+        warning = describe([1, 0, 1, 0], None, majority)
+        assert (warning is not None) == warns
+    assert warning is not None
     start = "the test accuracy is not above the majority class (0.5000 against 0.6000): try "
-    assert told.startswith(start)
-    assert "budget.steps" in told
+    assert warning.startswith(start)
+    assert "budget.steps" in warning
     assert describe([1, 1], None, 1.0) is None  # nothing is above it
 
 
@@ -332,12 +342,12 @@ def test_the_validation_accuracy_is_that_of_the_best_checkpoint(
     trainer = lightning.Trainer(
         accelerator="cpu", callbacks=[checkpoint], logger=False, enable_progress_bar=False
     )
-    assert read_validation_accuracy(trainer, tmp_path) is None
+    assert read_validation_score(trainer, tmp_path, "accuracy") is None
     checkpoint.best_model_score = None if best is None else torch.tensor(best)
     score = torch.tensor(0.3).item()  # as the file has it
     rows = ["0.5,0.5,", ",,1.9", f"{score},0.75,", ",,1.2", "0.7,0.625,", ",,1.1"]
     (tmp_path / "metrics.csv").write_text("\n".join(["val/loss,val/accuracy,train/loss", *rows]))
-    assert read_validation_accuracy(trainer, tmp_path) == expected
+    assert read_validation_score(trainer, tmp_path, "accuracy") == expected
 
 
 @pytest.mark.parametrize("skipped", ["baseline=none", "trainer.fast_dev_run=true"])

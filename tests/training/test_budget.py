@@ -156,11 +156,11 @@ def test_a_budget_grows_with_the_rows_between_its_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "words"),
     [(0.01, "1 s"), (42.4, "42 s"), (89, "89 s"), (600, "10 min"), (5300, "88 min")],
 )
-def test_durations_in_words(seconds: float, told: str) -> None:
-    assert describe_duration(seconds) == told
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert describe_duration(seconds) == words
 
 
 def test_long_durations_are_in_hours() -> None:

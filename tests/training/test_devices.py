@@ -13,7 +13,7 @@ from attnlstm.training.devices import check_devices, choose_precision, find_kind
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """`machine(gpus=2)` makes torch see so many GPUs."""
+    """`machine(gpus=2)` makes torch report this many GPUs."""
 
     def pretend(gpus: int = 0, mps: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)

@@ -52,16 +52,16 @@ def test_without_a_terminal_each_validation_has_a_line(
         for epoch, train_loss, row in zip((1, 2), train_losses, validation, strict=True)
     ]
     best = [f"{name} {float(validation[0][f'val/{name}'])!r}" for name in ("loss", "accuracy")]
-    told = lines_of(caplog)
-    assert told[:2] == expected
-    assert told[2].startswith("validation was best in epoch 1 of 2: ")
+    lines = lines_of(caplog)
+    assert lines[:2] == expected
+    assert lines[2].startswith("validation was best in epoch 1 of 2: ")
     for name, value in (text.split() for text in best):
-        shown = re.search(rf"{name} ([\d.]+)", told[2])
+        shown = re.search(rf"{name} ([\d.]+)", lines[2])
         assert shown is not None
         assert float(shown[1]) == pytest.approx(float(value), abs=5e-4)
-    assert told[3].endswith("budget.steps=3 takes half the time or less")
+    assert lines[3].endswith("budget.steps=3 takes half the time or less")
     (loss,) = refit_losses  # the best moment was after 3 steps, an epoch
-    assert told[4:] == [f"refit: epoch 1/1, step 3: train loss {float(loss):.3f}"]
+    assert lines[4:] == [f"refit: epoch 1/1, step 3: train loss {float(loss):.3f}"]
     assert "━━" not in capsys.readouterr().out.partition("test split")[0]  # there the table begins
 
 
@@ -84,10 +84,10 @@ def test_a_refit_has_a_line_for_each_tenth_of_its_epochs(
 ) -> None:
     few = ["trainer.limit_train_batches=1", "trainer.check_val_every_n_epoch=8"]
     run_train(tmp_path, *few, "trainer.max_epochs=24", "refit=true", "callbacks.checkpoint=null")
-    told = lines_of(caplog)
-    epochs = [int(found[1]) for line in told if (found := re.match(r"epoch (\d+)/24, ", line))]
+    lines = lines_of(caplog)
+    epochs = [int(found[1]) for line in lines if (found := re.match(r"epoch (\d+)/24, ", line))]
     assert epochs == [8, 16, 24]
-    refit = [found[1] for line in told if (found := re.match(r"refit: epoch (\d+)/24, ", line))]
+    refit = [found[1] for line in lines if (found := re.match(r"refit: epoch (\d+)/24, ", line))]
     assert refit == [str(epoch) for epoch in range(3, 25, 3)]
 
 
@@ -112,10 +112,10 @@ def test_the_best_epoch_is_that_of_the_best_checkpoint(
     options = ["callbacks.checkpoint.monitor=val/macro_f1", "callbacks.checkpoint.mode=max"]
     result = run_train(tmp_path, *options, "trainer.max_epochs=3", "optimizer.lr=0.01")
     best = torch.load(result.checkpoint, weights_only=True)["epoch"] + 1
-    told = lines_of(caplog)
-    assert all(", val macro f1 0." in line for line in told if line.startswith("epoch "))
+    lines = lines_of(caplog)
+    assert all(", val macro f1 0." in line for line in lines if line.startswith("epoch "))
     assert any(
-        line.startswith(f"validation was best in epoch {best} of 3: macro f1 0.") for line in told
+        line.startswith(f"validation was best in epoch {best} of 3: macro f1 0.") for line in lines
     )
 
 
@@ -133,8 +133,8 @@ def test_without_validation_there_is_no_best_epoch(
     run_train: Callable, tmp_path: Path, caplog: Log
 ) -> None:
     run_train(tmp_path, "trainer.limit_val_batches=0", "trainer.limit_train_batches=1")
-    told = [line.partition(": ")[0] for line in lines_of(caplog)]
-    assert told == ["epoch 1/2, step 1", "epoch 2/2, step 2"]
+    lines = [line.partition(": ")[0] for line in lines_of(caplog)]
+    assert lines == ["epoch 1/2, step 1", "epoch 2/2, step 2"]
 
 
 def test_the_bar_of_a_long_run_has_one_line_of_80_columns() -> None:

@@ -23,9 +23,9 @@ from attnlstm.errors import UserError
 from attnlstm.nn import ConvStem, HnQueryAttention, MaxPooling, MeanPooling
 from attnlstm.training.module import (
     ClassificationModule,
-    balanced_class_weights,
     restore_module,
 )
+from attnlstm.training.objective import balanced_class_weights
 from attnlstm.training.optimization import build_optimizer
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -110,7 +110,11 @@ def test_the_focal_loss_matches_its_formula(make_module: Callable, overrides: li
     logits, targets = torch.randn(6, 9, dtype=torch.float64), torch.tensor([0, 4, 8, 4, 1, 0])
     p = (logits.exp() / logits.exp().sum(dim=1, keepdim=True)).numpy()
     smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
-    weights = np.ones(9) if module.class_weights is None else module.class_weights.numpy()
+    weights = (
+        np.ones(9)
+        if module.objective.class_weights is None
+        else module.objective.class_weights.numpy()
+    )
     rows = []
     for row, target in enumerate(targets.tolist()):
         wanted = np.full(9, smoothing / 9)

@@ -33,7 +33,9 @@ from attnlstm.checkpoint.file import GIVE_OTHER, read_file
 from attnlstm.config.checks import validate
 from attnlstm.config.data import Task, drop_keys_of_other_sources
 from attnlstm.config.schema import TrainConfig
+from attnlstm.config.section import BILLION
 from attnlstm.data.encoders.encoding import Encoder, encoder_from_dict
+from attnlstm.data.formats.lines import is_unicode
 from attnlstm.errors import UserError
 
 FORMAT_KEY = "attnlstm_format"
@@ -47,6 +49,9 @@ LABEL_TYPES: Mapping[str, Callable[[str], Any]] = {
     "bool": {"False": False, "True": True}.__getitem__,
 }
 """From the name of a class to its label, by the type of the labels."""
+
+ARGUMENTS = {"config", "label_names", "class_counts", "encoder", "trained_on"}
+"""The names of a `ClassificationModule`'s arguments that are in a checkpoint."""
 
 PREFIX = "classifier."
 """What the names of all weights of a `ClassificationModule` begin with."""
@@ -175,11 +180,17 @@ def _migrate(loaded: dict[str, Any]) -> None:
 
 def _check(loaded: dict[str, Any], file_size: int) -> CheckpointContent:
     arguments = dict(loaded["hyper_parameters"])
+    for name in arguments.keys() - ARGUMENTS:
+        raise ValueError(f"its hyper_parameters have an unknown {name!r}")
     names, counts = arguments["label_names"], arguments["class_counts"]
     if not _is_list_of(str, names) or not names or len(set(names)) < len(names):
         raise ValueError("its label_names are not a list of distinct names")
+    if not all(map(is_unicode, names)):
+        raise ValueError("its label_names are not UTF-8")
     if not _is_list_of(int, counts) or len(counts) != len(names):
         raise ValueError("its class_counts are not one integer for each class")
+    if not 0 <= min(counts) <= max(counts) <= BILLION:
+        raise ValueError(f"its class_counts are not from 0 to {BILLION:,}")
     if not _is_list_of(str, arguments["trained_on"]):
         raise ValueError("its trained_on is not a list of names")
     config = validate(arguments["config"], TrainConfig)
@@ -271,5 +282,7 @@ def _check_weights(
         same_kind = weight.is_floating_point() == tensor.is_floating_point()
         if not same_kind or not weight.is_contiguous():
             raise ValueError(f"the weight {name} is not a plain tensor of {tensor.dtype}")
+        if not weight.isfinite().all():
+            raise ValueError(f"the weight {name} has values that are NaN or infinite")
     if math.fsum(weight.nbytes for weight in weights.values()) > file_size:
         raise ValueError("its weights share memory")

@@ -8,8 +8,8 @@ torch.save alone has written, is accepted if its checksums match.
 
 import hashlib
 import mmap
+import os
 import pickletools
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,8 @@ SEAL_SIZE = len(SEAL_MARK) + hashlib.sha256().digest_size
 LARGEST_DIRECTORY = 1 << 24  # bytes: zipfile needs ten times as much memory
 LARGEST_PICKLE = 1 << 27  # bytes; it holds everything but the tensors
 MOST_OPERATIONS = 2_000_000  # of the pickle: each may make an object of 60 bytes or more
+DEEPEST = 50  # levels of containers
+LARGEST_TUPLE = 10_000  # values, with those of tuples in it; a tensor's arguments are about ten
 
 CONSTRUCTORS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage"
@@ -35,11 +37,10 @@ which 20 bytes can make one of any size."""
 
 CALLS_BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
 
-BROKEN = (
-    *(zipfile.BadZipFile, struct.error, EOFError, NotImplementedError, OSError),
-    *(RuntimeError, ValueError),
-)
-"""What zipfile and pickletools raise for damaged archives and pickles."""
+BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, LookupError)
+"""What damaged archives and pickles raise. zipfile: EOFError where a part ends early, RuntimeError
+for encryption and unknown versions, ValueError for names that are not UTF-8; pickletools:
+ValueError for everything; `_follow`: LookupError for values that do not exist."""
 
 GIVE_OTHER = "give a file that train.py has written"
 TAKE_COPY = "take another copy"
@@ -71,9 +72,13 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
     try:
         _check_path(path)
         with path.open("rb") as file:
-            _check_bytes(file)
-            _check_archive(file)
-        return _load(path)
+            archive_size = _check_bytes(file)
+            _check_archive(file, archive_size)
+            loaded = _load(path)
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise _RefusalError("was replaced while it was read: try again")
+        _check_expansion(loaded)
+        return loaded
     except OSError as error:
         raise UserError(
             f"{key}={path} cannot be read ({error.strerror}): check the path"
@@ -93,8 +98,12 @@ def _check_path(path: Path) -> None:
     raise _RefusalError(f"{what}: give a file such as runs/.../checkpoints/best.ckpt")
 
 
-def _check_bytes(file: BinaryIO) -> None:
-    """Check the beginning and the end of the archive, and the seal if there is one."""
+def _check_bytes(file: BinaryIO) -> int:
+    """Check the beginning and the end of the archive, and the seal if there is one.
+
+    Returns:
+        The size of the archive, which is the file without its seal.
+    """
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(4)
@@ -125,6 +134,7 @@ def _check_bytes(file: BinaryIO) -> None:
         )
     if directory_size > LARGEST_DIRECTORY:
         raise _RefusalError("is not a checkpoint: it has too many parts")
+    return size
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
@@ -133,9 +143,8 @@ def _digest(file: BinaryIO, size: int) -> bytes:
         return hashlib.sha256(content).digest()
 
 
-def _check_archive(file: BinaryIO) -> None:
+def _check_archive(file: BinaryIO, size: int) -> None:
     """Check the sizes and checksums of the archive's parts, and what its pickle would create."""
-    size = file.seek(0, 2)
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
@@ -145,6 +154,12 @@ def _check_archive(file: BinaryIO) -> None:
                     f"is not a checkpoint: {size:,} bytes would unpack to {unpacked:,}, but "
                     f"checkpoints are not compressed; {GIVE_OTHER}"
                 )
+            # torch looks parts up without regard to case, and finds the last of a name
+            names = [part.filename.lower() for part in parts]
+            if len(set(names)) < len(names):
+                raise _RefusalError(f"is not a checkpoint: two parts share a name; {GIVE_OTHER}")
+            if any(part.header_offset > size for part in parts):
+                raise zipfile.BadZipFile("a part begins beyond the end of the file")
             damaged = archive.testzip()
             if damaged is not None:
                 raise _RefusalError(
@@ -164,7 +179,13 @@ def _check_archive(file: BinaryIO) -> None:
 
 
 def _check_pickle(content: bytes) -> None:
-    """Refuse a pickle that names anything but tensors and plain containers."""
+    """Refuse a pickle that names anything but tensors and plain containers.
+
+    Tuples are refused if they have many values in all: a tuple that is the key of a dictionary is
+    hashed, each time with everything in it, however small the pickle is that refers to it.
+    """
+    stack: list[Any] = []  # the number of values of a tuple, 1 for all else, or a mark
+    memo: dict[int, Any] = {}
     for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
         is_global = operation.name == "GLOBAL"
         if operation.name in CALLS_BY_NAME or (is_global and argument not in CONSTRUCTORS):
@@ -173,8 +194,58 @@ def _check_pickle(content: bytes) -> None:
                 f"names {named}, which is neither a tensor nor a plain value of a checkpoint and "
                 f"could run code; it was not loaded: {GIVE_OTHER}"
             )
-        if number == MOST_OPERATIONS:
+        size = _follow(operation, argument, stack, memo)
+        if number == MOST_OPERATIONS or size > LARGEST_TUPLE:
             raise _RefusalError("is not a checkpoint: it has too many values besides its tensors")
+
+
+def _follow(
+    operation: pickletools.OpcodeInfo, argument: Any, stack: list[Any], memo: dict[int, Any]
+) -> int:
+    """Do to the stack and the memo what an operation does; return the size of a new value."""
+    name, mark = operation.name, pickletools.markobject
+    if "PUT" in name or name == "MEMOIZE":
+        memo[len(memo) if argument is None else argument] = stack[-1]
+        return 0
+    if "GET" in name:
+        stack.append(memo[argument])
+        return 0
+    first = len(stack) - len(operation.stack_before)
+    if mark in operation.stack_before:
+        first = len(stack) - 1 - stack[::-1].index(mark)
+        first -= operation.stack_before.index(mark)
+    taken = [value for value in stack[first:] if value is not mark]
+    del stack[first:]
+    size = 1 + sum(taken) if "TUPLE" in name else 1
+    for made in operation.stack_after:
+        stack.append(mark if made is mark else size)
+    return size
+
+
+def _check_expansion(loaded: Any) -> None:
+    """Bound the size of the values as they count for code that visits each of them.
+
+    Of 30 lists that each name the next one ten times, the file and the memory hold only 30.
+    """
+    # by id: the number of values and of characters in a container
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def measure(value: Any, depth: int) -> tuple[int, int]:
+        if isinstance(value, str):
+            return 1, len(value)
+        if not isinstance(value, dict | list | tuple):
+            return 1, 0
+        if depth > DEEPEST:
+            raise _RefusalError("is not a checkpoint: its values are nested too deeply")
+        if id(value) not in sizes:
+            items = [*value, *value.values()] if isinstance(value, dict) else value
+            inner = [measure(item, depth + 1) for item in items]
+            sizes[id(value)] = 1 + sum(s for s, _ in inner), sum(s for _, s in inner)
+        return sizes[id(value)]
+
+    count, characters = measure(loaded, 0)
+    if count > MOST_OPERATIONS or characters > LARGEST_PICKLE:
+        raise _RefusalError("is not a checkpoint: it has too many values besides its tensors")
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -117,8 +117,10 @@ class FileParts(Section):
 class LabelColumn(Section):
     """The columns that tables of texts and of series share."""
 
-    label_column: Name | None = None
-    """label column; null: the one with a usual name"""
+    label_column: Name | list[Name] | None = None
+    """label column, or a list: a 0/1 column per class, or numbers; null: the one of usual name"""
+    label_separator: Name | None = None
+    """separator between the labels of a cell, such as '|'; null: a cell is one label"""
     group_column: Name | None = None
     """column such as the user or session, whose rows stay in one part of the data or one fold"""
 
@@ -151,7 +153,7 @@ class Arrays(Section):
     axes: Axes | None = None
     """order of the axes of arrays; without row, each file is a series; null: if it is certain"""
     labels: Files = None
-    """label files (.npy) of the .npy files in train; null: beside them, as X.npy and y.npy"""
+    """label files (.npy) of the .npy files in train; null: in their folders, as y.npy"""
     label_from: Name | None = None
     """label of a file that is one series: folder, or name:PATTERN with one group"""
 
@@ -160,9 +162,9 @@ class LabelFiles(Section):
     """The label files of the parts that are not for training."""
 
     validation_labels: Files = None
-    """label files of the .npy files in validation; null: beside them"""
+    """label files of the .npy files in validation; null: in their folders"""
     test_labels: Files = None
-    """label files of the .npy files in test; null: beside them"""
+    """label files of the .npy files in test; null: in their folders"""
 
 
 class Windowing(Section):

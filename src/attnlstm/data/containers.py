@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import counted, enumerate_names
-from attnlstm.data.formats.columns import TEXT_TABLE
+from attnlstm.data.formats.column_names import TEXT_TABLE
 from attnlstm.data.formats.steps import StepNumbersError, check_steps, group_steps
 from attnlstm.errors import UserError
 
@@ -343,24 +343,24 @@ def _choose_text(texts: list[str], by_kind: dict[str, list[str]]) -> str:
     if len(found) == 1 and (usual or len(by_kind) == 1):
         return found[0]
     others = [name for kind, names in by_kind.items() if kind != "text" for name in names]
-    beside = f" beside {enumerate_names(others)}" if others else ""
+    more = f" and other columns ({enumerate_names(others)})" if others else ""
     raise UserError(
-        f"X has columns of texts ({enumerate_names(found)}){beside}: for texts, give the column, "
+        f"X has columns of texts ({enumerate_names(found)}){more}: for texts, give the column, "
         f"such as X[{found[0]!r}]; for series, give the columns of numbers only"
     )
 
 
 def _read_nested(columns: dict[str, Any]) -> Values:
-    """Return series whose channels are columns, of which each cell holds all steps."""
+    """Return series whose channels are columns; each cell holds all steps of a channel."""
     series = []
     for number, cells in enumerate(zip(*map(_to_list, columns.values()), strict=True)):
         if any(is_missing(cell) for cell in cells):
-            raise UserError(f"X has a cell without a series, in row {number}")
+            raise UserError(f"X has a cell without a series in row {number}")
         channels = [_to_series(cell, number) for cell in cells]
         if any(channel.shape != (len(channels[0]), 1) for channel in channels):
             raise UserError(
                 f"X has cells of different lengths in row {number}: its channels "
-                f"{enumerate_names(list(columns))} have to be of the same steps"
+                f"{enumerate_names(list(columns))} must have the same number of steps"
             )
         series.append(np.concatenate(channels, axis=1))
     return Values(series=series)

@@ -1,4 +1,4 @@
-"""Channels and steps that give the label away, so that nothing has to be learnt."""
+"""Finds channels and steps that give away the label, so that a model has nothing to learn."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import numpy as np
 from attnlstm.console import enumerate_names
 
 FEWEST_ROWS = 20
-"""In fewer rows, a value may go with a label by chance."""
+"""With fewer rows, a value may match a label by chance."""
 
 VALUES_PER_LABEL = 4
-"""A place with more values is a measurement rather than a code of the label."""
+"""A channel or step with more values per label is a measurement and not a code of the label."""
 
 ROWS_PER_VALUE = 4
 
 MOST_STEPS = 2048
-"""The single steps of longer series are not looked at."""
+"""Longer series are checked by channel only, not step by step."""
 
 
 class LabelLeaks:
-    """Finds values that always come with the same label, while the rows are read.
+    """Finds values that determine the label, while the rows are read.
 
-    A channel counts if it is constant in each series. A step of a channel counts as well, as in a
-    wide table in which a column beside the steps holds the number of the class.
+    Checks channels that are constant in each series, and single steps of a channel: in a wide
+    table, the number of the class may be in a column next to the steps.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class LabelLeaks:
         self._steps: _Codes | None = None
 
     def add(self, series: np.ndarray, label: str) -> None:
-        """Look at a series `[time, channel]`."""
+        """Record a series `[time, channel]`."""
         self._num_rows += 1
         self._labels.add(label)
         if self._channels is None or self._steps is None:
@@ -46,7 +46,7 @@ class LabelLeaks:
         self._steps.add(series.reshape(-1), label, len(self._labels))
 
     def describe(self, channel_names: Sequence[str] | None) -> str | None:
-        """Return a sentence about what determines the label, or None."""
+        """Return a sentence about what determines the label, or None if nothing does."""
         if self._num_rows < FEWEST_ROWS or len(self._labels) < 2:
             return None
         if self._channels is None or self._steps is None:
@@ -74,9 +74,9 @@ class LabelLeaks:
 
 
 class _Codes:
-    """Places whose values may be codes of the label.
+    """Places (channels or steps) whose values may be codes of the label.
 
-    left: the places of which no value has come with two labels.
+    left: the places where no value has appeared with two labels.
     """
 
     def __init__(self, size: int) -> None:
@@ -85,11 +85,11 @@ class _Codes:
         self._label_of: list[dict[float, str]] = [{} for _ in range(size)]
 
     def keep(self, chosen: np.ndarray) -> None:
-        """Keep only these of the places that are left, [place] bool."""
+        """Keep only the chosen places, `[place]` bool."""
         self.left = {place for place in self.left if chosen[place]}
 
     def add(self, values: np.ndarray, label: str, num_labels: int) -> None:
-        """Look at the values of a row, [place]; so far there are `num_labels` labels."""
+        """Record the values of a row, `[place]`; there are `num_labels` labels so far."""
         for place in list(self.left):
             labels = self._label_of[place]
             is_same = labels.setdefault(float(values[place]), label) == label
@@ -97,5 +97,5 @@ class _Codes:
                 self.left.discard(place)
 
     def find(self, most_values: int) -> list[int]:
-        """Return the places left, if they have at most this many values."""
+        """Return the places left that have at most this many values."""
         return sorted(place for place in self.left if len(self._label_of[place]) <= most_values)

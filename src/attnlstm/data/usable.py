@@ -78,7 +78,7 @@ def _describe_losses(found: Survey, most: float) -> list[str]:
 
 
 def _describe_lost_classes(found: Survey) -> list[str]:
-    """Return the classes of which the source has bad rows only."""
+    """Return the classes whose rows in the source are all bad."""
     kept = {name for label in found.names for name in as_tuple(label)}
     lost = sorted({name for label in found.bad_labels for name in as_tuple(label)} - kept)
     if not lost:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from attnlstm.console import counted
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Label, Row, RowSource
 from attnlstm.files import fingerprint_of
 
 
@@ -39,6 +39,8 @@ class Windows(RowSource):
         self._size, self._stride = size, stride
         self.name = source.name
         self.label_names = source.label_names
+        self.task = source.task
+        self.target_names = source.target_names
         self.channel_names = source.channel_names
         self.columns_used = source.columns_used
         self.left_out = source.left_out
@@ -53,7 +55,7 @@ class Windows(RowSource):
         counts, numbers = _Counts(), Counter[str]()
         for row in self._source:
             for window in self._cut(row, counts):
-                yield replace(window, number=numbers[row.file])
+                yield window._replace(number=numbers[row.file])
                 numbers[row.file] += 1
         self.notes = [*self._source.notes, *self._describe(counts)]
 
@@ -79,8 +81,7 @@ class Windows(RowSource):
             label = row.label
             if row.step_labels is not None:
                 label = _majority(row.step_labels[start : start + size], counts)
-            yield replace(
-                row,
+            yield row._replace(
                 value=row.value[start : start + size],
                 label=label,
                 step_labels=None,
@@ -107,7 +108,7 @@ class Windows(RowSource):
         return lines
 
 
-def _majority(labels: Sequence[str | None], counts: _Counts) -> str | None:
+def _majority(labels: Sequence[Label | None], counts: _Counts) -> Label | None:
     frequencies = Counter(labels).most_common()  # equally frequent ones in order of appearance
     counts.mixed += len(frequencies) > 1
     counts.tied += len(frequencies) > 1 and frequencies[0][1] == frequencies[1][1]

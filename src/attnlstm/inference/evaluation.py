@@ -3,7 +3,6 @@
 import csv
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,11 +124,13 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     encoded, counts = encode_part(trained.encoder, part, split)
     logger.info("%s", counts.describe(split, source))
     num_workers = config.data.num_workers
+    if num_workers is None:
+        num_workers = source.num_workers
     check_processors("data.num_workers", num_workers)
     batching = {
         "batch_size": config.data.batch_size or source.batch_size or 16,
         "batch_tokens": None,
-        "num_workers": source.num_workers if num_workers is None else num_workers,
+        "num_workers": num_workers,
     }
     data = SequenceDataModule({"test": encoded}, source.model_copy(update=batching))
     collector = RowCollector()
@@ -144,6 +145,11 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
         use_distributed_sampler=False,
     )
     trainer.test(restore_module(trained), data, verbose=False)
+    if num_wrong := int((~collector.logits.isfinite().all(dim=1)).sum()):
+        raise UserError(
+            f"ckpt={ckpt}: the model's answer is NaN or infinite for {num_wrong} of {len(part)} "
+            "rows: look at the data, or give another checkpoint"
+        )
     metrics = {
         METRIC_PREFIX[split] + metric.removeprefix("test/"): float(value)
         for metric, value in trainer.callback_metrics.items()
@@ -293,7 +299,7 @@ def _list_predictions(evaluation: Evaluation) -> Iterator[Prediction]:
         evaluation.answers.numpy(),
         strict=True,
     ):
-        yield to_prediction(trained, replace(row, label=targets.decode(target)), output, answer)
+        yield to_prediction(trained, row._replace(label=targets.decode(target)), output, answer)
 
 
 def _draw(evaluation: Evaluation) -> Figure | None:

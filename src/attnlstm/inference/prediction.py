@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ from attnlstm.errors import UserError
 from attnlstm.files import find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
-from attnlstm.inference.report.report import Report
+from attnlstm.inference.report.build import build_report
 from attnlstm.inference.summary import Summary
 from attnlstm.inference.writers import open_writer
 from attnlstm.training.devices import choose_precision, find_kind
@@ -77,8 +76,7 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     if config.report is not None:
         if not Path(config.report).parent.is_dir():
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
-        spans = trained.encoder.spans if isinstance(trained.encoder, TextEncoder) else None
-        report = Report(trained.label_names, spans, max_examples=config.report_examples)
+        report = build_report(trained, config.report_examples)
     rows = source if config.text is not None else show_progress(source, "predicting")
     if isinstance(source, RowSource) and source.target_names and trained.task == "multilabel":
         rows = name_classes(rows, source.target_names)
@@ -158,7 +156,7 @@ def name_classes(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
         if isinstance(row.label, tuple):
             pairs = zip(columns, row.label, strict=True)
             names = tuple(name for name, flag in pairs if FLAGS.get(flag))
-            row = replace(row, label=names)
+            row = row._replace(label=names)
         yield row
 
 

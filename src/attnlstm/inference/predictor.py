@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric
 
 
+NOT_FINITE = "the model's answer is NaN or infinite"
+
+
 class Prediction(NamedTuple):
     """The prediction for a row. For a bad row, everything but `row` and `error` is None.
 
@@ -145,9 +148,7 @@ class Predictor:
             padded = at_least_float32(attention).cpu().numpy()  # [batch, time]
             weights = [row[:length] for row, length in zip(padded, lengths, strict=True)]
         return [
-            to_prediction(self._trained, rows[number], output, answer, self._threshold)._replace(
-                attention=steps
-            )
+            to_prediction(self._trained, rows[number], output, answer, self._threshold, steps)
             for (number, _), output, answer, steps in zip(
                 batch, outputs.numpy(), answers, weights, strict=True
             )
@@ -160,8 +161,9 @@ def to_prediction(
     output: np.ndarray,
     answer: np.ndarray,
     threshold: float | np.ndarray | None = None,
+    attention: np.ndarray | None = None,
 ) -> Prediction:
-    """Return the prediction for a row, without its attention.
+    """Return the prediction for a row.
 
     Args:
         trained: the model.
@@ -169,18 +171,23 @@ def to_prediction(
         output: `[class]` probabilities, or `[target]` numbers.
         answer: what the output says; see `decide`.
         threshold: see `Predictor`.
+        attention: `[time]`.
     """
+    if not np.isfinite(output).all():
+        return Prediction(row, NOT_FINITE)
     names = trained.label_names
     if trained.task == "regression":
         intervals = None
         if threshold is not None:
             ends = [output - threshold, output + threshold]
             intervals = round_numbers(np.stack(ends, axis=1))
-        return Prediction(row, numbers=round_numbers(output), intervals=intervals)
+        numbers = round_numbers(output)
+        return Prediction(row, numbers=numbers, intervals=intervals, attention=attention)
     if trained.task == "multilabel":
         labels = tuple(names[number] for number in np.flatnonzero(answer))
-        return Prediction(row, label=labels, probabilities=output)
-    prediction = Prediction(row, label=names[int(answer)], probabilities=output)
+        return Prediction(row, label=labels, probabilities=output, attention=attention)
+    label = names[int(answer)]
+    prediction = Prediction(row, label=label, probabilities=output, attention=attention)
     if threshold is None:
         return prediction
     is_in = in_prediction_set(torch.from_numpy(output[None]), float(threshold))[0]

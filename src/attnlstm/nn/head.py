@@ -77,10 +77,11 @@ class TargetScale(nn.Module):
         self.register_buffer("std", torch.ones(num_targets))
 
     def fit(self, targets: Tensor) -> None:
-        """Take the mean and the standard deviation of targets `[row, target]`."""
+        """Take the mean and the standard deviation of targets `[row, target]`; of equal ones, 1."""
         targets = targets.double()
+        std = targets.std(dim=0, correction=0)
         self.mean.copy_(targets.mean(dim=0))
-        self.std.copy_(targets.std(dim=0, correction=0))
+        self.std.copy_(torch.where(std > 0, std, 1.0))
 
     def standardize(self, numbers: Tensor) -> Tensor:
         """Return numbers `[batch, target]` without their units, in the precision of the scale."""

@@ -203,7 +203,10 @@ class _Baseline(ABC):
         if len(rows) < len(part):
             self.notes.append(f"fitted on {len(rows):,} of {len(part):,} training rows")
         self.model = self._build_model()
-        self.model.fit(self._inputs(part.select(rows)), part.targets[rows])
+        targets = part.targets[rows]
+        if self.targets.task == "regression" and self.num_classes == 1:
+            targets = targets[:, 0]
+        self.model.fit(self._inputs(part.select(rows)), targets)
 
     def predict(self, part: Part) -> Predictions:
         """Predict the rows of a part, or as many as the limits allow."""
@@ -280,6 +283,21 @@ class TextBaseline(_Baseline):
         return make_pipeline(vectorizer, model)
 
 
+class WithoutTargets:
+    """A transformer of aeon that is fitted without targets, which it refuses in several columns."""
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+    def fit(self, inputs: np.ndarray, targets: np.ndarray) -> "WithoutTargets":
+        self.transformer.fit(inputs)
+        return self
+
+    def transform(self, inputs: np.ndarray) -> np.ndarray:
+        features: np.ndarray = self.transformer.transform(inputs)
+        return features
+
+
 class SeriesBaseline(_Baseline):
     """aeon's MiniRocketClassifier, or its features with the same ridge regression for other tasks.
 
@@ -341,6 +359,6 @@ class SeriesBaseline(_Baseline):
             strengths = np.logspace(-3, 3, 10)
             is_regression = self.targets.task == "regression"
             ridge = (RidgeCV if is_regression else RidgeClassifierCV)(alphas=strengths)
-            features = MiniRocket(random_state=self.seed)
+            features = WithoutTargets(MiniRocket(random_state=self.seed))
             return make_pipeline(features, StandardScaler(with_mean=False), ridge)
         return MiniRocketClassifier(n_jobs=1, random_state=self.seed)

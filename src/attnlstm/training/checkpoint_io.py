@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from attnlstm.checkpoint.file import seal
+from attnlstm.checkpoint.file import read_file, seal
 from attnlstm.files import replacing
 
 
@@ -25,3 +25,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         with replacing(path) as partial:
             partial.write_bytes(buffer.getbuffer())
             seal(partial)
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """Read a checkpoint as evaluation and prediction do, with the same checks."""
+        return read_file(Path(path), "ckpt")

@@ -52,6 +52,24 @@ class MacroAUROC(MulticlassAUROC):
         ]
         return torch.stack(scores).mean() if scores else preds.new_tensor(torch.nan)
 
+    def describe_left_out(self, label_names: list[str]) -> str | None:
+        """Describe the classes that the last result leaves out; None if there are none."""
+        pairs = zip(label_names, self.class_counts, strict=False)
+        present = [name for name, count in pairs if count]
+        if self.class_counts and len(present) < 2:
+            return f"there is no auroc: all rows are of class {enumerate_names(present)}"
+        return _describe_absent("auroc", label_names, self.class_counts)
+
+
+def _describe_absent(metric: str, label_names: list[str], class_counts: list[int]) -> str | None:
+    """Describe the classes without a row; None if there are none, or no counts yet."""
+    pairs = zip(label_names, class_counts, strict=False)
+    absent = [name for name, count in pairs if not count]
+    if not absent:
+        return None
+    left_out = counted(len(absent), "class", "classes")
+    return f"{metric} leaves out {left_out} without a row: {enumerate_names(absent)}"
+
 
 class MeanAveragePrecision(MultilabelAveragePrecision):
     """The mean of the classes' average precisions, as scikit-learn's `average_precision_score`.
@@ -76,6 +94,10 @@ class MeanAveragePrecision(MultilabelAveragePrecision):
             if count
         ]
         return torch.stack(scores).mean() if scores else preds.new_tensor(torch.nan)
+
+    def describe_left_out(self, label_names: list[str]) -> str | None:
+        """Describe the classes that the last result leaves out; None if there are none."""
+        return _describe_absent("map", label_names, self.class_counts)
 
 
 class ThresholdedF1(MultilabelF1Score):
@@ -162,21 +184,3 @@ def set_thresholds(metrics: MetricCollection, thresholds: Tensor | None) -> None
         if isinstance(metric, ThresholdedF1):
             new = torch.full_like(metric.thresholds, 0.5) if thresholds is None else thresholds
             metric.thresholds.copy_(new)
-
-
-def describe_left_out(metrics: MetricCollection, label_names: list[str]) -> list[str]:
-    """Return lines about the classes that the last results leave out, by metric."""
-    lines = []
-    for name, metric in metrics.items(keep_base=True):
-        if isinstance(metric, MacroAUROC | MeanAveragePrecision):
-            counts = metric.class_counts  # empty before there is a result
-            present = [label for label, count in zip(label_names, counts, strict=False) if count]
-            absent = [label for label, count in zip(label_names, counts, strict=False) if not count]
-            if absent and isinstance(metric, MacroAUROC) and len(present) < 2:
-                lines.append(f"there is no auroc: all rows are of class {enumerate_names(present)}")
-            elif absent:
-                left_out = counted(len(absent), "class", "classes")
-                lines.append(
-                    f"{name} leaves out {left_out} without a row: {enumerate_names(absent)}"
-                )
-    return lines

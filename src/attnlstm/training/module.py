@@ -26,7 +26,12 @@ from attnlstm.errors import UserError
 from attnlstm.nn import Classification, SequenceClassifier
 from attnlstm.nn.ensemble import combine, members_of
 from attnlstm.nn.head import at_least_float32, predict
-from attnlstm.training.metrics import build_metrics, describe_left_out, set_thresholds
+from attnlstm.training.metrics import (
+    MacroAUROC,
+    MeanAveragePrecision,
+    build_metrics,
+    set_thresholds,
+)
 from attnlstm.training.objective import Objective
 from attnlstm.training.optimization import configure, reads_validation
 
@@ -74,7 +79,9 @@ class ClassificationModule(LightningModule):
         self.classifier = build_configured(
             config["model"], self.encoder, len(label_names), self.task
         )
-        self.temperature = 1.0  # until it is fitted to validation rows, see training.calibrate
+        # Until they are fitted to validation rows, see training.calibrate:
+        self.temperature = 1.0
+        self.thresholds: Tensor | None = None  # of several classes
         self.objective = Objective(self.task, config["loss"], class_counts)
         metrics = build_metrics(self.task, len(label_names))
         self.val_metrics = metrics.clone(prefix="val/")
@@ -220,7 +227,7 @@ class ClassificationModule(LightningModule):
         """Use the fields of a `Calibration`; None: uncalibrated."""
         fields = calibration or {}
         self.temperature = fields.get("temperature", 1.0)
-        self.thresholds: Tensor | None = fields.get("thresholds")  # of several classes
+        self.thresholds = fields.get("thresholds")
         set_thresholds(self.test_metrics, self.thresholds)
         for member in self.members:
             member.expert_weight = fields.get("expert_weight", EQUAL_WEIGHT)
@@ -274,9 +281,13 @@ class ClassificationModule(LightningModule):
         self.log_dict(self.test_metrics)
 
     def teardown(self, stage: str) -> None:
-        if stage == "test" and self.trainer.is_global_zero:
-            for line in describe_left_out(self.test_metrics, self.label_names):
-                logger.info("%s", line)
+        if stage != "test" or not self.trainer.is_global_zero:
+            return
+        for metric in self.test_metrics.values():
+            if isinstance(metric, MacroAUROC | MeanAveragePrecision):
+                left_out = metric.describe_left_out(self.label_names)
+                if left_out is not None:
+                    logger.info("%s", left_out)
 
     def compute_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of training, see `Objective`."""

@@ -14,6 +14,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from attnlstm.config.lightning import CheckpointConfig
@@ -27,6 +28,12 @@ from attnlstm.training.lightning_internals import (
 )
 from attnlstm.training.optimization import RUN_LENGTH
 from attnlstm.training.random_state import random_states, set_random_state
+from attnlstm.training.training_state import (
+    PATHS,
+    check_callbacks,
+    check_training_state,
+    explaining,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +68,16 @@ class NewestCheckpoint(Callback):
         self.saved_time = time.monotonic()
         self.is_due = False
         self.random_states: list[dict[str, Any]] | None = None  # from before a validation
+        self.loaded: dict[str, Any] | None = None  # the checkpoint that is being restored
         self.restored: dict[str, Any] | None = None  # until training starts
         self.signal: int | None = None
         self.handlers: dict[int, Any] = {}  # the previous ones
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.loaded is not None:  # Lightning restores its state next
+            with explaining(self.path):
+                check_training_state(trainer, module, self.loaded)
+            self.loaded = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.config.save_on_exception:
@@ -172,8 +186,9 @@ class NewestCheckpoint(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if "resume" not in checkpoint:
-            return  # one that is tested
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self.loaded = checkpoint
         self.restored = checkpoint["resume"]
         trainer.should_stop = self.restored["should_stop"]
         # The length of the run, and with it that of the schedule, may have been changed.
@@ -182,6 +197,8 @@ class NewestCheckpoint(Callback):
                 scheduler.pop(key, None)
         # The run folder may have been moved.
         folder = os.path.realpath(self.path.parent)
+        with explaining(self.path):
+            check_callbacks(trainer, checkpoint, folder)
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)
             if isinstance(callback, ModelCheckpoint) and state is not None:
@@ -251,6 +268,6 @@ def _move(state: dict[str, Any], folder: str) -> None:
         return path and os.path.join(folder, os.path.basename(path))
 
     state["dirpath"] = folder
-    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+    for key in PATHS:
         state[key] = moved(state[key])
     state["best_k_models"] = {moved(path): value for path, value in state["best_k_models"].items()}

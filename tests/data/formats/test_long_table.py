@@ -303,42 +303,6 @@ def test_ids_of_all_types(write_table, ids, names):
     assert rows[0].value.tolist() == [[1], [2]]
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        [1, 2, 3],
-        [-0.5, 0.25, 1e9],
-        [DAY, DAY + datetime.timedelta(seconds=1), DAY + datetime.timedelta(days=9)],
-        [DAY.date(), DAY.date() + datetime.timedelta(1), DAY.date() + datetime.timedelta(2)],
-        [datetime.timedelta(1), datetime.timedelta(2), datetime.timedelta(3)],
-        # equal as floats
-        [1700000000000000000, 1700000000000000001, 1700000000000000002],
-        ["1700000000000000000", "1700000000000000001", "1700000000000000002"],
-        ["9", "10", " 11.5 "],
-        ["2024-01-31", "2024-02-01", "2024-02-01 00:00:01"],
-        ["2024-01-31T10:00:00Z", "2024-01-31T12:00:01+02:00", "2024-01-31T10:00:02.5Z"],
-    ],
-)
-def test_times_of_all_types(write_table, times):
-    def problems(order):
-        path = write_table(
-            id=[0] * len(order), x=[1.0] * len(order), label=["up"] * len(order), time=order
-        )
-        (row,) = read(path)
-        return row.problem
-
-    assert problems(times) is None
-    assert problems(times[:2] + times[1:]) == "time step twice"
-    assert problems(times[::-1]) == "time that goes back"
-    assert problems([*times, None]) == "time that is not a number or date"
-
-
-@pytest.mark.parametrize("times", [[True, True], ["2024-01-01", "2024-01-02T00:00Z"], [b"1", b"2"]])
-def test_values_that_are_not_times(write_table, times):
-    (row,) = read(write_table(id=[0, 0], x=[1.0, 2.0], label=["up"] * 2, time=times))
-    assert row.problem == "time that is not a number or date"
-
-
 def test_numbers_of_all_types(write_table):
     path = write_table(
         id=[0, 0],

@@ -73,7 +73,7 @@ def test_the_test_file_is_read_in_the_order_of_the_training_file(save):
         ("Box", "Box_labels"),
     ],
 )
-def test_labels_beside(save, name, labels):
+def test_labels_in_the_same_folder(save, name, labels):
     folder = save(**{name: WALKS[:, :, :1], labels: LABELS})
     assert [row.label for row in read(train=folder / f"{name}.npy")["train"]] == LABELS.tolist()
 
@@ -95,13 +95,13 @@ def test_labels_that_are_missing_or_unclear(save):
     folder = save(X=WALKS[:, :, 0])
     message = message_of(train=folder / "X.npy")
     assert (
-        "has no labels beside it (y.npy, Y.npy, labels.npy): name their file with data.labels"
+        "has no label file in its folder (y.npy, Y.npy, labels.npy): name it with data.labels"
         in (message)
     )
     message = message_of(train=folder / "X.npy", test=folder / "X.npy", labels=folder / "none.npy")
     assert message.startswith(f"data.labels={folder}/none.npy does not exist")
     save(y=LABELS, labels=LABELS)
-    assert "several files beside it that may be its labels ('y.npy', 'labels.npy'): choose one" in (
+    assert "may be in several files of its folder ('y.npy', 'labels.npy'): choose one" in (
         message_of(train=folder / "X.npy")
     )
 

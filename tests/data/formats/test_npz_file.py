@@ -126,12 +126,6 @@ def test_padding_is_counted_in_the_log(save):
     assert "train: series of 9 to 12 steps" in "\n".join(lines)
 
 
-def test_series_without_steps(save):
-    assert [row.problem for row in read(save(X=np.ones((2, 0, 3)), y=[0, 1]))] == [
-        "empty series"
-    ] * 2
-
-
 @pytest.mark.parametrize(
     ("labels", "texts"),
     [
@@ -179,7 +173,8 @@ def test_without_labels(save):
         ({}, "has no array X, only nothing"),
         ({"X": np.ones(3), "y": [0, 1, 2]}, "has X of shape [3]: it must be [row, time, channel]"),
         ({"X": np.ones((1, 1, 1, 1)), "y": [0]}, "has X of shape [1, 1, 1, 1]"),
-        ({"X": np.ones((2, 3, 0)), "y": [0, 1]}, "has X without channels"),
+        ({"X": np.ones((2, 3, 0)), "y": [0, 1]}, "has X of shape [2, 3, 0], without values"),
+        ({"X": np.ones((2, 0)), "y": [0, 1]}, "has X of shape [2, 0], without values"),
         ({"X": np.ones((2, 3), dtype=complex), "y": [0, 1]}, "has X of type complex128"),
         ({"X": np.array([["a"], ["b"]]), "y": [0, 1]}, "has X of type <U1: save it as floats"),
         ({"X": np.ones((2, 3)), "y": [0, 1, 2]}, "has y of shape [3]: it must be [2]"),

@@ -25,7 +25,7 @@ def test_a_class_in_each_folder(reviews):
             ("reviews", place, f"{label} review\nnumber {n}\n", label, f"{label}/{n}.txt")
             for place, (label, n) in enumerate((a, n) for a in ("neg", "pos") for n in range(3))
         ]
-    assert source.read_as == "a folder of 6 .txt files, of a class in each of 2 folders"
+    assert source.read_as == "a folder of 6 .txt files, with a class in each of 2 folders"
     before = source.fingerprint()
     write(reviews / "pos" / "3.txt", "more")
     assert TextFiles([reviews], key="data.train").fingerprint() != before

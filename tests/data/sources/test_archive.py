@@ -26,7 +26,7 @@ CLASSIFICATION_SETS = [
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and a network of which every use is counted and fails."""
+    """An empty cache folder, and a network whose every use is counted and fails."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "attnlstm" / "archive"
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from attnlstm.data.sources.series_files import SeriesFiles
+from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
+from attnlstm.data.sources.source import open_sources
 from attnlstm.errors import UserError
 
 TS = "@univariate true\n@classLabel true up down\n@data\n1,2:up\n"
@@ -85,6 +86,22 @@ def test_settings_of_tables_for_other_files(write, name, options):
     (setting,) = options
     with pytest.raises(UserError, match=rf"^data\.{setting} is for tables, but data\.train names"):
         open_files(write(name, TS), **options)
+
+
+@pytest.mark.parametrize(
+    "option", [{"id_column": "id"}, {"layout": "long"}, {"encoding": "cp1252"}]
+)
+def test_settings_of_tables_without_a_table_to_train_on(write, option):
+    config = SeriesFilesSource(train=str(write("a.ts", TS)), **option)
+    (setting,) = option
+    with pytest.raises(UserError, match=rf"^data\.{setting} is for tables, .*leave .* out$"):
+        open_sources(config)
+
+
+def test_a_model_of_tables_reads_other_files(write):
+    config = SeriesFilesSource(train="tables.csv", id_column="id", channel_columns=["x"])
+    (row,) = config.open_files([write("new.ts", TS)], "input", needs_labels=False)
+    assert row.label == "up"
 
 
 def test_a_file_of_unknown_kind(write):

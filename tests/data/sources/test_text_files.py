@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlstm.data.formats.columns import TEXT_TABLE
+from attnlstm.data.formats.column_names import TEXT_TABLE
 from attnlstm.data.sources.text_files import TextFiles
 from attnlstm.errors import UserError
 

@@ -9,15 +9,20 @@ import subprocess
 import numpy as np
 import pytest
 
-from attnlstm.inference.report.report import Report
-from tests.inference.report.rows import NAMES, example, word_spans
+from attnlstm.inference.report.classification import ClassificationReport
+from attnlstm.inference.report.multilabel import MultilabelReport
+from attnlstm.inference.report.regression import RegressionReport
+from tests.inference.report.rows import NAMES, example, numbers, several, word_spans
 
 pytestmark = pytest.mark.slow
 
 
-def write(path, examples, names=NAMES, title="Predictions"):
-    report = Report(names, lambda text: word_spans(text)[:6])
-    for row in examples:
+def first_words(text):
+    return word_spans(text)[:6]
+
+
+def write(path, report, rows, title="Predictions"):
+    for row in rows:
         report.add(row)
     report.write(path, title=title)
     return path.read_text(encoding="utf-8")
@@ -65,6 +70,13 @@ function look(frame) {
     plot: ["left", "right"].map((s) => card.querySelector(".lines")?.getBoundingClientRect()[s]),
     filters: [{}, { predicted: "0" }, { true: "1" }, { predicted: "" }, { result: "right" }]
       .map((values) => page.getElementById("filter-true") ? filtered(values) : null),
+    marks: [...page.querySelectorAll(".classes .error, .classes .right")]
+      .map((e) => colour(behind, style(e).color)),
+    labels: [...page.querySelectorAll(".scatter text")].map((e) => colour(behind, style(e).fill)),
+    points: [...page.querySelectorAll("circle")].map((e) => {
+      const box = e.getBoundingClientRect();
+      return [box.left + box.width / 2, box.top + box.height / 2, box.width];
+    }),
     alerts: frame.contentWindow.alerted === true,
   };
 }
@@ -80,31 +92,44 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="module", params=["light", "dark"])
 def looks(request, tmp_path_factory):
-    """What a browser renders for three pages at two widths, by `(name, width)`."""
+    """What a browser renders for five pages at two widths, by `(name, width)`."""
     if BROWSER is None:
         pytest.skip("there is no chromium or google-chrome here")
     folder = tmp_path_factory.mktemp("browser")
     text = "of all these words the last were not read, and " + "unread" * 50
     names = ["<script>alerted = true</script>", "a" * 10_000, "third"]
+    classes = ClassificationReport(NAMES, first_words, 300)
+    hostile = ClassificationReport(names, first_words, 300)
+    several_classes = MultilabelReport(NAMES, None, 300)
+    two_numbers = RegressionReport(["price", names[0]], None, 300, np.zeros(2), np.ones(2))
     pages = {
-        "texts": [
+        "texts": (classes, [
             example(0, 0, 0.9, NAMES[1], text=text,
                     attention=[0.02, 0.3, 0.06, 0.5, 0.0, 0.12]),
             example(1, 0, 0.8, NAMES[0], text="b"),
             example(2, 1, 0.7, NAMES[1], text="c"),
             example(3, 1, 0.6, NAMES[2], text="d"),
-        ],
-        "series": [
+        ]),
+        "series": (ClassificationReport(NAMES, None, 300), [
             example(0, series=np.arange(40.0).reshape(5, 8), attention=[0.1, 0.4, 0.2, 0.0, 0.3])
-        ],
-        "hostile": [
+        ]),
+        "hostile": (hostile, [
             example(0, 0, 0.5, names[1], names=names, text='"><img src=x onerror=alerted=true>' * 9)
-        ],
+        ]),
+        "several": (several_classes, [
+            several(0, ("first", "third"), [0.9, 0.1, 0.8], ("first", "second")),
+            several(1, ("first",), [0.8, 0.3, 0.1], ("first", "second")),
+            several(2, ("second",), [0.2, 0.9, 0.1], ("second",)),
+        ]),
+        "numbers": (two_numbers, [
+            numbers(0, [1e6, 0.0], ("0", "1"), half_width=2),
+            numbers(1, [0.0, -1.0], ("1e6", "0"), half_width=2),
+        ]),
     }  # fmt: skip
     keys, frames = [], []
-    for name, examples in pages.items():
-        options = {"names": names, "title": names[1]} if name == "hostile" else {}
-        source = write(folder / f"{name}.html", examples, **options)
+    for name, (report, rows) in pages.items():
+        title = names[1] if name == "hostile" else "Predictions"
+        source = write(folder / f"{name}.html", report, rows, title)
         for width in (360, 1200):
             keys.append((name, width))
             frames.append(
@@ -174,6 +199,34 @@ def test_filters_combine(looks):
         [["row 0", "row 2"], "2 of 4 shown"],  # second is true
         [["row 2"], "1 of 4 shown"],  # and right
     ]
+
+
+def test_a_row_of_several_classes_matches_each_of_them(looks):
+    _, pages = looks
+    assert pages["several", 360]["filters"] == [
+        [["row 0", "row 1", "row 2"], "3 of 3 shown"],
+        [["row 0", "row 1"], "2 of 3 shown"],  # predicted first
+        [["row 0", "row 1"], "2 of 3 shown"],  # and second is true
+        [["row 0", "row 1", "row 2"], "3 of 3 shown"],  # second is true
+        [["row 2"], "1 of 3 shown"],  # and right
+    ]
+
+
+def test_marks_and_axes_are_legible_in_light_and_dark_mode(looks):
+    _, pages = looks
+    for name, kind, count in (("several", "marks", 6), ("numbers", "labels", 26)):
+        look = pages[name, 1200]
+        assert len(look[kind]) == count
+        assert all(contrast(colour, look["card"]) >= 4.5 for colour in look[kind])
+
+
+def test_scatter_plots_are_square(looks):
+    _, pages = looks
+    for width in (360, 1200):
+        (right, low, _), (left, high, size) = sorted(pages["numbers", width]["points"][:2])[::-1]
+        assert right - left == pytest.approx(low - high, abs=2)
+        assert right - left > 150
+        assert size > 3
 
 
 def test_series_are_aligned_with_their_attention(looks):

@@ -17,7 +17,6 @@ of aeon also accepts labels that are not declared.
 
 import csv
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,9 @@ import numpy as np
 from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.compression import open_unpacked
 from attnlstm.data.formats.labels import RowProblemError
-from attnlstm.data.formats.lines import LONGEST_LINE, NOT_UTF8, TOO_LONG, read_lines
-from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
+from attnlstm.data.formats.lines import LONGEST_LINE, read_lines
+from attnlstm.data.formats.series import EMPTY, to_numbers
+from attnlstm.data.formats.series_lines import SeriesLines, stack_channels
 
 LONGEST_HEADER_LINE = 1 << 20  # bytes
 MOST_ATTRIBUTES = 1 << 16
@@ -40,45 +40,35 @@ class _Attribute(NamedTuple):
 
 
 @register_reader(".arff")
-class ArffFile(SeriesFile):
+class ArffFile(SeriesLines):
     """The series of one `.arff` file.
 
     The last attribute is the label, with the classes as its values; `label_names` is in their
-    order. `?` is a missing value. Numbers as labels, texts and sparse rows are refused.
+    order. If it is numeric, the labels are numbers to predict. `?` is a missing value. Texts and
+    sparse rows are refused.
     """
 
-    is_packable = True
+    longest_line = LONGEST_LINE
+    comment_marks = (b"%",)
 
-    def _contents(self) -> Iterator[tuple[int, bytes]]:
-        with open_unpacked(self.path) as file:
-            for line, content in read_lines(file, LONGEST_LINE):
-                if line > self._header_lines and not _is_comment(content):
-                    yield line, content
-
-    def _parse(self, content: bytes) -> tuple[np.ndarray, str | None]:
-        if len(content) == LONGEST_LINE:
-            raise RowProblemError(TOO_LONG)
+    def _parse_line(self, line: str) -> tuple[np.ndarray, str | None]:
         try:
-            fields = _split(content.decode().strip())
-        except UnicodeDecodeError:
-            raise RowProblemError(NOT_UTF8) from None
+            fields = _split(line)
         except csv.Error:
             raise RowProblemError("a quote that is not closed") from None
         if len(fields) != self._num_fields + 1:
             raise RowProblemError("wrong number of values")
         label = fields.pop()
         if self._is_relational:
-            channels = [to_numbers(_split(line)) for line in re.split(r"\\n|\n", fields[0])]
+            channels = [to_numbers(_split(values)) for values in re.split(r"\\n|\n", fields[0])]
         else:
             channels = [to_numbers(fields)]
-        if len({len(channel) for channel in channels}) > 1:
-            raise RowProblemError("channels of different lengths")
-        series = np.stack(channels, axis=1)  # [time, channel]
+        series = stack_channels(channels)
         if not series.size:
             raise RowProblemError(EMPTY)
         if label in ("", "?"):
             return series, None
-        if label not in self._declared:
+        if self.task != "regression" and label not in self._declared:
             raise RowProblemError("label that the header does not declare")
         return series, label
 
@@ -88,17 +78,15 @@ class ArffFile(SeriesFile):
             raise self._error("has no attributes of values and of the label: add @attribute lines")
         *values, label = attributes
         if label.kind.lower() in NUMERIC:
-            raise self._error(
-                f"has numbers to predict (its last attribute, {label.name!r}, is {label.kind}) and "
-                "no classes: choose a set for classification, or declare the classes as {a,b}"
-            )
-        if not (label.kind.startswith("{") and label.kind.endswith("}")):
+            self.task = "regression"
+        elif not (label.kind.startswith("{") and label.kind.endswith("}")):
             raise self._error(
                 f"has a last attribute {label.name!r} that declares no classes: write it "
                 "'@attribute target {walking,running}'"
             )
-        self.label_names = [name for name in _split(label.kind[1:-1]) if name]
-        self._declared = set(self.label_names)
+        else:
+            self.label_names = [name for name in _split(label.kind[1:-1]) if name]
+        self._declared = set(self.label_names or ())
         self._is_relational = values[0].kind.lower() == "relational"
         if self._is_relational and len(values) > 1:
             raise self._error("has more than a relational attribute and the label: keep only these")
@@ -135,11 +123,6 @@ class ArffFile(SeriesFile):
                         "an attribute (@attribute NAME TYPE) nor a comment (%...)"
                     )
         raise self._error("has no @data line: choose an .arff file with a header and data")
-
-
-def _is_comment(content: bytes) -> bool:
-    content = content.strip()
-    return not content or content.startswith(b"%")
 
 
 def _split(line: str) -> list[str]:

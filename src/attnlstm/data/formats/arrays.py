@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from tokenize import TokenError
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from attnlstm.config.data import Axes
 from attnlstm.data.formats.labels import BAD_LABEL, RowProblemError, read_label
+from attnlstm.data.rows import Label
 
 MAX_BYTES = 2**28
 """That are read at once, such as one series, as float64."""
@@ -14,8 +17,46 @@ MAX_BYTES = 2**28
 WITHOUT_ROWS = ("time,channel", "channel,time")
 
 
+HEADER_ERRORS = (
+    *(ValueError, TypeError, IndexError),  # from numpy
+    *(SyntaxError, TokenError, RecursionError, MemoryError),  # from Python's parser
+)
+"""What numpy raises for a header that is not a dictionary with a type and a shape."""
+
+
 class ArrayError(Exception):
     """What is wrong with an array; the message continues the name of the file."""
+
+
+class Header(NamedTuple):
+    """What the header of an array says."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
+
+
+def read_header(stream: IO[bytes], name: str) -> Header:
+    """Read the header of an array as `numpy.save` writes it.
+
+    name: what messages call the array.
+
+    Raises:
+        ArrayError: numpy cannot read it.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            header = Header(*np.lib.format.read_array_header_1_0(stream))
+        elif version == (2, 0):
+            header = Header(*np.lib.format.read_array_header_2_0(stream))
+        else:
+            raise ValueError(f"version {version}")
+        if any(isinstance(size, bool) or size < 0 for size in header.shape):
+            raise ValueError(f"shape {header.shape}")
+    except HEADER_ERRORS as error:
+        raise ArrayError(f"has {name} that numpy cannot read: save it again with numpy") from error
+    return header
 
 
 @dataclass(frozen=True)
@@ -76,6 +117,8 @@ def read_shape(
     """
     if dtype.kind not in "iuf":
         raise ArrayError(f"has X of type {dtype}: save it as floats")
+    if 0 in shape[1:]:  # any number of rows takes no bytes then
+        raise ArrayError(f"has X of shape {list(shape)}, without values: save it with values")
     if axes in WITHOUT_ROWS:
         if len(shape) not in (1, 2):
             raise ArrayError(
@@ -104,16 +147,13 @@ def read_shape(
             f"of {shape[2]:,} channels) or [row, channel, time] ({shape[2]:,} steps of "
             f"{shape[1]:,} channels): say data.axes=row,time,channel or data.axes=row,channel,time"
         )
-    array = SeriesArray(size, axes)
-    if shape[1 if array.is_transposed else 2] == 0:
-        raise ArrayError("has X without channels: it must be [row, time, channel]")
-    return array
+    return SeriesArray(size, axes)
 
 
 def _guess_by_shape(shape: tuple[int, int, int]) -> Axes | None:
     """Return the order if one of the axes has a single place, which is a channel and no step."""
     _, first, second = shape
-    if second <= 1:
+    if second == 1:
         return "row,time,channel"
     return "row,channel,time" if first == 1 else None
 
@@ -156,10 +196,16 @@ def _is_tail(is_missing: np.ndarray) -> bool:
     return bool((is_missing.all(axis=1) == steps).all() and (np.diff(steps.astype(int)) >= 0).all())
 
 
+Labels = list[Label | None] | list[list[Label | None]]
+"""The label of each row, or of each step of each row."""
+
+
 def read_labels(
     values: np.ndarray, array: SeriesArray, has_windows: bool, name: str = "y"
-) -> list[str | None] | list[list[str | None]]:
+) -> Labels:
     """Return the label of each row, or of each step of each row if there are windows.
+
+    Several columns `[row, target]` are labels of several values.
 
     Raises:
         ArrayError: the shape is another one, or the values are no labels.
@@ -175,8 +221,22 @@ def read_labels(
             )
         labels = to_labels(values.ravel(), name)
         return [labels[row * steps[1] : (row + 1) * steps[1]] for row in range(steps[0])]
+    size = values.shape[1] if values.ndim == 2 else 0
+    if size and len(values) == array.num_rows:
+        labels = to_labels(values.ravel(), name)
+        several = [labels[start : start + size] for start in range(0, len(labels), size)]
+        of_rows: list[Label | None] = []
+        for row in several:
+            of_rows.append(None if None in row else tuple(map(str, row)))
+        return of_rows
     check_vector(values.shape, array.num_rows, name)
     return to_labels(values, name)
+
+
+def name_targets(labels: Labels | None) -> list[str] | None:
+    """Return the numbers of the columns of labels of several values; None for other labels."""
+    first = next((label for label in labels or () if label is not None), None)
+    return [str(place) for place in range(len(first))] if isinstance(first, tuple) else None
 
 
 def check_vector(shape: tuple[int, ...], num_rows: int, name: str) -> None:
@@ -188,7 +248,7 @@ def check_vector(shape: tuple[int, ...], num_rows: int, name: str) -> None:
         )
 
 
-def to_labels(values: np.ndarray, name: str) -> list[str | None]:
+def to_labels(values: np.ndarray, name: str) -> list[Label | None]:
     """Return the labels in an array of texts, whole numbers or booleans; None for missing ones.
 
     Raises:

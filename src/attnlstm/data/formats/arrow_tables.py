@@ -22,8 +22,14 @@ LARGEST_COLUMN = 1 << 28  # bytes of a column in one row group, if its values ar
 LARGEST_FOOTER = 1 << 25  # bytes
 LONGEST_VALUE = 1 << 16  # bytes of a value in such a column, on average
 
-UNREADABLE_ERRORS = (ValueError, OverflowError, LookupError, NotImplementedError)
-"""From bytes that are not UTF-8, dates that Python does not have, and unknown time zones."""
+LISTS = ("List", "LargeList", "Sequence")  # the types of `datasets` that may hold class numbers
+
+UNREADABLE_ERRORS = (
+    ValueError,  # bytes that are not UTF-8, time zones without zoneinfo, structs with a field twice
+    OverflowError,  # dates and durations beyond Python's
+    LookupError,  # unknown time zones where pytz is installed, numbers beyond a dictionary
+)
+"""What pyarrow raises for a value that it cannot give to Python."""
 
 
 class _ArrowTable(Table):
@@ -43,14 +49,16 @@ class _ArrowTable(Table):
         schema = self._schema()
         try:
             metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            feature = metadata["info"]["features"][column]
+            feature, kind = metadata["info"]["features"][column], schema.field(column).type
+            if feature["_type"] in LISTS:
+                feature, kind = feature["feature"], kind.value_type
             names = feature["names"] if feature["_type"] == "ClassLabel" else None
-        except (ValueError, KeyError, TypeError, RecursionError):  # no declaration
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none declared
             return None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return None
         # other programs keep the declaration even if they change the type of the column
-        return names if pa.types.is_integer(schema.field(column).type) else None
+        return names if pa.types.is_integer(kind) else None
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         names = {column: self.label_names(column) for column in columns}
@@ -96,11 +104,15 @@ def _read(column: Any, names: list[str] | None, problems: dict[int, str]) -> lis
                 problems[place] = NOT_UTF8 if is_text else "a value that cannot be read"
     if names is None:
         return values
+    named: list[Any] = []
     for place, value in enumerate(values):
-        if value is not None and not -1 <= value < len(names):
+        numbers = value if isinstance(value, list) else [value]
+        if not all(number is None or -1 <= number < len(names) for number in numbers):
             problems[place] = "a label number without a declared name"
-            values[place] = None
-    return [None if value is None or value == -1 else names[value] for value in values]
+            numbers = [None]
+        labels = [None if number in (None, -1) else names[number] for number in numbers]
+        named.append(labels if isinstance(value, list) else labels[0])
+    return named
 
 
 @register_reader(".parquet")

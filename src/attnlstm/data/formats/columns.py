@@ -1,99 +1,29 @@
 """Find the columns of a table that hold texts and labels, or the parts of series."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
 from typing import Literal
 
-from attnlstm.console import enumerate_names, shorten
+from attnlstm.console import shorten
+from attnlstm.data.formats.column_names import (
+    INDEX_NAME,
+    SERIES_TABLE,
+    TEXT_TABLE,
+    WIDER_INDEX_NAMES,
+    WIDER_SERIES_TABLE,
+    WIDER_TEXT_TABLE,
+    Finder,
+)
 from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import SeriesOptions
-from attnlstm.data.formats.table import FormatOptions, Table, missing_column
+from attnlstm.data.formats.table import FormatOptions, Table
 from attnlstm.errors import UserError
-
-UsualNames = Mapping[str, Sequence[str]]
-"""By role, the names of columns that are found without being named, in lower case."""
-
-TEXT_TABLE: UsualNames = {
-    "text": (
-        *("text", "texts", "sentence", "review", "review_text", "content", "document", "article"),
-        *("body", "message", "comment", "comment_text", "description", "tweet", "headline"),
-        *("question", "utterance"),
-    ),
-    "label": (
-        *("label", "labels", "target", "class", "category", "sentiment", "topic", "intent"),
-        "emotion",
-    ),
-}
-
-WIDER_TEXT_TABLE: UsualNames = {
-    "text": (
-        *("title", "headline_text", "news", "news_text", "news_headline", "article_text", "post"),
-        *("post_text", "email", "email_text", "sms", "phrase", "statement", "excerpt", "passage"),
-        *("tweet_text", "tweet_content", "original_tweet", "clean_text", "cleaned_text", "lyrics"),
-        *("review_body", "review_content", "reviews", "comments", "comment_body", "feedback"),
-        *("complaint", "consumer_complaint_narrative", "narrative", "abstract", "summary", "story"),
-        *("transcription", "transcript", "resume_str", "job_description", "product_description"),
-        *("query", "prompt", "question_text", "sentences", "string", "body_text", "full_text"),
-        *("headlines", "caption", "mail", "mail_text", "message_text", "raw_text", "snippet"),
-    ),
-    "label": (
-        *("rating", "stars", "score", "overall", "overall_rating", "polarity", "airline_sentiment"),
-        *("review_rating", "sentiment_label", "label_text", "label_name", "class_label", "classes"),
-        *("category_name", "class_name", "genre", "spam", "is_spam", "is_sarcastic", "toxic"),
-        *("toxicity", "is_toxic", "hate", "hate_speech", "stance", "feelings", "mood", "type"),
-        *("coarse_label", "topic_label", "intent_label", "emotions", "categories", "subject"),
-        *("department", "medical_specialty", "language", "outcome", "gold_label", "verdict"),
-        *("topics", "section", "classification", "activity"),
-    ),
-}
-"""Names that count only where none of `TEXT_TABLE` is there."""
-
-SERIES_TABLE: UsualNames = {  # without `y`, which may be a channel
-    "id": ("id", "series_id", "series", "sequence_id", "sequence", "case_id", "case"),
-    "time": ("time", "timestamp", "datetime", "date", "time_step", "timestep", "step", "t"),
-    "label": ("label", "class", "category", "target"),
-}
-
-WIDER_SERIES_TABLE: UsualNames = {  # where a table of series has none of the above
-    "id": (
-        *("session", "session_id", "recording", "recording_id", "record_id", "trial", "trial_id"),
-        *("segment", "segment_id", "episode", "episode_id", "window_id", "sample_id", "run_id"),
-        *("subject", "subject_id", "user", "user_id", "participant", "participant_id"),
-        *("person", "person_id", "patient", "patient_id", "track_id", "object_id", "device_id"),
-        *("uid", "uuid", "sid", "pid", "filename", "file_name"),
-    ),
-    "time": (
-        *("time_stamp", "date_time", "ts", "unix_time", "unixtime", "epoch_ms", "timestamp_ms"),
-        *("timestamp_s", "time_ms", "time_s", "time_sec", "elapsed", "elapsed_time", "seconds"),
-        *("secs", "milliseconds", "ms", "frame", "frame_id", "frame_number", "tick"),
-        *("sample_number", "step_number", "time_index", "time_point", "timepoint"),
-    ),
-    "label": (
-        *("labels", "classes", "class_label", "class_val", "class_vals", "class_value"),
-        *("target_class", "activity", "activity_label", "activity_name", "gesture", "condition"),
-        *("diagnosis", "outcome", "event_type", "behavior", "behaviour", "movement"),
-    ),
-}
-
-WIDER_WIDE_TABLE: UsualNames = {
-    **WIDER_SERIES_TABLE,
-    "label": (*WIDER_SERIES_TABLE["label"], "y"),  # as the steps are numbered, it is none of them
-}
-
-INDEX_NAME = re.compile(r"|unnamed: \d+|__index_level_\d+__")
-"""What pandas calls a column that was the index."""
-
-WIDER_INDEX_NAMES = ("index", "level_0", "rownames", "row_id", "rowid", "row_number", "row_index")
-"""Names of an index if its numbers differ in all records."""
-
 
 COUNTS = "counts the rows"
 
-MOST_GUESSED = 1000  # records by which the columns of texts without a header are told
+MOST_GUESSED = 1000
+"""Records that show which column of a table without a header holds texts."""
 
 
 class TableOptions(FormatOptions, total=False):
@@ -106,7 +36,7 @@ class TableOptions(FormatOptions, total=False):
     id_column: str | None
     time_column: str | Literal[False] | None
     time_format: str | None
-    label_column: str | None
+    label_column: str | Sequence[str] | None
     channel_columns: Sequence[str] | None
 
 
@@ -179,55 +109,75 @@ def guess_text_columns(table: Table, needs_labels: bool) -> tuple[str, str | Non
     return (text, label) if is_plain and sum(map(len, labels)) < sum(map(len, texts)) else None
 
 
-def is_usual(name: str) -> bool:
-    """Return whether this is a usual name of some column, of whatever role."""
-    return _plain(name) in _all_usual()
+@dataclass(frozen=True)
+class InspectedTable:
+    """A table of series with its first records, and how it is to be read.
+
+    where: what messages call the table.
+    needs_labels: otherwise the label column may be missing, even if it is named.
+    label_column: as the user names it; None finds it.
+    options: `channel_columns` of None stands for all other columns that can be channels.
+    series: with `axes` of "time,channel", a table without an id is one series.
+    sample: the first records.
+    """
+
+    table: Table
+    where: str
+    needs_labels: bool
+    label_column: str | None
+    options: TableOptions
+    series: SeriesOptions
+    sample: Sample
+
+    @property
+    def group(self) -> str | None:
+        """The column of the groups, which other files than those for training may lack."""
+        group = self.series.group_column
+        return group if self.series.needs_groups or group in self.table.column_names() else None
+
+    def named_roles(self) -> dict[str, str | None]:
+        """Return the columns that the user names, by role."""
+        named = {
+            "id": self.options.get("id_column"),
+            "time": self.options.get("time_column") or None,
+            "label": self.label_column,
+            "group": self.group,
+        }
+        if not self.needs_labels and named["label"] not in self.table.column_names():
+            named["label"] = None
+        if named["group"] == named["id"]:
+            del named["group"]
+        return named
+
+    def finder(self) -> Finder:
+        """Return the finder of the roles."""
+        return Finder(
+            self.table.column_names(),
+            self.where,
+            self.table.describe_columns,
+            SERIES_TABLE,
+            WIDER_SERIES_TABLE,
+        )
 
 
-@cache
-def _all_usual() -> set[str]:
-    tables = (TEXT_TABLE, WIDER_TEXT_TABLE, SERIES_TABLE, WIDER_SERIES_TABLE)
-    return {_plain(name) for table in tables for names in table.values() for name in names}
-
-
-def _plain(name: str) -> str:
-    """Return a name as it is compared: without spaces, underscores and upper case."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
-
-def find_series_columns(
-    table: Table,
-    where: str,
-    needs_labels: bool,
-    options: TableOptions,
-    sample: Sample,
-    series: SeriesOptions,
-) -> Columns:
+def find_series_columns(inspected: InspectedTable) -> Columns:
     """Return the columns of a long table, as named or with a usual name.
-
-    Args:
-        where: what messages call the table.
-        needs_labels: otherwise the label column may be missing, even if it is named.
-        options: `channel_columns` of None stands for all other columns that can be channels.
-        sample: tells which columns are an index.
-        series: with `axes` of "time,channel", a table without an id is one series.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
     """
+    options, series, sample = inspected.options, inspected.series, inspected.sample
     channels = options.get("channel_columns")
-    finder = series_finder(table, where)
-    named = name_roles(table, needs_labels, options, series)
-    candidates = finder.find_candidates(named, channels or ())
-    group = find_group(table, series)
+    finder = inspected.finder()
+    candidates = finder.find_candidates(inspected.named_roles(), channels or ())
     is_file_order = options.get("time_column") is False
-    needs_label = needs_labels and not series.is_labelled
+    needs_label = inspected.needs_labels and not series.is_labelled
     found = Columns(
-        _find_id(finder, candidates, group, series),
+        _find_id(finder, candidates, inspected.group, series),
         finder.choose("time", candidates) if candidates["time"] and not is_file_order else None,
         finder.choose("label", candidates) if needs_label or candidates["label"] else None,
         list(channels or ()),
-        group,
+        inspected.group,
     )
     taken = {found.id, found.time, found.label, found.group, *found.channels}
     rest = [column for column in sample.columns if column not in taken]
@@ -237,19 +187,19 @@ def find_series_columns(
     else:
         found.left_out.update(find_left_out(rest, sample, candidates["time"] * is_file_order))
         found.channels.extend(column for column in rest if column not in found.left_out)
-        _refuse_texts(table, where, found.channels, sample)
+        _refuse_texts(inspected, found.channels)
     if not found.channels:
         counting = [column for column, why in found.left_out.items() if why == COUNTS]
         hint = f" ({shorten(counting[0])!r} counts the rows)" if counting else ""
         raise UserError(
-            f"{where} has no channels: add columns of numbers{hint}, or name the channels with "
-            "data.channel_columns"
+            f"{inspected.where} has no channels: add columns of numbers{hint}, or name the "
+            "channels with data.channel_columns"
         )
     return found
 
 
 def _find_id(
-    finder: "Finder",
+    finder: Finder,
     candidates: Mapping[str, list[str]],
     group: str | None,
     series: SeriesOptions,
@@ -260,40 +210,11 @@ def _find_id(
     if not candidates["id"] and series.axes == "time,channel":
         return None
     reason = (
-        ", as each record is a step and must say of which series; or, if each record is a whole "
-        "series, say data.layout=wide; or, if the file is one series, data.axes=time,channel"
+        ", as each record is a step and must say which series it belongs to; or, if each record is "
+        "a whole series, say data.layout=wide; or, if the file is one series, "
+        "data.axes=time,channel"
     )
     return finder.choose("id", candidates, reason)
-
-
-def series_finder(table: Table, where: str) -> "Finder":
-    """Return the finder of the roles of a table of series."""
-    return Finder(
-        table.column_names(), where, table.describe_columns, SERIES_TABLE, WIDER_SERIES_TABLE
-    )
-
-
-def name_roles(
-    table: Table, needs_labels: bool, options: TableOptions, series: SeriesOptions
-) -> dict[str, str | None]:
-    """Return the columns that the user names, by role."""
-    named = {
-        "id": options.get("id_column"),
-        "time": options.get("time_column") or None,
-        "label": options.get("label_column"),
-        "group": find_group(table, series),
-    }
-    if not needs_labels and named["label"] not in table.column_names():
-        named["label"] = None
-    if named["group"] == named["id"]:
-        del named["group"]
-    return named
-
-
-def find_group(table: Table, series: SeriesOptions) -> str | None:
-    """Return the column of the groups, which other files than those for training may lack."""
-    group = series.group_column
-    return group if series.needs_groups or group in table.column_names() else None
 
 
 def find_left_out(
@@ -328,78 +249,11 @@ def find_indices(columns: Sequence[str], sample: Sample) -> dict[str, str]:
     return left_out
 
 
-@dataclass
-class Finder:
-    """The columns of a table by role, and the messages about them; see `find_text_columns`.
-
-    less_usual: names that count for a role if no column has one of its `usual_names`.
-    """
-
-    columns: Sequence[str]
-    where: str
-    describe: Callable[[], str]
-    usual_names: UsualNames
-    less_usual: UsualNames = field(default_factory=dict)
-
-    def find_candidates(
-        self, named: Mapping[str, str | Sequence[str] | None], channels: Sequence[str] = ()
-    ) -> dict[str, list[str]]:
-        """Return for each role the columns that are named, or all others with a usual name.
-
-        Less usual names count if no column has a usual one.
-        """
-        given = {
-            role: [names] if isinstance(names, str) else list(names)
-            for role, names in named.items()
-            if names is not None
-        }
-        settings = [(f"data.{role}_column", name) for role in given for name in given[role]]
-        settings += [("data.channel_columns", name) for name in channels]
-        taken = Counter(name for _, name in settings)
-        for setting, name in settings:
-            if name not in self.columns:
-                raise missing_column(self.where, name, self.columns, self.describe(), setting)
-            if taken[name] > 1:
-                keys = " and ".join(dict.fromkeys(key for key, other in settings if other == name))
-                raise UserError(
-                    f"{self.where}: column {name!r} is named twice, by {keys}: name it once"
-                )
-        left = [column for column in self.columns if column not in taken]
-        found = {
-            role: _with_names(left, self.usual_names.get(role, ()))
-            or _with_names(left, self.less_usual.get(role, ()))
-            for role in named
-        }
-        return found | given
-
-    def choose(self, role: str, candidates: Mapping[str, list[str]], reason: str = "") -> str:
-        """Return the only candidate, or raise a UserError; `reason` says why there must be one."""
-        found = candidates[role]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UserError(
-                f"{self.where} has several columns that may be the {role} "
-                f"({enumerate_names(found)}): choose one, such as data.{role}_column="
-                f"{shorten(found[0])}. {self.describe()}"
-            )
-        raise UserError(
-            f"{self.where} has no column with a usual name for the {role} "
-            f"({', '.join(self.usual_names[role])}): name one with data.{role}_column{reason}. "
-            f"{self.describe()}"
-        )
-
-
-def _with_names(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    known = set(map(_plain, names))
-    return [column for column in columns if _plain(column) in known]
-
-
-def _refuse_texts(table: Table, where: str, channels: Sequence[str], sample: Sample) -> None:
+def _refuse_texts(inspected: InspectedTable, channels: Sequence[str]) -> None:
     """Raise a UserError for a column of texts, which would make every series unusable."""
-    for name in channels if sample.records else ():
-        if not sample.has_number(name):
+    for name in channels if inspected.sample.records else ():
+        if not inspected.sample.has_number(name):
             raise UserError(
-                f"{where} has a column {shorten(name)!r} without numbers: name the channels "
-                f"with data.channel_columns. {table.describe_columns()}"
+                f"{inspected.where} has a column {shorten(name)!r} without numbers: name the "
+                f"channels with data.channel_columns. {inspected.table.describe_columns()}"
             )

@@ -95,7 +95,8 @@ class _Unpacked(io.RawIOBase):
         import zlib
 
         self._path = path
-        self._errors = (EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError)
+        # MemoryError for the size of an .xz dictionary
+        self._errors = (EOFError, zlib.error, lzma.LZMAError, MemoryError)
         with reading(path, *self._errors):
             self._stream = opener(path)
             self._left = max(FREE_BYTES, LARGEST_RATIO * path.stat().st_size)

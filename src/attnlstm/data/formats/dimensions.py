@@ -21,12 +21,12 @@ DIMENSION = re.compile(r"(.*?)_?dimension_?(\d{1,6})(.*)", re.IGNORECASE)
 
 
 def group_dimensions(files: Sequence[Path], key: str) -> list[dict[int, Path]]:
-    """Return the files of each data set by the number of the dimension that each holds.
+    """Return the files of each data set by the number of their dimension.
 
-    A file that is alone is a group by itself.
+    A file that belongs to no set is a group by itself.
 
     Raises:
-        UserError: of the dimensions of a set, one is missing.
+        UserError: a dimension of a set is missing or named twice.
     """
     groups: dict[tuple[str, ...], dict[int, Path]] = {}
     for place, file in enumerate(files):
@@ -50,7 +50,7 @@ def group_dimensions(files: Sequence[Path], key: str) -> list[dict[int, Path]]:
 
 
 class Dimensions(RowSource):
-    """The series of several files with the same rows, of which each has some of the channels.
+    """The series of several files that have the same rows and hold some of the channels each.
 
     Args:
         files: by the number of the dimension.

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.columns import SERIES_TABLE, WIDER_SERIES_TABLE, find_left_out
+from attnlstm.data.formats.column_names import SERIES_TABLE, WIDER_SERIES_TABLE
+from attnlstm.data.formats.columns import find_left_out
 from attnlstm.data.formats.encodings import check_encoding, describe_encoding
 from attnlstm.data.formats.lines import LONGEST_LINE, NUL, check_lines, open_lines
 from attnlstm.data.formats.sample import MISSING, Sample, is_number, to_int
@@ -65,9 +66,9 @@ class HeaderlessTable(Table):
     def describe_columns(self) -> str:
         return f"It has no header line: its columns are {enumerate_names(self.column_names())}"
 
-    def read_label(self, cell: Any) -> str | None:
+    def _read_single_label(self, cell: Any) -> str | None:
         whole = to_int(cell)
-        return super().read_label(cell) if whole is None else str(whole)
+        return super()._read_single_label(cell) if whole is None else str(whole)
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         places, num_columns = list(map(int, columns)), len(self.column_names())

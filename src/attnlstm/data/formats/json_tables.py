@@ -1,4 +1,4 @@
-"""Tables in JSON: an object a line, or an array of objects."""
+"""JSON tables: one object per line, or an array of objects."""
 
 import json
 import re
@@ -19,9 +19,11 @@ from attnlstm.data.formats.lines import LONGEST_LINE, check_lines, is_unicode, o
 from attnlstm.data.formats.table import FormatOptions, Record, Table, check_names
 from attnlstm.errors import UserError
 
-SCANNED_RECORDS = 1000  # whose keys are the columns
+SCANNED_RECORDS = 1000
+"""The keys of this many objects are the columns."""
 
-CHUNK = 1 << 16  # characters of an array read at a time
+CHUNK = 1 << 16
+"""Characters read at a time."""
 
 WHITE_SPACE = re.compile(r"\s*")
 
@@ -31,9 +33,9 @@ KEY_TWICE = "key twice in a JSON object"
 
 @register_reader(".jsonl", ".ndjson", ".json")
 class JSONTable(Table):
-    """One JSON object a line, or one array of objects; a key that an object lacks is None.
+    """One JSON object per line, or one array of objects; the value of a missing key is None.
 
-    The columns are the keys in the first 1000 objects. Blank lines are no records.
+    The columns are the keys of the first 1000 objects. Blank lines are skipped.
     """
 
     is_packable = True
@@ -84,7 +86,7 @@ class JSONTable(Table):
                     yield Record(number, None, "invalid Unicode", line)
 
     def _objects(self, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        """Yield the line of each object, and the object, or what is wrong with it."""
+        """Yield the line of each record with its object, or with what is wrong with it."""
         with self._open() as again:
             is_array = again.read(CHUNK).lstrip().startswith("[")
         if is_array:
@@ -99,10 +101,10 @@ class JSONTable(Table):
                 yield number, _parse(line)
 
     def _items(self, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        """Yield the items of the array that the file is, with their lines; read a chunk at a time.
+        """Yield the items of a file that is one array, with their lines, reading in chunks.
 
         Raises:
-            UserError: the array is broken: where the next item begins cannot be told.
+            UserError: the array is broken, so that it is unknown where the next item begins.
         """
         text = _Characters(file)
         text.peek()
@@ -128,7 +130,7 @@ class JSONTable(Table):
 
 
 class _Characters:
-    """The characters of a file, of which those from `place` on are still to be read."""
+    """The characters of a file; those from `_place` on are still to be read."""
 
     def __init__(self, file: TextIO) -> None:
         self.line = 1
@@ -147,7 +149,7 @@ class _Characters:
                 return ""
 
     def take(self, count: int = 1) -> None:
-        """Go on by some characters."""
+        """Advance by some characters."""
         self.line += self._buffer.count("\n", self._place, self._place + count)
         self._place += count
 
@@ -155,7 +157,7 @@ class _Characters:
         """Return the JSON value that begins here, or what is wrong with it.
 
         Raises:
-            UserError: it is none, or too long.
+            UserError: there is no JSON value, or it is too long.
         """
         while True:
             found, end = self._decode()
@@ -172,7 +174,7 @@ class _Characters:
         return found
 
     def _decode(self) -> tuple[Any, int | None]:
-        """Return the value and its end, or None if it is broken, or the rest is to be read."""
+        """Return the value and its end; (None, None) if it is broken or not completely read."""
         try:
             return OBJECTS.raw_decode(self._buffer, self._place)
         except _KeyTwiceError:
@@ -181,7 +183,7 @@ class _Characters:
             return None, None
 
     def _fill(self) -> bool:
-        """Read on, twice as much as there is, and return whether there was anything."""
+        """Read more, doubling what is left to read; return whether there was any more."""
         more = self._file.read(max(CHUNK, len(self._buffer) - self._place))
         if more:
             self._buffer, self._place = self._buffer[self._place :] + more, 0
@@ -199,7 +201,7 @@ def _parse(line: str) -> dict[str, Any] | str:
 
 
 class _KeyTwiceError(ValueError):
-    """An object has a key twice; Python would silently use the last one."""
+    """An object has the same key twice; Python would silently keep the last value."""
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,19 +6,10 @@ Only what is certain is decided; where a table can be read in two ways, the user
 from typing import Literal, NamedTuple
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.columns import (
-    WIDER_SERIES_TABLE,
-    TableOptions,
-    find_indices,
-    find_left_out,
-    name_roles,
-    series_finder,
-)
+from attnlstm.data.formats.column_names import WIDER_SERIES_TABLE
+from attnlstm.data.formats.columns import InspectedTable, find_indices, find_left_out
 from attnlstm.data.formats.headerless import ARCHIVE_NAME
-from attnlstm.data.formats.sample import Sample
-from attnlstm.data.formats.series import SeriesOptions
 from attnlstm.data.formats.steps import CHANNEL_WORDS, StepNumbersError, Steps, group_steps
-from attnlstm.data.formats.table import Table
 from attnlstm.errors import UserError
 
 FEWEST_STEPS = 3
@@ -35,48 +26,33 @@ class Layout(NamedTuple):
     reason: str
 
 
-def find_layout(
-    table: Table,
-    where: str,
-    needs_labels: bool,
-    options: TableOptions,
-    sample: Sample,
-    series: SeriesOptions,
-) -> Layout:
+def find_layout(inspected: InspectedTable) -> Layout:
     """Return the layout of a table, as `data.layout` says or the records show.
 
     Raises:
         UserError: the table can be read in two ways; the message names both and their keys.
     """
-    if options.get("layout") is None:
-        if series.axes == "time,channel":
+    if inspected.options.get("layout") is None:
+        if inspected.series.axes == "time,channel":
             return Layout("long", "as data.axes says")
-        if series.has_windows:
+        if inspected.series.has_windows:
             return Layout("long", "as data.window says")
-    return _Finder(table, where, needs_labels, options, sample, series).find()
+    return _LayoutFinder(inspected).find()
 
 
-class _Finder:
+class _LayoutFinder:
     """What is known about a table; see `find_layout`."""
 
-    def __init__(
-        self,
-        table: Table,
-        where: str,
-        needs_labels: bool,
-        options: TableOptions,
-        sample: Sample,
-        series: SeriesOptions,
-    ) -> None:
-        self.table, self.where, self.options, self.sample = table, where, options, sample
-        named = name_roles(table, needs_labels, options, series)
-        self.roles = series_finder(table, where).find_candidates(named)
+    def __init__(self, inspected: InspectedTable) -> None:
+        self.table, self.where = inspected.table, inspected.where
+        self.options, self.sample = inspected.options, inspected.sample
+        self.roles = inspected.finder().find_candidates(inspected.named_roles())
         self.ids, self.times = self.roles["id"], self.roles["time"]
         roles = {name for found in self.roles.values() for name in found}
-        rest = [column for column in sample.columns if column not in roles]
-        left_out = find_indices(rest, sample)
+        rest = [column for column in self.sample.columns if column not in roles]
+        left_out = find_indices(rest, self.sample)
         self.values = [column for column in rest if column not in left_out]
-        self.chosen = options.get("channel_columns")
+        self.chosen = self.options.get("channel_columns")
 
     def find(self) -> Layout:
         if asked := self.options.get("layout"):

@@ -21,16 +21,15 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import shorten
-from attnlstm.data.formats.columns import Columns, find_series_columns
+from attnlstm.data.formats.columns import Columns, InspectedTable, find_series_columns
 from attnlstm.data.formats.labels import RowProblemError, read_name
 from attnlstm.data.formats.layouts import Layout
-from attnlstm.data.formats.sample import Sample
 from attnlstm.data.formats.series import check_series_values, to_numbers
 from attnlstm.data.formats.series_table import SeriesTable
 from attnlstm.data.formats.table import Record
 from attnlstm.data.formats.texts import show_value
 from attnlstm.data.formats.times import advise_times, check_time_format, check_times
-from attnlstm.data.rows import Row, name_columns
+from attnlstm.data.rows import Label, Row, name_columns
 from attnlstm.errors import UserError
 
 WHOLE = ""
@@ -96,13 +95,11 @@ class LongTable(SeriesTable):
         if waiting:
             raise UserError(f"{self._where} has changed while it was read: start again")
 
-    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
-        self._time_format = self._options.get("time_format")
+    def _find_columns(self, inspected: InspectedTable, layout: Layout) -> None:
+        self._time_format = inspected.options.get("time_format")
         if self._time_format is not None:
             check_time_format(self._time_format)
-        self.columns = find_series_columns(
-            self._table, self._where, needs_labels, self._options, sample, self._series
-        )
+        self.columns = find_series_columns(inspected)
         self.columns_used = name_columns(
             id=self.columns.id,
             time=self.columns.time,
@@ -179,7 +176,7 @@ class LongTable(SeriesTable):
             step_labels=step_labels,
         )
 
-    def _label_of_bad(self, series: _OpenSeries) -> str | None:
+    def _label_of_bad(self, series: _OpenSeries) -> Label | None:
         """Return the label of a series with a problem, if its records before that agree on one."""
         if self.columns.label is None or not series.steps:
             return None
@@ -200,7 +197,7 @@ class LongTable(SeriesTable):
 
     def _assemble(
         self, steps: list[tuple[Any, ...]]
-    ) -> tuple[np.ndarray, str | list[str | None] | None, str | None]:
+    ) -> tuple[np.ndarray, Label | list[Label | None] | None, str | None]:
         """Return the series `[time, channel]`, its label, or that of each step, and its group."""
         _, *columns = zip(*steps, strict=True)
         num_channels = len(self.columns.channels)
@@ -209,7 +206,7 @@ class LongTable(SeriesTable):
         others = dict(zip(self._others, columns[num_channels:], strict=True))
         if "time" in others:
             self._check_times(others["time"])
-        labels: str | list[str | None] | None = None
+        labels: Label | list[Label | None] | None = None
         group = None
         if "label" in others and self._series.has_windows:
             labels = list(map(self._table.read_label, others["label"]))
@@ -242,7 +239,7 @@ class LongTable(SeriesTable):
                 )
             raise
 
-    def _common_label(self, values: Sequence[Any]) -> str | None:
+    def _common_label(self, values: Sequence[Any]) -> Label | None:
         """Return the label of a series; all of its steps must have the same."""
         if values.count(values[0]) == len(values):
             return self._table.read_label(values[0])

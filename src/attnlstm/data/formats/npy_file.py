@@ -1,4 +1,4 @@
-"""Series in one `.npy` file, memory-mapped, with labels in another `.npy` file beside it."""
+"""Series in one `.npy` file, memory-mapped, with the labels in another `.npy` file."""
 
 import re
 from collections.abc import Iterator
@@ -12,26 +12,30 @@ from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.arrays import (
     MAX_BYTES,
     ArrayError,
+    Labels,
     SeriesArray,
     guess_by_padding,
+    name_targets,
+    read_header,
     read_labels,
     read_shape,
 )
 from attnlstm.data.formats.series import SeriesFile
+from attnlstm.data.rows import Label
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint, fingerprint_of, reading
 
-Content = tuple[np.ndarray, str | list[str | None] | None]
+Content = tuple[np.ndarray, Label | list[Label | None] | None]
 
 
 @register_reader(".npy")
 class NpyFile(SeriesFile):
-    """The series of one `.npy` file, and the labels of another one.
+    """The series of one `.npy` file, with labels from another.
 
-    The array is `[row, time, channel]` or `[row, channel, time]`, or `[row, time]` for one channel;
-    with `data.axes=time,channel` the file is one series. Which of the first two it is must be
-    given, unless it is certain. The labels are `[row]`, or `[row, time]` for series that are cut
-    into windows.
+    The array is `[row, time, channel]` or `[row, channel, time]`, or `[row, time]` for one channel.
+    `data.axes` chooses between the first two unless the array makes it certain; with
+    `data.axes=time,channel` the file is one series. The labels are `[row]`, or `[row, time]` for
+    series that are cut into windows.
 
     Arrays of Python objects are refused, and never unpickled.
     """
@@ -46,11 +50,11 @@ class NpyFile(SeriesFile):
         if self._label_file is None and needs_labels:
             names = ", ".join(path.name for path in label_candidates(self.path))
             raise self._error(
-                f"has no labels beside it ({names}): name their file with "
-                f"{labels_key(self.key)}, or the folders or names that are labels with "
+                f"has no label file in its folder ({names}): name it with "
+                f"{labels_key(self.key)}, or take the labels from folders or file names with "
                 "data.label_from"
             )
-        self._read_labels()
+        self.target_names = name_targets(self._read_labels())
 
     def fingerprint(self) -> str:
         files = [self.path] if self._label_file is None else [self.path, self._label_file]
@@ -62,7 +66,7 @@ class NpyFile(SeriesFile):
         for number, values in enumerate(array):
             yield None, (values, None if labels is None else labels[number])
 
-    def _parse(self, content: Content) -> tuple[np.ndarray, str | list[str | None] | None]:
+    def _parse(self, content: Content) -> tuple[np.ndarray, Label | list[Label | None] | None]:
         values, label = content
         return self._series.to_series(values), label
 
@@ -83,7 +87,7 @@ class NpyFile(SeriesFile):
             )
         return series
 
-    def _read_labels(self) -> list[str | None] | list[list[str | None]] | None:
+    def _read_labels(self) -> Labels | None:
         if self._label_file is None:
             return None
         values = read_array(self._label_file, self.key)
@@ -96,28 +100,20 @@ class NpyFile(SeriesFile):
 
 
 def read_array(path: Path, key: str) -> np.ndarray:
-    """Open an array, memory-mapped; nothing is unpickled.
+    """Open an array, memory-mapped, without unpickling anything.
 
     Raises:
-        UserError: it is no array of numbers or texts.
+        UserError: it is not an array of numbers or texts.
     """
-    with reading(path, ValueError, EOFError):
+    with reading(path, ValueError):  # for a shape beyond the sizes of numpy
         with path.open("rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise UserError(f"{key}: {path} is not an .npy file: save it with numpy.save")
             file.seek(0)
             try:
-                version = np.lib.format.read_magic(file)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                shape, _, dtype = read(file)
-            except Exception as error:  # anything that Python's parser may raise
-                raise UserError(
-                    f"{key}: {path} has a header that numpy cannot read: save it again with "
-                    "numpy.save"
-                ) from error
+                shape, _, dtype = read_header(file, "a header")
+            except ArrayError as error:
+                raise UserError(f"{key}: {path} {error}") from error
             if dtype.hasobject:
                 raise UserError(
                     f"{key}: {path} is an array of Python objects, which could run code: save "
@@ -135,13 +131,13 @@ def read_array(path: Path, key: str) -> np.ndarray:
 
 
 def labels_key(key: str) -> str:
-    """Return the setting that names the label files of the files that a setting names."""
+    """Return the key of the label files that go with the files of a key, such as data.train."""
     part = key.removeprefix("data.")
     return f"data.{part}_labels" if part in ("validation", "test") else "data.labels"
 
 
 def label_candidates(path: Path) -> list[Path]:
-    """Return where the labels of an array may lie: X_train.npy has them in y_train.npy."""
+    """Return the possible label files of an array, such as y_train.npy for X_train.npy."""
     stem = path.stem
     names = [
         re.sub(r"(?i)(?<![a-z0-9])X(?![a-z0-9])", name, stem, count=1)
@@ -152,7 +148,7 @@ def label_candidates(path: Path) -> list[Path]:
 
 
 def find_labels(path: Path, key: str) -> Path | None:
-    """Return the file of labels beside an array, or None.
+    """Return the label file in the folder of an array, or None.
 
     Raises:
         UserError: there are several.
@@ -162,7 +158,7 @@ def find_labels(path: Path, key: str) -> Path | None:
     if len(found) > 1:
         names = enumerate_names([file.name for file in found.values()])
         raise UserError(
-            f"{key}: {path} has several files beside it that may be its labels ({names}): "
+            f"{key}: the labels of {path} may be in several files of its folder ({names}): "
             f"choose one with {labels_key(key)}"
         )
     return next(iter(found.values()), None)

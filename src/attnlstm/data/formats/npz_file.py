@@ -1,13 +1,12 @@
 """Series in one `.npz` file, as `numpy.savez` writes it, read a series at a time."""
 
 import lzma
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import IO, ClassVar, Literal, NamedTuple
+from typing import IO, ClassVar, Literal
 
 import numpy as np
 
@@ -18,20 +17,27 @@ from attnlstm.data.formats.arrays import (
     MAX_BYTES,
     WITHOUT_ROWS,
     ArrayError,
+    Header,
+    Labels,
     check_vector,
     guess_by_lengths,
     guess_by_padding,
+    name_targets,
+    read_header,
     read_labels,
     read_shape,
     to_labels,
 )
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.series import EMPTY, SeriesFile
+from attnlstm.data.rows import Label
 from attnlstm.files import file_fingerprint, fingerprint_of, open_binary, read_zip_directory_size
 
 BROKEN = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, lzma.LZMAError, UnicodeDecodeError),
-    *(EOFError, NotImplementedError, OSError),
+    zipfile.BadZipFile,  # the directory, the header of a part, or a checksum is wrong
+    UnicodeDecodeError,  # the name of a part is not UTF-8
+    NotImplementedError,  # a version or a compression that zipfile lacks
+    *(zlib.error, lzma.LZMAError, EOFError, OSError),  # from the decompressors
 )
 """What zipfile raises for a broken file, or one that numpy did not write."""
 
@@ -42,13 +48,7 @@ MOST_COMPRESSED = 200
 times its size is refused: reading it would take hours."""
 
 
-class _Array(NamedTuple):
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype
-
-
-Content = tuple[np.ndarray, int | None, str | list[str | None] | None]
+Content = tuple[np.ndarray, int | None, Label | list[Label | None] | None]
 
 
 @register_reader(".npz")
@@ -100,7 +100,7 @@ class NpzFile(SeriesFile):
             )
             self.axes = self._series.axes
             self._description = self._series.description
-            self._read_labels(archive)
+            self.target_names = name_targets(self._read_labels(archive))
             self._groups = self._read_groups(archive, arrays)
 
     def fingerprint(self) -> str:
@@ -116,7 +116,7 @@ class NpzFile(SeriesFile):
                 length = None if lengths is None else int(lengths[number])
                 yield None, (values, length, labels[number] if labels else None)
 
-    def _parse(self, content: Content) -> tuple[np.ndarray, str | list[str | None] | None]:
+    def _parse(self, content: Content) -> tuple[np.ndarray, Label | list[Label | None] | None]:
         values, length, label = content
         series = self._series.to_series(values)
         if length is not None and not 0 < length <= len(series):
@@ -147,9 +147,7 @@ class NpzFile(SeriesFile):
             for _ in range(num_rows):
                 yield self._read(stream, shape, array)
 
-    def _read_labels(
-        self, archive: zipfile.ZipFile
-    ) -> list[str | None] | list[list[str | None]] | None:
+    def _read_labels(self, archive: zipfile.ZipFile) -> Labels | None:
         if not self._has_labels:
             return None
         return read_labels(self._read_whole(archive, "y"), self._series, self.options.has_windows)
@@ -173,7 +171,7 @@ class NpzFile(SeriesFile):
             )
         values = self._read_whole(archive, name)
         check_vector(values.shape, self._series.num_rows, name)
-        return to_labels(values, name)
+        return [None if label is None else str(label) for label in to_labels(values, name)]
 
     def _read_whole(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         with self._array(archive, name) as (stream, array):
@@ -183,7 +181,7 @@ class NpzFile(SeriesFile):
         self,
         stream: IO[bytes],
         shape: tuple[int, ...],
-        array: _Array,
+        array: Header,
         order: Literal["C", "F"] = "C",
     ) -> np.ndarray:
         """Return the next values of `stream`, in `shape`."""
@@ -208,7 +206,7 @@ class NpzFile(SeriesFile):
                 raise self._error("has too many arrays: save it with X, y and lengths only")
             try:
                 archive = zipfile.ZipFile(file)
-            except (*BROKEN, ValueError) as error:  # such as an offset before the beginning
+            except BROKEN as error:
                 raise self._error(problem) from error
             try:
                 with archive:
@@ -219,23 +217,13 @@ class NpzFile(SeriesFile):
                 raise self._error(str(error)) from error
 
     @contextmanager
-    def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], _Array]]:
+    def _array(self, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], Header]]:
         """Open an array as a stream, after its header."""
         member = archive.getinfo(f"{name}.npy")
         if member.flag_bits & 1:
             raise self._error("is encrypted: save it again with numpy.savez")
         with archive.open(member) as stream:
-            try:
-                # version 2 is for headers of more than 64 KiB, which only records need
-                if np.lib.format.read_magic(stream) != (1, 0):
-                    raise ValueError("version")
-                array = _Array(*np.lib.format.read_array_header_1_0(stream))
-            except BROKEN:
-                raise
-            except Exception as error:  # anything that Python's parser may raise
-                raise self._error(
-                    f"has an array {name} that numpy cannot read: save it again with numpy.savez"
-                ) from error
+            array = read_header(stream, f"an array {name}")
             if array.dtype.hasobject:
                 raise self._error(
                     f"has an array {name} of Python objects, which could run code: save texts as "

@@ -12,12 +12,13 @@ from typing import Any, Unpack
 
 from attnlstm.data import formats
 from attnlstm.data.formats.arrow_tables import SavedTable
-from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.columns import InspectedTable, TableOptions
 from attnlstm.data.formats.compression import without_packing
 from attnlstm.data.formats.headerless import (
     find_headerless,
     is_archive_name,
 )
+from attnlstm.data.formats.label_columns import join_labels
 from attnlstm.data.formats.layouts import find_layout
 from attnlstm.data.formats.line_tables import CSVTable
 from attnlstm.data.formats.long_table import LongTable
@@ -40,6 +41,7 @@ def open_table(path: str | Path, **options: Unpack[FormatOptions]) -> Table:
     header: whether the first record names the columns.
     backslash_escapes: whether quotes in a CSV or TSV file are escaped by a backslash.
     sheet: of an Excel workbook.
+    label_separator: between the labels of a cell.
 
     Raises:
         UserError: the ending, the folder or an option is none that can be read.
@@ -102,13 +104,16 @@ def open_series(
     reader = _find_reader(path)
     if reader is None or not issubclass(reader, SeriesFile):
         written: Any = {key: options.get(key) for key in FormatOptions.__annotations__}
-        table = open_table_of_series(path, **written)
-        sample, where = read_sample(table), f"{key}: {path}"
+        where = f"{key}: {path}"
+        table, label = join_labels(
+            open_table_of_series(path, **written), options.get("label_column"), where, needs_labels
+        )
+        sample = read_sample(table)
         for column in sample.columns:
             refuse_decimal_commas(where, column, sample.values(column))
-        layout = find_layout(table, where, needs_labels, options, sample, series)
-        kind = WideTable if layout.name == "wide" else LongTable
-        return kind(table, key, name, needs_labels, options, layout, sample, series)
+        inspected = InspectedTable(table, where, needs_labels, label, options, series, sample)
+        layout = find_layout(inspected)
+        return (WideTable if layout.name == "wide" else LongTable)(inspected, name, layout)
     refused = {setting: value for setting, value in options.items() if value is not None}
     if series.needs_groups and series.group_column is not None and not reader.has_groups:
         refused["group_column"] = series.group_column

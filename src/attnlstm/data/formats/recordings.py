@@ -1,4 +1,4 @@
-"""Files that hold one series each: which of them there are, and their labels."""
+"""Finds the files that hold one series each, and their labels."""
 
 import re
 from collections import Counter
@@ -15,16 +15,18 @@ from attnlstm.data.formats.opening import import_readers
 from attnlstm.errors import UserError
 from attnlstm.files import is_saved
 
-SHOWN = 3  # files of which the log shows the label
+SHOWN = 3
+"""Labels that the log shows with an example."""
+
 PART_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 WHOLE_ENDINGS = (".npz", ".ts", ".arff")
-"""Of files that hold several series."""
+"""The endings of files that hold several series."""
 
 OTHER_READING = "say data.train='{folder}/*/*' (more stars, or an ending) data.label_from=folder"
 
 
 class Recording(NamedTuple):
-    """A file that is a series, and its label; None if it has none, or one inside."""
+    """A file that is a series, and its label; None if it has no label, or has it inside."""
 
     path: Path
     label: str | None

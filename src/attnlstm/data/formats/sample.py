@@ -1,4 +1,4 @@
-"""The first records of a table, by which its layout is told."""
+"""The first records of a table, which show its layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ import numpy as np
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.series import to_numbers
 from attnlstm.data.formats.table import Table
+from attnlstm.errors import UserError
 
 MOST_RECORDS = 1000
 MOST_CELLS = 1 << 20
 FEW_RECORDS = 20
-"""Fewer records do not show that a column counts them, or that a channel is a label."""
+"""With fewer records, numbers may ascend, or match a label, by chance."""
 
 MISSING = (None, "", "?")
 
@@ -35,23 +36,23 @@ class Sample:
         return [record[column] for record in self.records]
 
     def keys(self, columns: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the values of columns, or texts of them, so that they can be compared."""
+        """Return the values of columns as texts, so that they can be compared."""
         return [tuple(map(str, (record[name] for name in columns))) for record in self.records]
 
     def numbers(self, column: str) -> np.ndarray | None:
-        """Return a column as float64, NaN for missing values; None if it has anything else."""
+        """Return a column as float64 with NaN for missing values; None if others are no numbers."""
         try:
             return to_numbers(self.values(column))
         except RowProblemError:
             return None
 
     def has_number(self, column: str) -> bool:
-        """Return whether any value of a column is, or may be, a number."""
+        """Return whether any value of a column is a number or missing."""
         return any(map(is_number, self.values(column)))
 
     @cached_property
     def counters(self) -> set[str]:
-        """The columns that only number the records: 5, 6, 7, ..., perhaps in another order."""
+        """The columns that number the records, such as 5, 6, 7, ..., in any order."""
         if len(self.records) < FEW_RECORDS:
             return set()
         return {column for column in self.columns if self._counts(column)}
@@ -75,7 +76,7 @@ class Sample:
         )
 
     def are_distinct(self, column: str) -> bool:
-        """Return whether a column has another whole number in each record."""
+        """Return whether each record has a different whole number in a column."""
         values = {to_int(value) for value in self.values(column)}
         return None not in values and len(values) == len(self.records)
 
@@ -91,8 +92,10 @@ def read_sample(table: Table) -> Sample:
         UserError: it is no table.
     """
     columns = table.column_names()
-    if columns.count("") > 1:  # columns without a name, of which none can be meant
+    if columns.count("") > 1:  # as no data.*_column can name one of them
         columns = list(filter(None, columns))
+    if not columns:
+        raise UserError(f"{table.path} has only columns without names: name them in the file")
     most = min(MOST_RECORDS, max(FEW_RECORDS, MOST_CELLS // len(columns)))
     records: list[dict[str, Any]] = []
     for record in table.records(columns):

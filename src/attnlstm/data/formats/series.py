@@ -16,7 +16,7 @@ from attnlstm.config.data import Axes
 from attnlstm.console import counted, shorten
 from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.missing import trim_padding
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Label, Row, RowSource
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
 
@@ -31,7 +31,7 @@ THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*", re.ASCII)
 class SeriesOptions:
     """How series are read: the settings of `data` with the same names, and more.
 
-    labels: of a `.npy` file; None: beside it, unless `is_labelled`.
+    labels: the label file of a `.npy` file; None: the one in its folder, unless `is_labelled`.
     is_labelled: whether the labels come from elsewhere, such as the folder.
     needs_groups: whether `group_column` must exist.
     allows_missing: whether missing values are left to the reader of the rows.
@@ -125,7 +125,7 @@ class SeriesFile(RowSource):
         """Yield for each row its line, in a file of lines, and what `_parse` needs."""
 
     @abstractmethod
-    def _parse(self, content: Any) -> tuple[np.ndarray, str | list[str | None] | None]:
+    def _parse(self, content: Any) -> tuple[np.ndarray, Label | list[Label | None] | None]:
         """Return a series `[time, channel]` and its label, or raise a RowProblemError.
 
         A list has a label for each step.

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnlstm.console import enumerate_names
-from attnlstm.data.formats.columns import TableOptions
+from attnlstm.data.formats.columns import InspectedTable
+from attnlstm.data.formats.label_columns import JoinedLabels
 from attnlstm.data.formats.layouts import Layout
-from attnlstm.data.formats.sample import Sample
-from attnlstm.data.formats.series import SeriesOptions
-from attnlstm.data.formats.table import Table
 from attnlstm.data.rows import RowSource
 from attnlstm.errors import UserError
 from attnlstm.files import file_fingerprint
@@ -20,14 +18,9 @@ class SeriesTable(RowSource):
     """The series of one table.
 
     Args:
-        table: the table.
-        key: what messages call the choice of this file, such as "data.train".
+        inspected: the table.
         name: what rows and messages call the file.
-        needs_labels: whether a table without labels is refused.
-        options: how the table is read.
         layout: whether a record is a step or a series, and why.
-        sample: the first records.
-        series: how series are read.
 
     Raises:
         UserError: a column is missing, or it is not clear which one is meant.
@@ -35,26 +28,18 @@ class SeriesTable(RowSource):
 
     columns: Any
 
-    def __init__(
-        self,
-        table: Table,
-        key: str,
-        name: str,
-        needs_labels: bool,
-        options: TableOptions,
-        layout: Layout,
-        sample: Sample,
-        series: SeriesOptions,
-    ) -> None:
+    def __init__(self, inspected: InspectedTable, name: str, layout: Layout) -> None:
         self.name = name
-        self._series = series
-        self._where = f"{key}: {table.path}"
-        self._table = table
-        self._options = options
-        self.read_as = table.read_as
-        self._find_columns(needs_labels, layout, sample)
+        self._series = inspected.series
+        self._where = inspected.where
+        self._table = inspected.table
+        self._separator = inspected.options.get("label_separator")
+        self.read_as = self._table.read_as
+        self._find_columns(inspected, layout)
+        if isinstance(self._table, JoinedLabels):
+            self.target_names = self._table.columns
         if self.columns.label is not None:
-            self.label_names = table.label_names(self.columns.label)
+            self.label_names = self._table.label_names(self.columns.label)
 
     @property
     def table_doubt(self) -> str | None:
@@ -63,7 +48,7 @@ class SeriesTable(RowSource):
 
     def fingerprint(self) -> str:
         content = file_fingerprint(self._table.path)
-        read = (content, self._table.read_as, self.columns)
+        read = (content, self._table.read_as, self.columns, *filter(None, [self._separator]))
         return hashlib.sha256(repr(read).encode()).hexdigest()
 
     def adopt_channels(self, first: "SeriesTable") -> None:
@@ -78,7 +63,7 @@ class SeriesTable(RowSource):
         self._set_channels(theirs)
 
     @abstractmethod
-    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
+    def _find_columns(self, inspected: InspectedTable, layout: Layout) -> None:
         """Set `columns`, which has a `label`, and the attributes of the source."""
 
     @abstractmethod

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 from attnlstm.config.checks import nearest
 from attnlstm.console import enumerate_names, shorten
-from attnlstm.data.formats.labels import read_label
+from attnlstm.data.formats.labels import read_cell, read_label
+from attnlstm.data.rows import Label
 from attnlstm.errors import UserError
 
 MOST_COLUMNS = 1 << 16
@@ -27,6 +28,7 @@ class FormatOptions(TypedDict, total=False):
     header: bool | None
     backslash_escapes: bool | None
     sheet: str | None
+    label_separator: str | None
 
 
 class Record(NamedTuple):  # four times as fast to make as a frozen dataclass
@@ -62,6 +64,7 @@ class Table(ABC):
 
     def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
         self.path = path
+        self.label_separator = options.get("label_separator")
 
     @abstractmethod
     def column_names(self) -> list[str]:
@@ -93,8 +96,11 @@ class Table(ABC):
         """Return the end of a message about columns: what they are, and why they may look odd."""
         return f"Its columns are {enumerate_names(self.column_names())}"
 
-    def read_label(self, cell: Any) -> str | None:
-        """Return a cell as a label, None if it is missing; see `labels.read_label`."""
+    def read_label(self, cell: Any) -> Label | None:
+        """Return a cell as a label, None if it is missing; see `labels.read_cell`."""
+        return read_cell(cell, self._read_single_label, self.label_separator)
+
+    def _read_single_label(self, cell: Any) -> str | None:
         return read_label(cell)
 
     @abstractmethod

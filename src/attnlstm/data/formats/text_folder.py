@@ -1,4 +1,4 @@
-"""Folders of texts: a file a text, and a folder a class."""
+"""Folders of texts: one file per text, one folder per class."""
 
 import codecs
 from collections import Counter
@@ -25,11 +25,11 @@ LARGEST_FILE = 4 * LONGEST_LINE  # bytes
 class TextFolder(Table):
     """The `.txt` files of a folder, such as reviews/good/1.txt of the class "good".
 
-    The columns are called text and label. Files beside the folders of the classes have no label;
-    if there are only such files, there is no column of labels. The order is that of the names.
+    The columns are called text and label. Files that are in no folder of a class are left out; if
+    there are only such files, there is no column of labels. Files are sorted by name.
 
     Raises:
-        UserError: some files lie deeper, so that it is not clear which folders are the classes.
+        UserError: files are nested deeper, so that it is unclear which folders are the classes.
     """
 
     def __init__(self, path: Path, **options: Unpack[FormatOptions]) -> None:
@@ -54,7 +54,7 @@ class TextFolder(Table):
         self.read_as = f"a folder of {counted(len(self._files), '.txt file')}"
         if self._has_labels:
             classes = {file.parts[0] for file in self._files}
-            self.read_as += f", of a class in each of {counted(len(classes), 'folder')}"
+            self.read_as += f", with a class in each of {counted(len(classes), 'folder')}"
         others = Counter(file.suffix or "no ending" for file in set(found) - set(self._files))
         if others:
             kinds = ", ".join(f"{count:,} with {kind}" for kind, count in sorted(others.items()))
@@ -99,6 +99,6 @@ def _is_text(file: Path) -> bool:
 
 
 def _is_data(file: Path, folder: Path) -> bool:
-    """Return whether this is a file that does not belong to the system, such as .DS_Store."""
+    """Return whether this is a file, and not one of the system such as .DS_Store."""
     parts = file.relative_to(folder).parts
     return file.is_file() and not any(part.startswith((".", "__MACOSX")) for part in parts)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from attnlstm.data.formats.encodings import check_encoding, error_handler, find_encoding
-from attnlstm.data.formats.labels import RowProblemError, read_label, read_name
+from attnlstm.data.formats.labels import RowProblemError, read_cell, read_name
 from attnlstm.data.formats.lines import (
     LONGEST_LINE,
     NUL,
@@ -17,7 +17,7 @@ from attnlstm.data.formats.lines import (
     open_lines,
 )
 from attnlstm.data.formats.table import Record
-from attnlstm.data.rows import Row, RowSource
+from attnlstm.data.rows import Label, Row, RowSource
 from attnlstm.files import file_fingerprint
 
 NO_TEXT = "no text"
@@ -28,7 +28,7 @@ def to_row(
     record: Record,
     text_columns: Sequence[str],
     label_column: str | None,
-    read_label: Callable[[Any], str | None] = read_label,
+    read_label: Callable[[Any], Label | None] = read_cell,
     group_column: str | None = None,
 ) -> Row:
     """Return the row of a record: its text, label and group, or what is wrong with them.

@@ -11,59 +11,48 @@ separated by colons, each with its values separated by commas, and at the end th
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator
 
 import numpy as np
 
 from attnlstm.data.formats import register_reader
 from attnlstm.data.formats.compression import open_unpacked
 from attnlstm.data.formats.labels import RowProblemError
-from attnlstm.data.formats.lines import NOT_UTF8, read_lines
-from attnlstm.data.formats.series import EMPTY, SeriesFile, to_numbers
+from attnlstm.data.formats.lines import read_lines
+from attnlstm.data.formats.series import EMPTY, to_numbers
+from attnlstm.data.formats.series_lines import SeriesLines, stack_channels
 
-LONGEST_LINE = 1 << 23  # bytes
 LONGEST_HEADER_LINE = 1 << 20
 LONGEST_HEADER = 10_000  # lines
 TAGS = ("@timestamps", "@targetlabel", "@classlabel", "@univariate", "@dimensions", "@dimension")
 
 
 @register_reader(".ts")
-class TsFile(SeriesFile):
+class TsFile(SeriesLines):
     """The series of one `.ts` file.
 
     Labels must match those of the `@classLabel` line exactly; an empty one and `?` are missing.
-    `label_names` is in the order of that line. Only `@classLabel`, `@dimensions` and `@univariate`
-    are used; lengths are those of the values. Time stamps and regression targets are refused.
+    `label_names` is in the order of that line. With `@targetLabel true`, they are numbers to
+    predict. Lengths are those of the values, whatever the header says. Time stamps are refused.
     """
 
-    is_packable = True
+    longest_line = 1 << 23
+    comment_marks = (b"#", b"%")
 
-    def _contents(self) -> Iterator[tuple[int, bytes]]:
-        with open_unpacked(self.path) as file:
-            for line, content in read_lines(file, LONGEST_LINE):
-                if line > self._header_lines and not _is_comment(content):
-                    yield line, content
-
-    def _parse(self, content: bytes) -> tuple[np.ndarray, str | None]:
-        if len(content) == LONGEST_LINE:
-            raise RowProblemError("longer than 8 Mi characters")
-        try:
-            fields = content.decode().strip().split(":")
-        except UnicodeDecodeError:
-            raise RowProblemError(NOT_UTF8) from None
-        label = fields.pop().strip() if self.label_names is not None else None
+    def _parse_line(self, line: str) -> tuple[np.ndarray, str | None]:
+        fields = line.split(":")
+        has_label = self.label_names is not None or self.task == "regression"
+        label = fields.pop().strip() if has_label else None
         if self._num_channels not in (None, len(fields)):
             raise RowProblemError("wrong number of channels")
         if not any(field.strip() for field in fields):
             raise RowProblemError(EMPTY)
-        channels = [to_numbers(field.split(",")) for field in fields]
-        if len({len(channel) for channel in channels}) > 1:
-            raise RowProblemError("channels of different lengths")
-        series = np.stack(channels, axis=1)  # [time, channel]
+        series = stack_channels([to_numbers(field.split(",")) for field in fields])
         if label in self._declared:
             return series, label
-        if label in (None, "", "?"):
+        if label in (None, "", "?", "NaN"):
             return series, None
+        if self.task == "regression":
+            return series, label
         raise RowProblemError("label that the @classLabel line does not declare")
 
     def _read_header(self, needs_labels: bool) -> None:
@@ -71,11 +60,9 @@ class TsFile(SeriesFile):
         if self._says("@timestamps", "true"):
             raise self._error("has time stamps: save it without them, evenly sampled")
         if self._says("@targetlabel", "true"):
-            raise self._error(
-                "has numbers to predict (@targetlabel true) and no classes: choose a set for "
-                "classification"
-            )
-        self.label_names = self._declared_labels(needs_labels)
+            self.task = "regression"
+        else:
+            self.label_names = self._declared_labels(needs_labels)
         self._declared = set(self.label_names or ())
         self._num_channels = self._declared_channels()
 
@@ -83,7 +70,7 @@ class TsFile(SeriesFile):
         """Return the words after each tag, and the number of the `@data` line."""
         tags: dict[str, list[str]] = {}
         with open_unpacked(self.path) as file:
-            for line, content in read_lines(file, LONGEST_LINE):
+            for line, content in read_lines(file, self.longest_line):
                 if line > LONGEST_HEADER:
                     raise self._error(
                         f"has no @data line in its first {LONGEST_HEADER:,} lines: choose a .ts "
@@ -95,7 +82,7 @@ class TsFile(SeriesFile):
                     )
                 if line == 1:
                     content = content.removeprefix(BOM_UTF8)
-                if _is_comment(content):
+                if self._is_comment(content):
                     continue
                 if not content.lstrip().startswith(b"@"):
                     raise self._error(
@@ -140,8 +127,3 @@ class TsFile(SeriesFile):
     def _says(self, tag: str, word: str) -> bool:
         words = self._tags.get(tag, [])
         return bool(words) and words[0].lower() == word
-
-
-def _is_comment(content: bytes) -> bool:
-    content = content.strip()
-    return not content or content.startswith((b"#", b"%"))

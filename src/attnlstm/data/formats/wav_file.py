@@ -74,7 +74,7 @@ class WavFile(SeriesFile):
         with open_binary(self.path) as file:
             try:
                 opened = wave.open(self._as_plain(file))  # noqa: SIM115 - the file is closed here
-            except (wave.Error, EOFError, ValueError, RuntimeError) as error:
+            except (wave.Error, EOFError, RuntimeError) as error:  # the last from seeking too far
                 details = str(error) or "it ends too early"
                 reason = "of floats or compressed" if "unknown format" in details else "broken"
                 raise self._error(

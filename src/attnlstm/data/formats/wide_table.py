@@ -18,15 +18,8 @@ from typing import Any
 import numpy as np
 
 from attnlstm.console import enumerate_names, shorten
-from attnlstm.data.formats.columns import (
-    SERIES_TABLE,
-    WIDER_WIDE_TABLE,
-    Finder,
-    find_group,
-    find_indices,
-    find_left_out,
-    name_roles,
-)
+from attnlstm.data.formats.column_names import SERIES_TABLE, WIDER_WIDE_TABLE, Finder
+from attnlstm.data.formats.columns import InspectedTable, find_indices, find_left_out
 from attnlstm.data.formats.headerless import find_label, is_archive_name
 from attnlstm.data.formats.labels import RowProblemError, read_name
 from attnlstm.data.formats.layouts import Layout
@@ -131,10 +124,10 @@ class WideTable(SeriesTable):
         check_series_values(series, self._series.allows_missing)
         return series.copy()  # which does not keep the numbers of other rows in memory
 
-    def _find_columns(self, needs_labels: bool, layout: Layout, sample: Sample) -> None:
-        identity, label, rest = self._find_roles(needs_labels, sample)
-        group = find_group(self._table, self._series)
-        chosen = self._options.get("channel_columns")
+    def _find_columns(self, inspected: InspectedTable, layout: Layout) -> None:
+        sample, group = inspected.sample, inspected.group
+        identity, label, rest = self._find_roles(inspected)
+        chosen = inspected.options.get("channel_columns")
         nested = [column for column in rest if column in sample.nested]
         if nested:
             channels = [Steps(column, [column], []) for column in nested]
@@ -158,12 +151,10 @@ class WideTable(SeriesTable):
                 " are steps missing?"
             )
 
-    def _find_roles(
-        self, needs_labels: bool, sample: Sample
-    ) -> tuple[str | None, str | None, list[str]]:
+    def _find_roles(self, inspected: InspectedTable) -> tuple[str | None, str | None, list[str]]:
         """Return the columns of the ids and of the labels, and those that may be steps."""
-        table = self._table
-        named = name_roles(table, needs_labels, self._options, self._series)
+        table, sample, needs_labels = inspected.table, inspected.sample, inspected.needs_labels
+        named = inspected.named_roles()
         if named.pop("time") is not None:
             raise UserError(
                 f"{self._where} is read with a series in each row, which has no time: leave "

@@ -1,4 +1,4 @@
-"""Data sets of the UCR and UEA time series classification archives, read by aeon."""
+"""Data sets of the archives of time series, for classification and regression, read by aeon."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @register_source
 class ArchiveSource(Source, SeriesConfig):
-    """Sets of the UCR and UEA archives of time series."""
+    """Sets of the UCR, UEA and TSER archives of time series."""
 
     source: Literal["archive"] = "archive"
     name: Name = "JapaneseVowels"
@@ -40,19 +40,22 @@ class ArchiveSource(Source, SeriesConfig):
 
 
 class ArchiveRows(RowSource):
-    """One split of a set, "train" or "test": float32 series and lowercase labels, as aeon has them.
+    """One split of a set, "train" or "test": float32 series and labels as aeon has them.
+
+    Names of classes are in lowercase; the labels of a regression set are numbers.
 
     Sets that come with aeon need no network. Others are downloaded once into `attnlstm/archive` in
     the user's cache folder, to which sets can also be added by hand.
 
     Raises:
-        UserError: there is no such classification set, it cannot be downloaded, or its files
+        UserError: there is no such set, it cannot be downloaded, or its files
             cannot be read.
     """
 
     def __init__(self, set_name: str, split: str) -> None:
         self.name = f"the {split} split of {set_name}"
         folder = _locate(set_name) or _download(set_name)
+        self.task = "regression" if set_name in _regression_sets() else None
         self.series, self.labels = _read(set_name, split, folder)
 
     def __iter__(self) -> Iterator[Row]:
@@ -71,7 +74,7 @@ def _locate(name: str) -> Path | None:
     """Return the folder that contains the set's folder, or None if it has to be downloaded.
 
     Raises:
-        UserError: there is no such classification set; the message names the nearest ones.
+        UserError: there is no such set; the message names the nearest ones.
     """
     from difflib import get_close_matches
 
@@ -85,15 +88,14 @@ def _locate(name: str) -> Path | None:
         return _bundled_folder()
     if name in list_sets(str(_cache_folder())):
         return _cache_folder()
-    if name in _regression_sets():
-        raise UserError(f"data.name={name} is a regression set, without classes: {choose}")
     if name in tsf_all or name in os.listdir(_bundled_folder()):
         raise UserError(
             f"data.name={name} is for forecasting, segmentation or anomaly detection, "
-            f"not for classification: {choose}"
+            f"not for classification or regression: {choose}"
         )
-    if name not in tsc_zenodo:
-        known = {known.lower(): known for known in (*tsc_zenodo, *bundled)}
+    if name not in tsc_zenodo and name not in _regression_sets():
+        names = (*tsc_zenodo, *_regression_sets(), *bundled)
+        known = {known.lower(): known for known in names}
         nearest = [known[match] for match in get_close_matches(name.lower(), known)]
         meant = f"did you mean {' or '.join(nearest)}? Or " if nearest else ""
         raise UserError(f"data.name={name} is in no archive: {meant}{choose}")
@@ -103,8 +105,7 @@ def _locate(name: str) -> Path | None:
 def _list_bundled() -> list[str]:
     from aeon.datasets.dataset_collections import get_downloaded_tsc_tsr_datasets as list_sets
 
-    regression = _regression_sets()
-    return [name for name in list_sets(str(_bundled_folder())) if name not in regression]
+    return list_sets(str(_bundled_folder()))
 
 
 def _regression_sets() -> set[str]:
@@ -123,13 +124,14 @@ def _cache_folder() -> Path:
 
 def _download(name: str) -> Path:
     """Download a set to the cache folder, which never holds half a set, and return that folder."""
-    from aeon.datasets import load_classification
+    from aeon.datasets import load_classification, load_regression
 
+    load = load_regression if name in _regression_sets() else load_classification
     cache = _cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache) as unfinished:
-            load_classification(name, extract_path=unfinished)
+            load(name, extract_path=unfinished)
             if not (cache / name).exists():  # another process may have been faster
                 os.replace(Path(unfinished) / name, cache / name)
     except (OSError, ValueError) as error:
@@ -147,11 +149,13 @@ def _read(name: str, split: str, folder: Path) -> "tuple[list[np.ndarray], list[
 
     aeon accepts labels that the header does not declare, and loses minus signs next to time stamps.
     """
-    from aeon.datasets import load_classification
+    from aeon.datasets import load_classification, load_regression
 
+    is_regression = name in _regression_sets()
+    load = load_regression if is_regression else load_classification
     where = f"the {split} file of data.name={name} (in {folder / name})"
     try:
-        series, labels, header = load_classification(
+        series, labels, header = load(
             name, split=split, extract_path=str(folder), return_metadata=True
         )
     except (OSError, ValueError, IndexError) as error:
@@ -159,6 +163,8 @@ def _read(name: str, split: str, folder: Path) -> "tuple[list[np.ndarray], list[
     if header["timestamps"]:
         raise UserError(f"{where} has time stamps: save it without them, evenly sampled")
     labels = [str(label).strip() for label in labels]
+    if is_regression:
+        return [row.T.astype("float32") for row in series], labels
     if undeclared := set(labels) - set(header["class_values"]):
         raise UserError(
             f"{where} has labels that its @classLabel line does not declare "

@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attnlstm.config.data import TextColumns, TextConfig
 from attnlstm.config.schema import register_source
 from attnlstm.config.section import Name
-from attnlstm.console import enumerate_names
 from attnlstm.data.rows import Row, RowSource, name_columns
 from attnlstm.data.sources.source import PARTS, Source
 from attnlstm.errors import UserError
@@ -17,6 +17,8 @@ from attnlstm.files import fingerprint_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from attnlstm.data.formats.table import Table
 
 HUB_NAME = re.compile(r"(?!buckets/)[\w.-]+(/[\w.-]+)?")
 PROBE_SECONDS = 5.0
@@ -46,6 +48,7 @@ class HubTextSource(Source, TextColumns, TextConfig):
                 f"{self.path}, {part} split",
                 text_column=self.text_column,
                 label_column=self.label_column,
+                label_separator=self.label_separator,
                 group_column=self.group_column if part == "train" else None,
                 needs_labels=part == "train",
             )
@@ -132,6 +135,30 @@ def _cannot_load(path: str, subset: str | None, error: Exception) -> UserError:
     return UserError(f"{named} cannot be loaded ({reason}): {fix}")
 
 
+def open_dataset(dataset: "Dataset", name: str, label_separator: str | None) -> "Table":
+    """Return a data set as a table, called `name`."""
+    from datasets import ClassLabel
+
+    from attnlstm.data.formats.arrow_tables import read_batches
+    from attnlstm.data.formats.table import Record, Table
+
+    class DatasetTable(Table):
+        def column_names(self) -> list[str]:
+            return list(dataset.column_names)
+
+        def label_names(self, column: str) -> list[str] | None:
+            feature = dataset.features[column]
+            feature = getattr(feature, "feature", feature)  # of the items of a list
+            return list(feature.names) if isinstance(feature, ClassLabel) else None
+
+        def _records(self, columns: Sequence[str]) -> Iterator[Record]:
+            batches = dataset.select_columns(list(columns)).with_format("arrow")
+            names = {column: self.label_names(column) for column in columns}
+            yield from read_batches(batches.iter(batch_size=1000), names)
+
+    return DatasetTable(Path(name), label_separator=label_separator)
+
+
 class HubText(RowSource):
     """The rows of one split.
 
@@ -150,22 +177,24 @@ class HubText(RowSource):
         name: str,
         *,
         text_column: str | Sequence[str] | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
         needs_labels: bool = True,
         group_column: str | None = None,
+        label_separator: str | None = None,
     ) -> None:
-        from datasets import ClassLabel
-
         from attnlstm.data.formats.columns import find_text_columns
+        from attnlstm.data.formats.label_columns import JoinedLabels, join_labels
 
         self.name = name
-        columns = dataset.column_names
+        self._table, label = join_labels(
+            open_dataset(dataset, name, label_separator), label_column, name, needs_labels
+        )
         self.text_columns, self.label_column = find_text_columns(
-            columns,
+            self._table.column_names(),
             name,
-            lambda: f"Its columns are {enumerate_names(columns)}",
+            self._table.describe_columns,
             text_column,
-            label_column,
+            label,
             needs_labels,
             group_column,
         )
@@ -173,23 +202,19 @@ class HubText(RowSource):
         self.columns_used = name_columns(
             text=" + ".join(self.text_columns), label=self.label_column, group=group_column
         )
-        chosen = [*self.text_columns, *filter(None, [self.label_column, group_column])]
-        self._dataset = dataset.select_columns(chosen).with_format("arrow")
-        label = self._dataset.features.get(self.label_column)
-        self.label_names = list(label.names) if isinstance(label, ClassLabel) else None
+        if isinstance(self._table, JoinedLabels):
+            self.target_names = self._table.columns
+        elif self.label_column is not None:
+            self.label_names = self._table.label_names(self.label_column)
 
     def __iter__(self) -> Iterator[Row]:
-        from attnlstm.data.formats.arrow_tables import read_batches
         from attnlstm.data.formats.texts import to_row
 
-        columns: dict[str, list[str] | None] = dict.fromkeys(self.text_columns)
-        if self.label_column is not None:
-            columns[self.label_column] = self.label_names
-        if self.group_column is not None:
-            columns[self.group_column] = None
-        for record in read_batches(self._dataset.iter(batch_size=1000), columns):
+        columns = [*self.text_columns, *filter(None, [self.label_column, self.group_column])]
+        for record in self._table.records(list(dict.fromkeys(columns))):
             yield to_row(
                 *(self.name, record, self.text_columns, self.label_column),
+                read_label=self._table.read_label,
                 group_column=self.group_column,
             )
 

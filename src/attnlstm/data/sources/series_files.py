@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 
 ARRAYS = (".npz", ".npy")
 
-MOST_NOTES = 6
-"""Lines about single files in the log."""
-
-
 MOST_NOTES = 5
+"""Lines about single files in the log."""
 
 
 @register_source
@@ -79,13 +76,14 @@ class SeriesFilesSource(
                 f"data.axes={self.axes} is for arrays (.npz, .npy), and {key} names {files[0]}: "
                 "leave data.axes out"
             )
-        if not all(map(is_series_file, files)):
+        if key == TRAIN or not all(map(is_series_file, files)):
             options = {
                 "layout": None if self.layout == "auto" else self.layout,
                 "id_column": self.id_column,
                 "time_column": self.time_column,
                 "time_format": self.time_format,
                 "label_column": self.label_column,
+                "label_separator": self.label_separator,
                 "channel_columns": self.channel_columns,
                 **self.format_options(),
             }
@@ -171,14 +169,14 @@ class SeriesFiles(RowSource):
         key: the setting that names the files, for messages, such as "data.train".
         needs_labels: whether a file without labels is refused.
         series: how series are read.
-        labels: the label of all series of each file, where it does not stand in the file.
-        label_files: the file of labels of each `.npy` file; None: beside it.
-        notes: lines for the log about the choice of these files.
-        options: of tables; they must be None if other files are among them.
+        labels: for each file, the label of all its series, if it is not in the file.
+        label_files: the label file of each `.npy` file; None: the one in its folder.
+        notes: lines for the log about how these files were chosen.
+        options: of tables; they must be None if there are other files.
 
     Raises:
         UserError: a file is broken, or does not match its kind, the other files or the settings.
-            Damage in the rows shows while iterating, all else on construction.
+            Bad rows show while iterating, everything else on construction.
 
     Attributes:
         channel_names: the channels of tables, if they have names. Other tables for the same model
@@ -253,6 +251,8 @@ class SeriesFiles(RowSource):
         self.name = self._sources[0].name
         if len(self._sources) > 1:
             self.name += f" and {len(self._sources) - 1} more"
+        self.task = described.task
+        self.target_names = described.target_names
         declared = [source.label_names for source in self._sources]
         if None not in declared and labels is None:
             self.label_names = list(dict.fromkeys(n for names in declared for n in names or []))
@@ -271,7 +271,7 @@ class SeriesFiles(RowSource):
         for source, label in zip(self._sources, self._labels, strict=True):
             for row in source:
                 if label is not None and row.problem is None:
-                    row = replace(row, label=label, step_labels=None)
+                    row = row._replace(label=label, step_labels=None)
                 yield row
         self.notes = self._choice + self._collect_notes()
 

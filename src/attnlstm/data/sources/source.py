@@ -1,7 +1,7 @@
 """What every source of rows has in common: its options, and how it opens.
 
-A source is a pydantic model of its options with a method that opens the rows. Its kind is the class
-it extends beside `Source`: `TextConfig` or `SeriesConfig`.
+A source is a pydantic model of its options with a method that opens the rows. It extends `Source`
+and either `TextConfig` or `SeriesConfig`, which says what its rows are.
 
     @register_source
     class Haiku(Source, TextConfig):
@@ -13,7 +13,7 @@ it extends beside `Source`: `TextConfig` or `SeriesConfig`.
         def open(self, only=None):
             return {"train": HaikuRows(self.folder)}
 
-These modules are imported to check a command line, so they import what is slow when they open.
+Checking a command line imports these modules, so slow imports belong in the method that opens.
 """
 
 from abc import ABC, abstractmethod

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -30,6 +29,7 @@ class TextFilesSource(FileSource, TextColumns, TableFormat, TextConfig):
             label_column=self.label_column,
             needs_labels=needs_labels,
             group_column=self.group_column,
+            label_separator=self.label_separator,
             **self.format_options(),
         )
 
@@ -42,7 +42,8 @@ class TextFiles(RowSource):
         key: the setting that names the files, for messages, such as "data.train".
         text_column: one column, or several whose texts are joined; None takes the only column with
             a usual name, or in a table without a header the one that plainly has texts.
-        label_column: None takes the only column with a usual name, and so on.
+        label_column: one column, or several with a value each; None takes the only column with a
+            usual name, and so on.
         needs_labels: if False, a file without a label column has rows without labels.
         group_column: the groups, which only training files must have.
         options: how the files are written, as `open_table` takes them.
@@ -57,15 +58,23 @@ class TextFiles(RowSource):
         *,
         key: str,
         text_column: str | Sequence[str] | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
         needs_labels: bool = True,
         group_column: str | None = None,
         **options: Unpack["FormatOptions"],
     ) -> None:
         from attnlstm.data.formats.columns import find_text_columns, guess_text_columns
+        from attnlstm.data.formats.label_columns import JoinedLabels, join_labels
         from attnlstm.data.formats.opening import open_table
 
-        self._tables = [open_table(file, **options) for file in files]
+        joined = [
+            join_labels(open_table(file, **options), label_column, f"{key}={file}", needs_labels)
+            for file in files
+        ]
+        self._tables = [table for table, _ in joined]
+        label = joined[0][1]
+        if isinstance(self._tables[0], JoinedLabels):
+            self.target_names = self._tables[0].columns
         first, others = files[0], len(files) - 1
         self.name = first.name + f" and {others} more" * (others > 0)
         table = self._tables[0]
@@ -73,14 +82,14 @@ class TextFiles(RowSource):
         if key != TRAIN and group_column not in columns:
             group_column = None
         self.group_column = group_column
-        if not table.has_header and text_column is None and label_column is None:
-            text_column, label_column = guess_text_columns(table, needs_labels) or (None, None)
+        if not table.has_header and text_column is None and label is None:
+            text_column, label = guess_text_columns(table, needs_labels) or (None, None)
         self.text_columns, self.label_column = find_text_columns(
             columns,
             f"{key}={first}",
             table.describe_columns,
             text_column,
-            label_column,
+            label,
             needs_labels,
             group_column,
         )
@@ -93,6 +102,7 @@ class TextFiles(RowSource):
                 table.check_columns([self.label_column])
         self.label_names = self._declared_names()
         self.read_as = join_descriptions(table.read_as for table in self._tables)
+        self._label_separator = options.get("label_separator")
         self._kept: list[str] = []
 
     def __iter__(self) -> Iterator[Row]:
@@ -115,7 +125,7 @@ class TextFiles(RowSource):
                     )
                     if self._kept and record.values is not None:
                         values = [show_value(record.values.get(name)) for name in self._kept]
-                        row = replace(row, kept=tuple(values))
+                        row = row._replace(kept=tuple(values))
                     yield row
             finally:
                 self.doubt = self.doubt or table.doubt
@@ -133,7 +143,8 @@ class TextFiles(RowSource):
     def fingerprint(self) -> str:
         files = [file_fingerprint(table.path) for table in self._tables]
         written = [table.read_as for table in self._tables]
-        return fingerprint_of([*files, written, self.text_columns, self.label_column])
+        read = [self.text_columns, self.label_column, *filter(None, [self._label_separator])]
+        return fingerprint_of([*files, written, *read])
 
     def _label_column_of(self, columns: Sequence[str]) -> str | None:
         return self.label_column if self.label_column in columns else None

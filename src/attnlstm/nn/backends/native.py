@@ -146,6 +146,7 @@ def _run_layer(
     """
     dtype, has_projection = data.dtype, weights[0].weight_hr is not None
     if dtype == torch.bfloat16 and (has_projection or not multiplies_bfloat16()):
+        _check_dtypes(dtype, weights)
         output, (h_n, c_n) = _run_layer(
             data.float(),
             state and (state[0].float(), state[1].float()),
@@ -177,6 +178,13 @@ def _run_layer(
         *inputs, kept_steps, backward_overwrites
     )
     return output, (h_n, c_n)
+
+
+def _check_dtypes(dtype: torch.dtype, weights: Directions) -> None:
+    """Raise the RuntimeError that the operator raises for weights in another dtype."""
+    for weight in (w for direction in weights for w in direction if w is not None):
+        if weight.dtype != dtype:
+            raise RuntimeError(f"Expected weights in the input's {dtype}, got {weight.dtype}")
 
 
 @cache  # the operator is called before there is anything to trace
@@ -215,6 +223,9 @@ def _empty_results(*arguments: Any) -> tuple[Tensor, ...]:
     *common, kept_steps, _ = arguments
     inputs = LayerInputs._make(common)
     data, weights, directions = inputs.data, inputs.weights, inputs.directions
+    for name, weight in zip(_names_of_weights(inputs) * directions, weights, strict=True):
+        if weight.device != data.device:  # torch calls this also if only one of them is "meta"
+            raise RuntimeError(f"Expected {name} on {data.device}, got {weight.device}")
     batch = inputs.lengths.size(0)
     hidden_size, size_h = weights[1].size(0) // len(GATES), weights[1].size(1)
     padded_size = (hidden_size + PADDING - 1) // PADDING * PADDING
@@ -257,11 +268,8 @@ def _plain_backward(*arguments: Any) -> list[Tensor | None]:
 
 def _plain_layer(inputs: LayerInputs) -> Callable[..., list[Tensor]]:
     """Return a function of data, h_0, c_0 and the weights that runs the layer plainly."""
-    per_direction = len(inputs.weights) // inputs.directions
-    has_bias, projects = per_direction >= 4, per_direction % 2 == 1
-    names = ["weight_ih", "weight_hh"]
-    names += ["bias_ih", "bias_hh"] if has_bias else []
-    names += ["weight_hr"] if projects else []
+    names = _names_of_weights(inputs)
+    per_direction = len(names)
 
     def run(data: Tensor, h_0: Tensor | None, c_0: Tensor | None, *flat: Tensor) -> list[Tensor]:
         weights = [
@@ -283,3 +291,12 @@ def _plain_layer(inputs: LayerInputs) -> Callable[..., list[Tensor]]:
         return [output, *state]
 
     return run
+
+
+def _names_of_weights(inputs: LayerInputs) -> list[str]:
+    """Return the names of the weights of one direction, in their order."""
+    per_direction = len(inputs.weights) // inputs.directions
+    has_bias, projects = per_direction >= 4, per_direction % 2 == 1
+    names = ["weight_ih", "weight_hh"]
+    names += ["bias_ih", "bias_hh"] if has_bias else []
+    return [*names, *(["weight_hr"] if projects else [])]

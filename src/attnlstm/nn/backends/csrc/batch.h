@@ -28,6 +28,13 @@ struct Batch {
   // data is [time, batch, feature], [batch, time, feature] or packed [step, feature]. The lengths [batch]
   // are int64, from 0 to time, and do not increase if the data is packed.
   Batch(const Tensor& data, const Tensor& batch_lengths, bool batch_first) {
+    TORCH_CHECK(
+        data.dim() == 2 || data.dim() == 3, "Expected data with 2 or 3 dimensions, got ", data.sizes());
+    TORCH_CHECK(
+        batch_lengths.dim() == 1 && batch_lengths.scalar_type() == at::kLong &&
+            batch_lengths.device().is_cpu(),
+        "Expected lengths of size [batch] in int64 on the CPU, got ", batch_lengths.sizes(), " in ",
+        batch_lengths.dtype());
     const Tensor contiguous = batch_lengths.contiguous();
     const int64_t* length = contiguous.const_data_ptr<int64_t>();
     const int64_t batch = contiguous.numel();
@@ -40,8 +47,9 @@ struct Batch {
     }
     const int64_t longest = batch > 0 ? lengths[0] : 0;
     const bool is_packed = data.dim() == 2;
-    const int64_t time = is_packed ? longest : data.size(batch_first ? 1 : 0);
-    rows = is_packed ? data.size(0) : time * batch;
+    // Of packed data only a bound is known before the lengths are checked.
+    const int64_t time = data.size(batch_first && !is_packed ? 1 : 0);
+    rows = is_packed ? time : time * batch;
     TORCH_CHECK(
         (batch == 0 || lengths.back() >= 0) && longest <= time &&
             (is_packed ? std::is_sorted(order.begin(), order.end())

@@ -156,33 +156,21 @@ template <typename V>
 // Activations
 // ---------------------------------------------------------------------------------------------
 
-// tanh(s x) = x p(x^2) / q(x^2), the rational approximation of Eigen and XLA, whose error is below 4e-7.
-// Numerator and denominator are kept apart, so that several tanh can share one slow division. The scale
-// s = 1/2 of sigmoid(x) = 1/2 + 1/2 tanh(x / 2) is a factor of the coefficients, which does not round them.
-struct Fraction {
-  Vector<float> numerator, denominator;
-};
+// Both activations come from one exponential. They are accurate to 6 units in the last place for every x: in
+// saturation they are exactly 0, 1 or -1, so that a cell keeps its state over any number of steps, and small
+// gates keep all their digits.
 
-// Limits x to [-bound, bound]; NaN stays NaN.
-inline Vector<float> clamp(Vector<float> x, float bound) {
-  const Vector<float> high = Vector<float>{} + bound;
+using Bits = typename VectorOf<int32_t>::type;  // of a Vector<float>
+
+// Replaces numbers above the bound by it; NaN stays NaN.
+inline Vector<float> at_most(Vector<float> x, float bound) {
+  const Vector<float> limit = Vector<float>{} + bound;
 #ifdef __AVX512F__
   // If either operand is NaN, the instruction returns the second one.
-  const __m512 below = _mm512_min_ps(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(x));
-  return reinterpret_cast<Vector<float>>(_mm512_max_ps(reinterpret_cast<__m512>(-high), below));
-#else
-  x = high < x ? high : x;
-  return -high > x ? -high : x;
-#endif
-}
-
-// Replaces negative numbers, which rounding may leave of a sigmoid, by 0; NaN stays NaN.
-inline Vector<float> at_least_zero(Vector<float> x) {
-#ifdef __AVX512F__
   return reinterpret_cast<Vector<float>>(
-      _mm512_max_ps(_mm512_setzero_ps(), reinterpret_cast<__m512>(x)));
+      _mm512_min_ps(reinterpret_cast<__m512>(limit), reinterpret_cast<__m512>(x)));
 #else
-  return x < 0.f ? Vector<float>{} : x;
+  return limit < x ? limit : x;
 #endif
 }
 
@@ -191,33 +179,53 @@ inline Vector<float> inverse(Vector<float> x) {
 #ifdef __AVX512F__
   // One step of Newton's method from a 14-bit estimate takes a quarter of the time of a division.
   const auto guess = reinterpret_cast<Vector<float>>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
-  return guess * (2.f - x * guess);
+  return guess + guess * (1.f - x * guess);
 #else
   return 1.f / x;
 #endif
 }
 
-template <int inverse_scale>
-inline Fraction tanh_fraction(Vector<float> x) {
-  constexpr float s = 1.f / inverse_scale, s2 = s * s, s4 = s2 * s2, s6 = s4 * s2, s8 = s4 * s4;
-  constexpr float bound = 7.90531110763549805f * inverse_scale;
-  x = clamp(x, bound);
-  const Vector<float> y = x * x;
-  Vector<float> p = y * (s8 * s4 * s * -2.76076847742355e-16f) + s8 * s2 * s * 2.00018790482477e-13f;
-  p = p * y - s8 * s * 8.60467152213735e-11f;
-  p = p * y + s6 * s * 5.12229709037114e-08f;
-  p = p * y + s4 * s * 1.48572235717979e-05f;
-  p = p * y + s2 * s * 6.37261928875436e-04f;
-  p = p * y + s * 4.89352455891786e-03f;
-  Vector<float> q = y * (s6 * 1.19825839466702e-06f) + s4 * 1.18534705686654e-04f;
-  q = q * y + s2 * 2.26843463243900e-03f;
-  q = q * y + 4.89352518554385e-03f;
-  return {x * p, q};
+// exp(x) = scale * (1 + excess). The parts are kept apart for exp(x) - 1, which would lose digits near 0.
+struct Exponential {
+  Vector<float> scale, excess;
+};
+
+// For |x| < 88. Let n be the whole number nearest to x / ln 2, and r = x - n ln 2. The scale is 2^n. The excess
+// exp(r) - 1 comes from a polynomial of degree 6 with a relative error below 2e-8 for |r| <= ln 2 / 2.
+inline Exponential exponential(Vector<float> x) {
+  // Adding this rounds to a whole number, and leaves the exponent bits of 2^n at the lower end.
+  constexpr float rounder = 0x1.8p23f + 127;
+  const Vector<float> rounded = x * 0x1.715476p0f + rounder;
+  const Vector<float> n = rounded - rounder, r = x - n * 0x1.62e43p-1f, r2 = r * r;
+  const Vector<float> low = r * 0x1.5554aep-3f + 0x1.fffffep-2f;
+  const Vector<float> high = r * 0x1.122886p-7f + 0x1.555676p-5f;
+  const Vector<float> q = (r2 * 0x1.6bebdcp-10f + high) * r2 + low;
+  const Bits scale = reinterpret_cast<Bits>(rounded) << 23;
+  return {reinterpret_cast<Vector<float>>(scale), q * r2 + r};
 }
 
+// sigmoid(x) = 1 / (1 + exp(-x)); numbers too small for the normal range of floats become 0.
+inline Vector<float> sigmoid(Vector<float> x) {
+  const auto [scale, excess] = exponential(-at_most(x, 80));
+  const Vector<float> value = inverse(1.f + scale + scale * excess);
+  return x < -87.3f ? Vector<float>{} : value;
+}
+
+// tanh(|x|) = (1 - exp(-2 |x|)) / (1 + exp(-2 |x|)), with the sign of x.
 inline Vector<float> tanh(Vector<float> x) {
-  const Fraction t = tanh_fraction<1>(x);
-  return t.numerator * inverse(t.denominator);
+  const Bits bits = reinterpret_cast<Bits>(x);
+  const auto size = reinterpret_cast<Vector<float>>(bits & INT32_MAX);
+  const auto [scale, excess] = exponential(-2.f * at_most(size, 10));
+  const Vector<float> numerator = (1.f - scale) - scale * excess;
+  const Vector<float> value = numerator * inverse(2.f - numerator);
+  return reinterpret_cast<Vector<float>>(reinterpret_cast<Bits>(value) | (bits & INT32_MIN));
+}
+
+inline Vector<double> sigmoid(Vector<double> x) {
+  for (int64_t lane = 0; lane < kLanes<double>; ++lane) {
+    x[lane] = 1 / (1 + std::exp(-x[lane]));
+  }
+  return x;
 }
 
 inline Vector<double> tanh(Vector<double> x) {
@@ -227,28 +235,11 @@ inline Vector<double> tanh(Vector<double> x) {
   return x;
 }
 
-// Applies the activations of the gates in place: sigmoid(z) = (1 + tanh(z / 2)) / 2 to i, f and o, tanh
-// to g.
-inline void activate(Vector<float> (&z)[kGates]) {
-  const Fraction i = tanh_fraction<2>(z[0]);
-  const Fraction f = tanh_fraction<2>(z[1]);
-  const Fraction g = tanh_fraction<1>(z[2]);
-  const Fraction o = tanh_fraction<2>(z[3]);
-  // One division serves all four, because 1 / a = b / (a b).
-  const Vector<float> i_f = i.denominator * f.denominator;
-  const Vector<float> g_o = g.denominator * o.denominator;
-  const Vector<float> inverse_of_all = inverse(i_f * g_o);
-  const Vector<float> half_inverse_i_f = inverse_of_all * (0.5f * g_o);
-  const Vector<float> inverse_g_o = inverse_of_all * i_f;
-  z[0] = at_least_zero(i.numerator * (f.denominator * half_inverse_i_f) + 0.5f);
-  z[1] = at_least_zero(f.numerator * (i.denominator * half_inverse_i_f) + 0.5f);
-  z[2] = g.numerator * (o.denominator * inverse_g_o);
-  z[3] = at_least_zero(o.numerator * (0.5f * g.denominator * inverse_g_o) + 0.5f);
-}
-
-inline void activate(Vector<double> (&z)[kGates]) {
+// Applies the activations of the gates in place: sigmoid to i, f and o, tanh to g.
+template <typename V>
+inline void activate(V (&z)[kGates]) {
   for (const int gate : {0, 1, 3}) {
-    z[gate] = tanh(z[gate] * 0.5) * 0.5 + 0.5;
+    z[gate] = sigmoid(z[gate]);
   }
   z[2] = tanh(z[2]);
 }

@@ -1,98 +1,32 @@
 """The same series in some 900 files: all are read to the same, or refused by a message with a key.
 
-pytestmark = pytest.mark.slow
-
 None may be read as something else.
 """
 
-import csv
-import json
 import re
 from collections import Counter
 from itertools import cycle, product
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from attnlstm.data.formats import number_blocks
 from attnlstm.data.formats.series import SeriesOptions
-from attnlstm.data.sources.series_files import SeriesFiles, SeriesFilesSource
-from attnlstm.data.splits import split_sources
+from attnlstm.data.sources.series_files import SeriesFiles
 from attnlstm.errors import UserError
-
-ROWS, STEPS = 24, 9
-CHANNELS = "xyz"
-generator = np.random.default_rng(0)
-SERIES = generator.normal(size=(ROWS, STEPS, len(CHANNELS))).round(3)
-LABELS = [("up", "down", "level")[row % 3] for row in range(ROWS)]
-CODES = [str(row % 3) for row in range(ROWS)]
+from tests.data.formats.series_tables import (
+    CHANNELS,
+    CODES,
+    LABELS,
+    SERIES,
+    arrange,
+    long_records,
+    table,
+    wide_records,
+    write,
+)
 
 INDICES = (None, "", "Unnamed: 0", "__index_level_0__", "row")
 DELIMITERS = (",", ";", "\t")
-
-
-def wide_records(channels, names, labels):
-    """Return the records of a wide table, without other columns than the steps and the label."""
-    order = product(range(STEPS), range(channels)) if names == "0_x" else None
-    order = order or ((step, channel) for channel in range(channels) for step in range(STEPS))
-    order = list(order)
-
-    def name(step, channel):
-        letter = CHANNELS[channel]
-        return {"x_0": f"{letter}_{step}", "x0": f"{letter}{step + 1}", "0_x": f"{step}_{letter}"}[
-            names
-        ]
-
-    return [
-        {name(step, channel): SERIES[row, step, channel].item() for step, channel in order}
-        | {"label": labels[row]}
-        for row in range(ROWS)
-    ]
-
-
-def long_records(channels, time, labels):
-    return [
-        ({"time": step} if time else {})
-        | {CHANNELS[channel]: SERIES[row, step, channel].item() for channel in range(channels)}
-        | {"label": labels[row], "id": f"s{row}"}
-        for row in range(ROWS)
-        for step in range(STEPS)
-    ]
-
-
-def arrange(records, identity, index, label_place):
-    """Add an id and an index, and move the label."""
-    arranged = []
-    for number, record in enumerate(records):
-        record = dict(record)
-        name = record.pop("id", f"s{number}")
-        label = {"label": record.pop("label")}
-        record = label | record if label_place == "first" else record | label
-        record = {identity: name} | record if identity is not None else record
-        arranged.append({index: number} | record if index is not None else record)
-    return arranged
-
-
-def write(path, records, kind, delimiter=",", header=True, decimal="."):
-    path = path / f"data.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(records), path)
-    elif kind == "jsonl":
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    else:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file, delimiter=delimiter)
-            if header:
-                writer.writerow(list(records[0]))
-            for record in records:
-                values = [
-                    str(value).replace(".", decimal) if isinstance(value, float) else value
-                    for value in record.values()
-                ]
-                writer.writerow(values)
-    return path
 
 
 def outcome(path, channels, labels, **options):
@@ -130,6 +64,7 @@ def option_of(kind, delimiter):
     return {} if is_usual else {"delimiter": delimiter}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "channels"), [("x_0", 1), ("x0", 2), ("0_x", 3)])
 def test_wide_tables(tmp_path, names, channels):
     places = cycle(("first", "last", "last"))  # so that each meets all others
@@ -141,6 +76,7 @@ def test_wide_tables(tmp_path, names, channels):
         assert outcome(path, channels, LABELS, **option_of(kind, delimiter)) == "read", case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("identity", "channels"), [("id", 1), ("session", 3), ("subject", 2)])
 def test_long_tables(tmp_path, identity, channels):
     places = cycle(("first", "last", "last"))
@@ -152,6 +88,7 @@ def test_long_tables(tmp_path, identity, channels):
         assert outcome(path, channels, LABELS, **option_of(kind, delimiter)) == "read", case
 
 
+@pytest.mark.slow
 def test_files_without_a_header(tmp_path):
     """One channel; the label is first or last, a text or a number, and there may be an index."""
     outcomes = Counter()
@@ -197,12 +134,6 @@ def test_npz_files(tmp_path, is_compressed):
 
 
 # Tables that can be read in two ways
-
-
-def table(path, header, rows):
-    path = path / "data.csv"
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -344,193 +275,3 @@ def test_files_with_other_channels_are_refused(tmp_path):
     second.write_text("x_0,x_1,x_2,z_0,z_1,z_2,label\n" + "1,2,3,4,5,6,up\n" * 2)
     with pytest.raises(UserError, match="do not have the same channels, only one has 'y', 'z'"):
         SeriesFiles([first, second], key="data.train")
-
-
-# Times
-
-
-def test_the_order_of_the_file_on_request(tmp_path):
-    rows = ["a,2021-03-28 09:59:58,1,up", "a,2021-03-28 09:59:58,2,up", "a,2021-03-28,3,up"]
-    path = table(tmp_path, "id,time,x,label", rows)
-    source = SeriesFiles([path], key="data.train")
-    (row,) = source
-    assert row.problem == "time step twice"
-    assert "data.time_column=false takes the steps in the order of the file" in (source.doubt or "")
-    source = SeriesFiles([path], key="data.train", time_column=False)
-    (row,) = source
-    assert row.value.tolist() == [[1], [2], [3]]
-    assert source.left_out == {"time": "time, and the order of the file counts"}
-
-
-@pytest.mark.parametrize(
-    ("times", "pattern", "suggested"),
-    [
-        (["28/03/2021 09:59:58", "28/03/2021 10:00:00"], "%d/%m/%Y %H:%M:%S", ["%d/%m/%Y %H"]),
-        (["03/28/2021 09:59", "04/01/2021 10:00"], "%m/%d/%Y %H:%M", ["%m/%d/%Y %H:%M"]),
-        (["03/04/2021", "03/05/2021"], "%d/%m/%Y", ["%d/%m/%Y", "%m/%d/%Y"]),
-        (["28.03.2021", "29.03.2021"], "%d.%m.%Y", ["%d.%m.%Y"]),
-        (["09:59:58", "10:00:00"], "%H:%M:%S", ["%H:%M:%S"]),
-        (["1:59:58 PM", "2:00:00 PM"], "%I:%M:%S %p", ["%I:%M:%S %p"]),
-        (["March 3, 2021", "March 4, 2021"], "%B %d, %Y", ["%B %d, %Y"]),
-        (["x 1", "x 2"], "x %d", []),
-    ],
-)
-def test_formats_of_dates(tmp_path, times, pattern, suggested):
-    rows = [f'a,"{time}",{step},up' for step, time in enumerate(times)]
-    path = table(tmp_path, "id,time,x,label", rows)
-    source = SeriesFiles([path], key="data.train")
-    (row,) = source
-    assert row.problem == "time that is not a number or date"
-    for part in [*suggested, "data.time_format", "data.time_column=false"]:
-        assert part in (source.doubt or "")
-    (row,) = SeriesFiles([path], key="data.train", time_format=pattern)
-    assert row.value.tolist() == [[0], [1]]
-    path = table(tmp_path, "id,time,x,label", rows[::-1])
-    (row,) = SeriesFiles([path], key="data.train", time_format=pattern)
-    assert row.problem == "time that goes back"
-
-
-@pytest.mark.parametrize("pattern", ["%", "day", "%Q", ""])
-def test_formats_that_are_none(tmp_path, pattern):
-    path = table(tmp_path, "id,time,x,label", ["a,1,2,up"])
-    with pytest.raises(UserError, match=r"^data\.time_format=.* is not a format of dates"):
-        SeriesFiles([path], key="data.train", time_format=pattern)
-
-
-# Files of many columns, which are read in blocks
-
-
-MANY = 40
-
-
-def write_many(path, line_end="\n", mark="", quote="", changes=None, rows=300):
-    """Write a wide table of `MANY` steps; `changes` are other lines by their numbers."""
-    header = ["id", *(f"t{step}" for step in range(MANY)), "label"]
-    lines = [",".join(f"{quote}{name}{quote}" for name in header)]
-    values = np.random.default_rng(1).normal(size=(rows, MANY)).round(4)
-    for row in range(rows):
-        numbers = ",".join(map(repr, values[row].tolist()))
-        lines.append(f"{quote}s{row}{quote},{numbers},{quote}{'ab'[row % 2]}{quote}")
-    for number, line in (changes or {}).items():
-        lines[number - 1] = line
-    path.write_bytes((mark + line_end.join(lines) + line_end).encode())
-    return values
-
-
-def described(rows):
-    return [
-        (
-            row.number,
-            row.line,
-            row.name,
-            row.label,
-            row.problem,
-            row.value is None or row.value.tobytes(),
-        )
-        for row in rows
-    ]
-
-
-ONES = ",".join(["1"] * MANY)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"line_end": "\r\n", "mark": "\ufeff"},
-        {"quote": '"'},
-        {"line_end": "\r\n", "quote": '"'},
-        {"changes": {100: ""}},
-        {"changes": {100: "s,1,2"}},
-        {"changes": {100: f"s,{ONES},"}},
-        {"changes": {100: f",{ONES},a"}},
-        {"changes": {100: f's,{ONES},"a,b"'}},
-        {"changes": {100: f's,{ONES},"a\nb"'}},
-        {"changes": {100: f's,{ONES},"a""b"'}},
-        {"changes": {100: f's,{ONES},"a'}},
-        {"changes": {100: f's,{ONES},a"b'}},
-        {"changes": {100: f"s,{ONES[:-1]}x,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}1_0,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}+1,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}0x1,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}1e999,a"}},
-        {"changes": {100: f"s,{ONES[:-1]} 1.5 ,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}nan,a", 101: f"s,{ONES[:-1]},a", 102: f"s,?{ONES[1:]},a"}},
-        {"changes": {100: f"s,{ONES[:-1]}NA,a"}},
-        {"changes": {100: f"s,{ONES[:-1]}inf,a", 102: f"s,{ONES[:-1]}-Infinity,a"}},
-        {"changes": {100: f"s,{ONES},NULL"}},
-        {"changes": {100: f"s,{ONES},\0"}},
-        {"changes": {300: "", 301: ""}},
-    ],
-)
-@pytest.mark.parametrize("block_bytes", [1 << 12, 1 << 23])
-def test_blocks_are_read_as_records_are(tmp_path, monkeypatch, options, block_bytes):
-    path = tmp_path / "many.csv"
-    values = write_many(path, **options)
-    monkeypatch.setattr(number_blocks, "BLOCK_BYTES", block_bytes)
-    blocks = described(SeriesFiles([path], key="data.train", layout="wide"))
-    monkeypatch.setattr(number_blocks, "FEWEST_COLUMNS", MANY + 1)
-    records = SeriesFiles([path], key="data.train", layout="wide")
-    assert blocks == described(records)
-    if "changes" not in options:
-        for row, expected in zip(records, values, strict=True):
-            np.testing.assert_array_equal(row.value, expected[:, None])
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
-def test_tables_of_many_columns(tmp_path, kind):
-    steps = np.random.default_rng(2).normal(size=(25, 50))
-    records = [
-        {f"v{step}": value for step, value in enumerate(row)} | {"label": "ab"[number % 2]}
-        for number, row in enumerate(steps.tolist())
-    ]
-    rows = list(SeriesFiles([write(tmp_path, records, kind)], key="data.train"))
-    np.testing.assert_array_equal([row.value[:, 0] for row in rows], steps)
-
-
-# What looks wrong
-
-
-def warnings_of(path, **options):
-    config = SeriesFilesSource(train=str(path), **options)
-    return " ".join(split_sources(config.open(), config, seed=0).warnings)
-
-
-def test_a_channel_that_determines_the_label(tmp_path):
-    records = long_records(1, True, LABELS)
-    for record in records:
-        record["code"] = ("up", "down", "level").index(record["label"])
-    path = write(tmp_path, records, "csv")
-    assert "channel 'code' determines the label" in warnings_of(path)
-    assert "determines" not in warnings_of(path, channel_columns=["x"])
-    for record in records:
-        record["code"] = int(record["id"][1:]) % 2
-    assert "determines" not in warnings_of(write(tmp_path, records, "csv"))
-
-
-def test_a_step_that_determines_the_label(tmp_path):
-    records = wide_records(1, "x_0", LABELS)
-    for record in records:
-        record["code"] = ("up", "down", "level").index(record["label"])
-    path = write(tmp_path, records, "csv")
-    assert "determines" not in warnings_of(path)  # it is left out
-    for record in records:
-        record[f"x_{STEPS}"] = record.pop("code")
-    path = write(tmp_path, records, "csv")
-    assert f"step {STEPS} of channel 0 determines the label" in warnings_of(path)
-
-
-def test_series_of_one_step(tmp_path):
-    rows = [f"{row},{SERIES[row, 0, 0]},{LABELS[row]}" for row in range(ROWS)]
-    assert "24 of 24 series have one step" in warnings_of(table(tmp_path, "id,x,label", rows))
-
-
-def test_more_columns_than_rows(tmp_path):
-    records = wide_records(3, "x_0", LABELS)[:12]
-    said = warnings_of(write(tmp_path, records, "csv"))
-    assert "has more columns (27) than rows (12): if each column is a series, transpose" in said
-    records = [{f"c{n}": n + step / 7 for n in range(30)} for step in range(20)]
-    labelled = [record | {"id": n // 2, "label": n // 2 % 2} for n, record in enumerate(records)]
-    said = warnings_of(write(tmp_path, labelled, "csv"))
-    assert "has more channels (30) than rows (20), each a step of a series" in said

@@ -7,13 +7,13 @@ const cards = Array.from(document.querySelectorAll(".card"));
 const form = document.querySelector(".filters");
 const selects = Array.from(document.querySelectorAll(".filters select"));
 
-// Show the cards that match every filter that is set.
+// Show the cards that match every filter that is set. A card may have several classes.
 function filter() {
   let shown = 0;
   for (const card of cards) {
     const matches = selects.every((select) => {
       const key = select.id.replace("filter-", "");
-      return select.value === "" || card.dataset[key] === select.value;
+      return select.value === "" || card.dataset[key]?.split(" ").includes(select.value);
     });
     card.hidden = !matches;
     shown += matches ? 1 : 0;
