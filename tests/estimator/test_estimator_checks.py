@@ -16,7 +16,7 @@ SMALL = [
     *("validation=holdout", "refit=false", "data.noise=0"),
 ]
 
-ONE_EPOCH = [*SMALL, "trainer.max_epochs=1"]
+ONE_EPOCH = [*SMALL, "trainer.max_epochs=1", "data.batch_size=64"]
 
 LEARNING = [*SMALL, "model/stem=inception", "model.lstm.hidden_size=8", "trainer.max_epochs=10"]
 """Enough for the series of `check_regressors_train`, in which only one step matters."""
