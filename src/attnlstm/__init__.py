@@ -9,9 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnlstm.aeon_classifier import AeonAttentionLSTMClassifier
     from attnlstm.cli.in_process import train
-    from attnlstm.estimator import AttentionLSTMClassifier, load
+    from attnlstm.estimator.aeon_estimators import (
+        AeonAttentionLSTMClassifier,
+        AeonAttentionLSTMRegressor,
+    )
+    from attnlstm.estimator.classifier import AttentionLSTMClassifier
+    from attnlstm.estimator.loading import load
+    from attnlstm.estimator.multilabel_classifier import AttentionLSTMMultilabelClassifier
+    from attnlstm.estimator.regressor import AttentionLSTMRegressor
     from attnlstm.nn import (
         LSTM,
         HnQueryAttention,
@@ -35,7 +41,10 @@ __version__ = "0.2.0"
 __all__ = [
     "LSTM",
     "AeonAttentionLSTMClassifier",
+    "AeonAttentionLSTMRegressor",
     "AttentionLSTMClassifier",
+    "AttentionLSTMMultilabelClassifier",
+    "AttentionLSTMRegressor",
     "HnQueryAttention",
     "LastState",
     "LearnedQueryAttention",
@@ -49,9 +58,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AeonAttentionLSTMClassifier": "attnlstm.aeon_classifier",
-    "AttentionLSTMClassifier": "attnlstm.estimator",
-    "load": "attnlstm.estimator",
+    "AeonAttentionLSTMClassifier": "attnlstm.estimator.aeon_estimators",
+    "AeonAttentionLSTMRegressor": "attnlstm.estimator.aeon_estimators",
+    "AttentionLSTMClassifier": "attnlstm.estimator.classifier",
+    "AttentionLSTMMultilabelClassifier": "attnlstm.estimator.multilabel_classifier",
+    "AttentionLSTMRegressor": "attnlstm.estimator.regressor",
+    "load": "attnlstm.estimator.loading",
     "train": "attnlstm.cli.in_process",
 }
 """Where to find what is not in `attnlstm.nn`."""
