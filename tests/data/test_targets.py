@@ -99,7 +99,10 @@ def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) 
     [
         ("regression", [*DECIMALS, "n/a"], "label is not a number in train.csv, 1 row: row 60"),
         ("regression", [*DECIMALS, "inf"], "label is not a number"),
+        ("regression", [*DECIMALS, "1e39"], "label is not a number"),
         ("regression", ["1.5"] * 30, "has only one value of 'target'"),
+        ("regression", [f"{1e9 + number % 3}" for number in range(30)], "only one value of"),
+        ("multilabel", [("a",), ()] * 15, "has only one class, 'a'"),
         ("classification", [("a", "b")] * 30, "several labels (see task=multilabel)"),
         ("ordinal", ["good", "bad"] * 20, "task=ordinal needs classes with an order"),
     ],
