@@ -10,7 +10,7 @@ gradients of the weights and the input) and one for inference, with a row per va
 
 - the median time in milliseconds and its spread, the interquartile range relative to the median;
 - the speedup over nn.LSTM on the padded and on the packed batch;
-- the fraction of the machine's peak, the speed of a large matrix product in the same run;
+- the fraction of the machine's peak, which a loop over registers reaches (benchmarks.peak);
 - for a training step, the peak memory of torch's allocator, relative to nn.LSTM on the padded
   batch. Scratch memory from elsewhere, such as that of oneDNN for nn.LSTM, is not included.
 
@@ -45,7 +45,9 @@ from attnlstm.data.sources.archive import ArchiveRows
 from attnlstm.data.sources.bbc_news import BBCNews
 from attnlstm.nn import LSTM
 from attnlstm.nn.backends import native
+from attnlstm.training.threads import count_processors
 from benchmarks.machine import describe_machine
+from benchmarks.peak import measure_peak
 from benchmarks.peers import PEERS
 
 SHAPES = [
@@ -89,7 +91,7 @@ def main() -> None:
     peers = ",".join(PEERS)
     parser.add_argument("--peers", default="", help=f"other libraries, any of {peers}")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=count_processors())
     parser.add_argument("--seconds", type=float, default=4.0, help="per case")
     parser.add_argument("--output", type=Path, help="JSON file for all measurements")
     options = parser.parse_args()
@@ -109,7 +111,7 @@ def main() -> None:
             options.layers, options.directions, options.lengths, options.shapes
         )
     ]
-    peak = measure_peak(dtype)
+    peak = measure_peak(dtype, options.threads)
     results = [
         measure(case, options.backends, options.peers, dtype, options.seconds, peak)
         for case in track(cases, "measuring")
@@ -122,18 +124,6 @@ def main() -> None:
         machine = describe_machine() | run_with
         content = json.dumps({"machine": machine, "cases": results}, indent=1)
         options.output.write_text(content + "\n", encoding="utf-8")
-
-
-def measure_peak(dtype: torch.dtype) -> float:
-    """Return the speed of a large matrix product, in billions of operations per second."""
-    size = 2048
-    a, b = torch.randn(2, size, size, dtype=dtype)
-    samples = []
-    for _ in range(8):
-        started = time.perf_counter()
-        torch.mm(a, b)
-        samples.append(time.perf_counter() - started)
-    return 2 * size**3 / min(samples) / 1e9
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""Run a command and record its duration and its peak memory.
+"""Run a command and record its duration, its processor time and its peak memory.
 
     python -m benchmarks.measured_process USAGE.json COMMAND ...
 
@@ -22,12 +22,14 @@ ROOT = Path(__file__).parents[1]
 class Usage(NamedTuple):
     """The resources that a command used.
 
+    processor_seconds: of all its threads, in the program and in the system.
     peak_bytes: the peak resident memory of the largest process.
     output: standard output and standard error.
     """
 
     exit_code: int
     seconds: float
+    processor_seconds: float
     peak_bytes: int
     output: str
 
@@ -57,6 +59,7 @@ def main() -> None:
     measured = {
         "exit_code": os.waitstatus_to_exitcode(status),
         "seconds": time.monotonic() - started,
+        "processor_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,  # Linux counts in KiB
     }
     report.write_text(json.dumps(measured))

@@ -51,7 +51,8 @@ from attnlstm.training.fit import fit
 from attnlstm.training.module import ClassificationModule
 from attnlstm.training.optimization import build_optimizer, build_scheduler
 from attnlstm.training.preparation import build_datamodule, build_module, encode
-from attnlstm.training.trainer import build_trainer, limit_threads, silence_known_warnings
+from attnlstm.training.threads import limit_threads
+from attnlstm.training.trainer import build_trainer, silence_known_warnings
 from benchmarks.lstm import spread
 from benchmarks.machine import describe_machine
 from benchmarks.plain_classifier import PlainClassifier, collate_plainly, to_rows

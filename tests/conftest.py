@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import runpy
 import shutil
 import sys
@@ -202,3 +203,11 @@ def series_model() -> "attnlstm.AttentionLSTMClassifier":
     from tests.estimators import fit_series  # imports torch
 
     return fit_series()
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """Limit the size of files, like a full disk: `file_size_limit(bytes)`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

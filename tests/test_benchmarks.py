@@ -47,6 +47,7 @@ def test_lstm_measures_every_variant_and_nn_lstm(lstm_results: Path) -> None:
         for mode in ("training", "inference"):
             assert case[mode].keys() == VARIANTS
             assert all(found["milliseconds"] > 0 for found in case[mode].values())
+            assert all(0 < found["share_of_peak"] < 1 for found in case[mode].values())
             assert case[mode]["nn.LSTM padded"]["times_padded"] == 1
             assert case[mode]["nn.LSTM packed"]["times_packed"] == 1
         memory = {name: found["memory"] for name, found in case["training"].items()}
@@ -130,6 +131,30 @@ def test_training_splits_the_steps_of_both_loops(
     printed = capsys.readouterr().out
     assert "framework" in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_busy_compares_each_run_with_the_same_run_alone(
+    run_benchmark: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import busy
+
+    commands = []
+
+    def run(command: list[str]) -> busy.Usage:
+        commands.append(command)
+        number = len(commands)  # each run takes longer than the one before
+        return busy.Usage(0, 2.0 * number, 3.0 * number, peak_bytes=0, output="")
+
+    monkeypatch.setattr(busy, "run", run)
+    monkeypatch.setattr(busy, "count_processors", lambda: 2)
+    run_benchmark("busy", "data.noise=0.1", "--runs", "series", "--threads", 2)
+    assert all({"num_threads=2", "data.noise=0.1"} < set(command) for command in commands)
+    rows = [line.strip("│ ").split("│") for line in capsys.readouterr().out.splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows if len(row) > 1]
+    assert ["series, 2", "alone", "3.0 s", "2.0 s"] in cells
+    assert ["1 busy", "x 2.00", "x 2.00", "x 1.50"] in cells
+    assert ["2 busy", "x 3.00", "x 3.00", "x 2.00"] in cells
 
 
 def test_training_needs_more_epochs_than_the_warm_up(run_benchmark: Callable) -> None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from attnlstm.errors import UserError
-from attnlstm.files import file_fingerprint, find_files
+from attnlstm.files import check_outputs, file_fingerprint, find_files, replacing
 from tests.data.formats.written import ROWS, problem_of, write, write_saved
 
 
@@ -80,3 +82,73 @@ def test_pipes_and_overlong_names_are_rejected(tmp_path):
         find_files(str(tmp_path / "pipe.csv"), "data.train")
     with pytest.raises(UserError, match="does not exist"):
         find_files("long" * 100, "data.train")
+
+
+class TestCheckOutputs:
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("in.csv", "old.csv", "deep/in.csv"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            write(tmp_path / name, "text\n")
+        os.link("in.csv", "hard.csv")
+        os.symlink("in.csv", "soft.csv")
+        os.symlink("loop.csv", "loop.csv")
+        os.mkfifo("pipe.csv")
+
+    @pytest.mark.parametrize("output", ["new.csv", "old.csv", "deep/new.csv"])
+    def test_other_files_may_be_written(self, output):
+        check_outputs({"output": Path(output)}, ["*in.csv", "missing.csv", "deep/*"])
+
+    @pytest.mark.parametrize(
+        ("outputs", "inputs", "words"),
+        [
+            (["in.csv"], ["in.csv"], "output 0 is an input"),
+            (["./deep/../in.csv"], ["*n.csv"], "output 0 is an input"),
+            (["hard.csv"], ["in.csv"], "output 0 is an input"),
+            (["soft.csv"], ["in.csv"], "output 0 is an input"),
+            (["new.csv", "deep/in.csv"], ["deep"], "output 1 is an input, or lies in one"),
+            (["new.csv", "./new.csv"], [], "output 0 and output 1 are the same file"),
+            (["pipe.csv"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["/dev/null"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["loop.csv"], [], "output 0 cannot be written: it is there already and is not a"),
+            (["deep"], [], "output 0 cannot be written: it is there already and is not a"),
+        ],
+    )
+    def test_inputs_devices_and_each_other_are_refused(self, outputs, inputs, words):
+        named = {f"output {number}": Path(path) for number, path in enumerate(outputs)}
+        assert words in problem_of(check_outputs, named, inputs)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
+def test_only_regular_files_are_replaced(tmp_path, make):
+    make(tmp_path / "file")
+    with (
+        pytest.raises(FileExistsError, match="is not a regular file"),
+        replacing(tmp_path / "file"),
+    ):
+        pass
+    assert not (tmp_path / "file").is_file()
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [f".a[1].csv.{pid}.partial" for pid in (ended.pid, os.getpid(), "x")]
+    names.append(f".b.csv.{ended.pid}.partial")
+    for name in names:
+        write(tmp_path / name, "text\n")
+    with replacing(tmp_path / "a[1].csv") as partial:
+        partial.touch()
+    assert (tmp_path / names[0]).exists()  # it may be of another machine
+    for name in names:
+        write(tmp_path / name, "text\n")
+        os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / "a[1].csv") as partial:
+        partial.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"a[1].csv", *names[2:]}
+
+
+def test_a_pipe_has_no_fingerprint(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # reading it would block forever
+    assert "is not a regular file" in problem_of(file_fingerprint, tmp_path / "pipe")

@@ -105,7 +105,7 @@ def test_public_names_exist_and_are_imported_lazily() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     public = {name: getattr(attnlstm, name) for name in attnlstm.__all__}
-    assert public["load"] is attnlstm.estimator.load
+    assert public["load"] is attnlstm.estimator.loading.load
     assert public["LSTM"] is attnlstm.nn.LSTM
     with pytest.raises(AttributeError, match="no attribute 'lstm'"):
         _ = attnlstm.lstm

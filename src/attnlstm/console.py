@@ -1,10 +1,15 @@
 """Printed tables, and names from data made harmless for a terminal or a page."""
 
 import logging
+import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isfinite, isnan, nan
 from statistics import mean, stdev
+
+from attnlstm.errors import UserError
 
 SHOWN = 60  # characters of a name in a message
 LISTED = 20  # names in a message
@@ -51,6 +56,25 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """Flush standard output at the end, and say in a UserError why it cannot be written.
+
+    It is no error if the reader of a pipe, such as `head`, has stopped reading.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # otherwise Python would try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(
+                f"standard output cannot be written ({error.strerror}): give it another place"
+            ) from error
+
+
 def print_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """Print one row per metric, with a dash for NaN."""
     rows = [[name, _show(value)] for name, value in sorted(metrics.items())]
@@ -87,5 +111,6 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(Text(printable(" ".join(shorten(cell).split("\n")))) for cell in row))
     console = Console()
-    console.print(f"\n{printable(title)}", highlight=False, markup=False)
-    console.print(table)
+    with printing():
+        console.print(f"\n{printable(title)}", highlight=False, markup=False)
+        console.print(table)

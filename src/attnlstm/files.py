@@ -1,13 +1,15 @@
 """Files: find them by name, write them whole, check that they can be read, hash their content."""
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import struct
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,8 @@ from attnlstm.errors import UserError
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 """The record that ends a zip archive; its last two bytes are the length of a comment."""
 
+LEFT_OVER = 3600  # seconds without a write
+
 MOST_MATCHES = 50_000  # of a glob
 
 ZIP64_END, ZIP64_END_SIZE = b"PK\x06\x06", 56
@@ -24,16 +28,23 @@ ZIP64_LOCATOR, ZIP64_LOCATOR_SIZE = b"PK\x06\x07", 20
 """Two records before that one in an archive of more than 4 GB: its end, and where that is."""
 
 
+NO_FILE = "it is there already and is not a regular file"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file to write to, which replaces `path` once it is on the disk.
 
     After an error, or if the folder is gone, `path` is unchanged. Processes that write the same
-    file at the same time do not disturb each other: the last one wins.
+    file at the same time do not disturb each other: the last one wins. Only a regular file is
+    replaced, never a device, a pipe or a folder.
 
     Raises:
         OSError: it cannot be written.
     """
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise FileExistsError(errno.EEXIST, NO_FILE, str(path))
+    _remove_leftovers(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -43,6 +54,27 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `replacing` whose processes were killed at least an hour ago.
+
+    The age protects those of processes on other machines that share the folder.
+    """
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        # not one of another program, nor one that another user may keep here
+        with suppress(ValueError, OverflowError, OSError):
+            is_old = time.time() - partial.stat().st_mtime > LEFT_OVER
+            if is_old and not _is_running(int(partial.name.split(".")[-2])):
+                partial.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager
@@ -73,8 +105,15 @@ def writing(place: str) -> Iterator[None]:
         ) from error
 
 
+def check_is_file(path: Path) -> None:
+    """Raise a UserError for a device or a pipe, which may be read for ever."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not a regular file: check the path")
+
+
 def open_binary(path: Path) -> BinaryIO:
     """Open a file to read its bytes; a UserError says why it cannot be opened."""
+    check_is_file(path)
     with reading(path):
         return path.open("rb")
 
@@ -100,6 +139,41 @@ def read_zip_directory_size(file: BinaryIO, size: int) -> int | None:
     return directory_size if offset + directory_size == place else None
 
 
+def check_outputs(outputs: Mapping[str, Path], inputs: Iterable[str | Path]) -> None:
+    """Check that files to be written are none of those that are read, by whatever name.
+
+    Args:
+        outputs: by what messages call them, such as "output=predictions.csv".
+        inputs: paths and globs; a file in a folder is one of its files.
+
+    Raises:
+        UserError: one is, or is a device, a pipe or a folder, or two are the same.
+    """
+    existing = {place: path for place, path in outputs.items() if os.path.lexists(path)}
+    read = [name for given in inputs for name in expand(str(given))] if existing else []
+    for place, path in existing.items():
+        if not os.path.isfile(path):
+            raise UserError(f"{place} cannot be written: {NO_FILE}; give another name")
+        for name in filter(os.path.exists, read):
+            folder = os.path.join(os.path.realpath(name), "")
+            if os.path.samefile(path, name) or os.path.realpath(path).startswith(folder):
+                raise UserError(f"{place} is an input, or lies in one: give another name")
+    places = {os.path.realpath(path): place for place, path in outputs.items()}
+    for place, path in outputs.items():
+        if (other := places[os.path.realpath(path)]) != place:
+            raise UserError(f"{place} and {other} are the same file: give another name")
+
+
+def expand(pattern: str) -> list[str]:
+    """Return the path if it exists, else what the glob matches, up to one more than allowed."""
+    path = str(Path(pattern).expanduser())
+    if not pattern.strip():
+        return []
+    if os.path.exists(path):
+        return [path]
+    return list(islice(glob.iglob(path, recursive=True), MOST_MATCHES + 1))
+
+
 def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     """Return the files of a path, of a glob such as `data/*.csv` (sorted), or of several of these.
 
@@ -113,13 +187,12 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
         raise UserError(f"{key} names no file: give a path")
     files: list[Path] = []
     for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if os.path.exists(path) and pattern.strip():
+        path, names = Path(pattern).expanduser(), expand(pattern)
+        if names == [str(path)] and os.path.exists(path):
             if not (path.is_file() or path.is_dir()):  # such as a pipe, which would block
                 raise UserError(f"{key}={pattern} is neither a file nor a folder: give one of them")
             files.append(path)
             continue
-        names = list(islice(glob.iglob(str(path), recursive=True), MOST_MATCHES + 1))
         if len(names) > MOST_MATCHES:
             raise UserError(f"{key}={pattern} matches more than {MOST_MATCHES:,} names: narrow it")
         matches = sorted(map(Path, names))
@@ -144,8 +217,10 @@ def file_fingerprint(path: Path) -> str:
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path)}\0{file_fingerprint(file)}\n".encode())
+            name = os.fsencode(file.relative_to(path))  # which need not be UTF-8
+            digest.update(name + f"\0{file_fingerprint(file)}\n".encode())
         return digest.hexdigest()
+    check_is_file(path)
     with reading(path), path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

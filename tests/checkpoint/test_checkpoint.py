@@ -70,6 +70,14 @@ def nested(levels: int, kind: type = list) -> Any:
     return value
 
 
+def chain(levels: int) -> list[Any]:
+    """Return a list that holds the innermost of `levels` nested lists first, the outermost last."""
+    lists: list[Any] = [[]]
+    for _ in range(levels):
+        lists.append([lists[-1]])
+    return lists
+
+
 def with_shared_key(levels: int) -> bytes:
     """Return the pickle of a dictionary whose key is such a tuple; hashing it would never end."""
     pickled = b"\x80\x02}X\x01\x00\x00\x00x\x85q\x000"
@@ -255,6 +263,7 @@ def contents(checkpoint: Path, exploded: Path) -> dict[str, tuple[bytes, str]]:
             "too many values besides its tensors",
         ),
         "deep lists": (saved({"a": json.loads("[" * 90 + "]" * 90)}), "nested too deeply"),
+        "deep lists, each in one": (saved({"a": chain(400)}), "nested too deeply"),
         "zip": (other_zip.getvalue(), "is a zip archive but not a checkpoint"),
         "of another program": (saved({"state_dict": {}, "epoch": 3}), "no 'hyper_parameters'"),
         "tensor": (saved(torch.zeros(3)), "only tensors"),

@@ -20,8 +20,13 @@ def make_run(folder: Path, *checkpoints: str, time: int = 0) -> Path:
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
-    for path in (tmp_path / "a.ckpt", tmp_path / "missing.ckpt", tmp_path):
-        assert find_checkpoint(str(path), "runs") == path
+    path = tmp_path / "a.ckpt"
+    path.touch()
+    assert find_checkpoint(str(path), "runs") == path
+    with pytest.raises(UserError, match=r"^ckpt=\S+missing.ckpt does not exist: give a file"):
+        find_checkpoint(str(tmp_path / "missing.ckpt"), "runs")
+    with pytest.raises(UserError, match=r"^ckpt=\S+ is a folder, not a checkpoint file"):
+        find_checkpoint(str(tmp_path), "runs")
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:

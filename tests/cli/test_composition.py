@@ -185,7 +185,7 @@ def test_strings_are_converted_to_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert compose("data.name=7").data.name == "7"
     monkeypatch.setenv("THREADS", "three")
-    with pytest.raises(UserError, match=r"num_threads=three: expected int >= 1 .* or null"):
+    with pytest.raises(UserError, match=r"num_threads=three: expected int >= 1 .* or auto"):
         compose_config(CONF, "train", TrainConfig, ["num_threads=${oc.env:THREADS}"])
 
 

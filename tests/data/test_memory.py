@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from attnlstm.data.containers import Values, read_values, to_list
-from attnlstm.data.memory import MemoryRows, read_labels
+from attnlstm.data.containers import Values, read_values
+from attnlstm.data.memory import MemoryRows
 from attnlstm.errors import UserError
 
 TEXTS = ["a b", "c", "d e f"]
@@ -227,36 +227,3 @@ def test_a_fingerprint_is_of_the_content() -> None:
     others = [(changed, ["a"] * 4), (series, ["a"] * 3 + ["b"]), (series[:, :, ::-1], ["a"] * 4)]
     assert len({same, *(fingerprint(*other) for other in others)}) == 4
     assert fingerprint(["a b", "c"], ["x", "y"]) != fingerprint(["a", "b c"], ["x", "y"])
-
-
-@pytest.mark.parametrize(
-    ("y", "names", "kind"),
-    [
-        (["b", "a", "b"], ["b", "a", "b"], "str"),
-        (np.array([2, 10, 2]), ["2", "10", "2"], "int"),
-        ([2.0, 10.0, 2.0], ["2", "10", "2"], "float"),
-        (torch.tensor([1, 0, 1]), ["1", "0", "1"], "int"),
-        (np.array([True, False, True]), ["True", "False", "True"], "bool"),
-        (pd.Series(["b", "a", "b"], index=[3, 1, 2], dtype="category"), ["b", "a", "b"], "str"),
-        (pd.Series([1, 0, 1], dtype="Int64"), ["1", "0", "1"], "int"),
-        (datasets.Dataset.from_dict({"y": [1, 0, 1]})["y"], ["1", "0", "1"], "int"),
-    ],
-)
-def test_labels(y: Any, names: list[str], kind: str) -> None:
-    assert read_labels(to_list(y)) == (names, kind)
-
-
-@pytest.mark.parametrize(
-    ("y", "message"),
-    [
-        (["a", None, "b", ""], "y has no label in row 1, 3"),
-        ([0.0, np.nan, 1.0], "NaN"),
-        ([0.5, 1.5, 2.5], "continuous"),
-        (["a", 1], "strings and labels of other types"),
-        (["a", "a"], "only one class, 'a'"),
-        (np.ones((3, 2)), "1d array"),
-    ],
-)
-def test_labels_that_are_refused(y: Any, message: str) -> None:
-    with pytest.raises((UserError, ValueError), match=message):
-        read_labels(y)

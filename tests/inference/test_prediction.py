@@ -184,7 +184,7 @@ def test_the_report_shows_the_worst_first(text_checkpoint, tmp_path):
         (["input=missing.csv"], "input=missing.csv does not exist"),
         (["input={texts}", "output={folder}/out.xlsx"], "end it in .csv, .jsonl, .parquet"),
         (["input={texts}", "output={folder}/missing/out.csv"], "cannot be written"),
-        (["input={texts}", "output={texts}"], "is the input"),
+        (["input={texts}", "output={texts}"], "is an input"),
         (["input={texts}", "report={folder}/missing/r.html"], "cannot be written"),
         (["input={texts}", "data.text_column=body"], "body"),
         (["input={texts}", "data.time_column=t"], "means nothing to a model of texts"),

@@ -92,6 +92,6 @@ def test_evaluation_and_prediction_report_the_same_probabilities(unsure_checkpoi
         [float(row[f"probability of {label}"]) for label in sorted(TOPICS)]
         for row in read_csv(tmp_path / "out.csv")
     ]
-    assert evaluation.probabilities.numpy() == pytest.approx(np.array(predicted), abs=1.1e-6)
+    assert evaluation.predictions.numpy() == pytest.approx(np.array(predicted), abs=1.1e-6)
     reported = json.loads((unsure_checkpoint.parents[1] / "metrics.json").read_text())
     assert evaluation.metrics == pytest.approx(reported, abs=1e-6)

@@ -34,7 +34,7 @@ def test_the_columns_and_the_encoding_of_training_are_those_of_other_files(
     )
     ckpt = f"ckpt={tmp_path}/été/checkpoints/best.ckpt"
     evaluated = run_evaluate(tmp_path / "evaluated", ckpt)
-    assert evaluated.label_names == ["hiver", "été"]
+    assert evaluated.trained.label_names == ["hiver", "été"]
     new = write(tmp_path / "nouveau.csv", [header[:2], *(row[:2] for row in ROWS)])
     text = tmp_path / "nouveau.txt"
     text.write_text("".join(f"{title}, {body}\n" for title, body, _ in ROWS), encoding="cp1252")

@@ -18,9 +18,10 @@ def test_cumulative_probabilities_are_those_of_the_formula(num_classes: int) -> 
     torch.manual_seed(num_classes)
     head = CumulativeHead(4, num_classes).double()
     for parameter in head.parameters():
-        parameter.data += torch.randn_like(parameter)
+        parameter.data += 0.1 * torch.randn_like(parameter)
     context = 3 * torch.randn(50, 4, dtype=torch.float64)
-    thresholds = torch.cat([head.first, head.first + F.softplus(head.gaps).cumsum(0)])
+    first = 20 * head.first
+    thresholds = torch.cat([first, first + F.softplus(20 * head.gaps).cumsum(0)])
     above = torch.sigmoid(context @ head.score.weight.T - thresholds)  # P(class > k)
     ends = torch.ones(50, 1, dtype=torch.float64)
     expected = -torch.cat([ends, above, 0 * ends], dim=1).diff(dim=1)

@@ -125,6 +125,13 @@ def test_a_replaced_weight_that_does_not_fit_is_an_error(
         torch.func.functional_call(lstm, {name: weight}, torch.ones(4, 1, 3))
 
 
+def test_weights_of_two_dtypes_are_an_error_in_bfloat16_too() -> None:
+    """Where the kernels compute bfloat16 in float32, they would otherwise cast any weight."""
+    lstm, inputs = LSTM(3, 5, backend="native", dtype=torch.bfloat16), torch.ones(4, 1, 3)
+    with pytest.raises(RuntimeError, match=r"Expected .*, got .*float"):
+        torch.func.functional_call(lstm, {"bias_ih_l0": torch.ones(20)}, inputs.bfloat16())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_weights_need_not_be_contiguous(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

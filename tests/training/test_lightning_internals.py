@@ -9,7 +9,12 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 import attnlstm
-from attnlstm.training.lightning_internals import OVERRIDDEN_METHODS, PRIVATE_ATTRIBUTES
+from attnlstm.errors import UserError
+from attnlstm.training.lightning_internals import (
+    OVERRIDDEN_METHODS,
+    PRIVATE_ATTRIBUTES,
+    MetricsFile,
+)
 
 
 @pytest.mark.parametrize("path", PRIVATE_ATTRIBUTES)
@@ -45,3 +50,10 @@ def test_no_other_file_uses_them() -> None:
         if file.name != "lightning_internals.py":
             text = file.read_text()
             assert not [name for name in names if f".{name}" in text], file
+
+
+@pytest.mark.parametrize("content", [b"\xff\0\x80", b"step,loss\n1,2,3\n", b"step,loss\n1\n"])
+def test_a_damaged_file_of_metrics_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics\.csv (cannot be read|is damaged)"):
+        MetricsFile(tmp_path, keep_rows=1).log_metrics({"loss": 1.0}, 1)

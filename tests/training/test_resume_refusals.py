@@ -62,9 +62,19 @@ def test_runs_that_cannot_be_resumed(compose_train: Callable, tmp_path: Path) ->
         compose_train(f"resume={tmp_path / 'gone'}")
     with pytest.raises(UserError, match="is not the folder of a run"):
         compose_train(f"resume={tmp_path}")
-    (tmp_path / "config.yaml").write_text("seed: [")
-    with pytest.raises(UserError, match=r"config.yaml is not the configuration of a run"):
-        compose_train(f"resume={tmp_path}")
+    shared = "a0: &a0 [x]\n"
+    for level in range(30):
+        shared += f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 10)}]\n"
+    for content, said in (
+        ("seed: [", "config.yaml is not the configuration of a run"),
+        ("\0\0", "unacceptable character"),
+        (shared, "it has aliases"),
+        ("seed: " + "[" * 5000 + "]" * 5000, "it is nested too deeply"),
+        ("seed: 1\n" * 200_000, "it is too large"),
+    ):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(UserError, match=said):
+            compose_train(f"resume={tmp_path}")
 
 
 def test_a_damaged_checkpoint_is_named(run_train: Callable, tmp_path: Path) -> None:

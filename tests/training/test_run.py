@@ -145,8 +145,8 @@ def test_metrics_match_their_formulas(small_checkpoint: Path, tmp_path: Path) ->
     from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
     evaluation = evaluate(EvaluateConfig(ckpt=str(small_checkpoint)), tmp_path)
-    rounded = evaluation.probabilities.round(decimals=5).numpy()
-    probabilities = evaluation.probabilities.double().numpy()
+    rounded = evaluation.predictions.round(decimals=5).numpy()
+    probabilities = evaluation.predictions.double().numpy()
     targets = evaluation.targets.numpy()
     predictions = probabilities.argmax(axis=1)
     assert evaluation.metrics == pytest.approx(
@@ -192,7 +192,7 @@ def test_the_calibration_is_that_of_the_validation_rows(
     calibration = torch.load(checkpoint, weights_only=True)["calibration"]
     config = EvaluateConfig(ckpt=str(checkpoint), data={"split": "validation"})
     evaluation = evaluate(config, tmp_path / "evaluated")
-    p, targets = evaluation.probabilities.double(), evaluation.targets
+    p, targets = evaluation.predictions.double(), evaluation.targets
     scores = 1 - p.gather(1, targets.unsqueeze(1)).squeeze(1)
     assert calibration["scores"].numpy() == pytest.approx(np.sort(scores.numpy()), abs=2e-6)
     # the temperature of calibrated probabilities is 1

@@ -3,7 +3,7 @@
 import errno
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,6 @@ from benchmarks.faults import differences
 from tests.training.interruptions import SERIES
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Limit the size of files, like a full disk: `file_size_limit(bytes)`."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_good_checkpoint_and_is_reported_in_one_line(

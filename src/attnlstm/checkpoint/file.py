@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from attnlstm.checkpoint.find import check_path
 from attnlstm.errors import UserError
 from attnlstm.files import read_zip_directory_size
 
@@ -70,7 +71,7 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
         UserError: the file cannot be read, is damaged, or was not written by `train.py`.
     """
     try:
-        _check_path(path)
+        check_path(path, key)
         with path.open("rb") as file:
             archive_size = _check_bytes(file)
             _check_archive(file, archive_size)
@@ -85,17 +86,6 @@ def read_file(path: Path, key: str) -> dict[str, Any]:
         ) from error
     except _RefusalError as refusal:
         raise UserError(f"{key}={path} {refusal}") from refusal
-
-
-def _check_path(path: Path) -> None:
-    if path.is_file():
-        return
-    what = "does not exist"
-    if path.is_dir():
-        what = "is a folder, not a checkpoint file"
-    elif path.exists():
-        what = "is not a regular file"
-    raise _RefusalError(f"{what}: give a file such as runs/.../checkpoints/best.ckpt")
 
 
 def _check_bytes(file: BinaryIO) -> int:
@@ -227,23 +217,24 @@ def _check_expansion(loaded: Any) -> None:
 
     Of 30 lists that each name the next one ten times, the file and the memory hold only 30.
     """
-    # by id: the number of values and of characters in a container
-    sizes: dict[int, tuple[int, int]] = {}
+    # by id: the numbers of values, of characters and of levels in a container
+    sizes: dict[int, tuple[int, int, int]] = {}
 
-    def measure(value: Any, depth: int) -> tuple[int, int]:
+    def measure(value: Any, depth: int) -> tuple[int, int, int]:
         if isinstance(value, str):
-            return 1, len(value)
+            return 1, len(value), 0
         if not isinstance(value, dict | list | tuple):
-            return 1, 0
-        if depth > DEEPEST:
-            raise _RefusalError("is not a checkpoint: its values are nested too deeply")
-        if id(value) not in sizes:
+            return 1, 0, 0
+        if depth <= DEEPEST and id(value) not in sizes:
             items = [*value, *value.values()] if isinstance(value, dict) else value
             inner = [measure(item, depth + 1) for item in items]
-            sizes[id(value)] = 1 + sum(s for s, _ in inner), sum(s for _, s in inner)
+            counts, lengths, levels = zip(*inner, strict=True) if inner else ((), (), ())
+            sizes[id(value)] = 1 + sum(counts), sum(lengths), 1 + max(levels, default=0)
+        if depth > DEEPEST or depth + sizes[id(value)][2] > DEEPEST:
+            raise _RefusalError("is not a checkpoint: its values are nested too deeply")
         return sizes[id(value)]
 
-    count, characters = measure(loaded, 0)
+    count, characters, _ = measure(loaded, 0)
     if count > MOST_OPERATIONS or characters > LARGEST_PICKLE:
         raise _RefusalError("is not a checkpoint: it has too many values besides its tensors")
 

@@ -29,16 +29,32 @@ def find_newest_run(runs_dir: str, key: str) -> Path:
     return max(configs, key=lambda path: path.stat().st_mtime).parent
 
 
+def check_path(path: Path, key: str) -> None:
+    """Raise a UserError if `path`, which `key` has chosen, is not a file."""
+    try:
+        if path.is_file():
+            return
+        what = "is not a regular file" if path.exists() else "does not exist"
+    except OSError as error:
+        raise UserError(
+            f"{key}={path} cannot be read ({error.strerror}): check the path"
+        ) from error
+    if path.is_dir():
+        what = "is a folder, not a checkpoint file"
+    raise UserError(f"{key}={path} {what}: give a file such as runs/.../checkpoints/best.ckpt")
+
+
 def find_checkpoint(ckpt: str, runs_dir: str) -> Path:
     """Return the path of a checkpoint, given its path, a run folder or "last".
 
     Raises:
-        UserError: the run does not exist, or has no checkpoint.
+        UserError: the file or the run does not exist, or the run has no checkpoint.
     """
     folder = find_newest_run(runs_dir, "ckpt") if ckpt == NEWEST else Path(ckpt)
     checkpoints = folder / "checkpoints"
     if not os.path.isdir(checkpoints) and not os.path.isfile(folder / "config.yaml"):
-        return folder  # a checkpoint, or nothing that exists
+        check_path(folder, "ckpt")
+        return folder
     for name in PREFERRED:
         if os.path.exists(checkpoints / name):
             logger.info("ckpt=%s is %s", ckpt, checkpoints / name)

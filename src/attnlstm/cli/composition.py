@@ -240,7 +240,7 @@ def _find_file(key: str, composed: DictConfig) -> str | None:
     for group, choice in composed.hydra.runtime.choices.items():  # the last one to apply is first
         for source in composed.hydra.runtime.config_sources:
             path = Path(source.path, group, f"{choice}.yaml")
-            if path.is_file() and line.search(path.read_text()):
+            if path.is_file() and line.search(path.read_text("utf-8")):
                 return f"{group}/{choice}"
     return None
 

@@ -5,6 +5,7 @@ Exit codes: 0 success; 2 a mistake of the user's, explained in one line on stand
 """
 
 import functools
+import io
 import logging
 import os
 import re
@@ -33,7 +34,7 @@ from attnlstm.cli.help import render_help
 from attnlstm.cli.run_folder import RunFolder, claim_folder
 from attnlstm.config.checks import Config, list_settings
 from attnlstm.config.schema import TrainConfig
-from attnlstm.console import print_means, printable, shorten
+from attnlstm.console import print_means, printable, printing, shorten
 from attnlstm.data.sources.source import Source
 from attnlstm.errors import UserError
 
@@ -66,7 +67,11 @@ def entry_point(
             # Ends as an exception does; during training, `NewestCheckpoint` handles the signal.
             handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
+                if isinstance(sys.stdout, io.TextIOWrapper):  # of any locale
+                    sys.stdout.reconfigure(errors="backslashreplace")
                 _start(function, config_name, schema)
+                with printing():
+                    pass  # of what the log has written
             except UserError as error:
                 _report(error)
                 sys.exit(2)
@@ -194,7 +199,8 @@ def _run(
     def job(composed: DictConfig) -> Metrics | None:
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         for record in run_dir.glob(".hydra/overrides.yaml"):  # without the ++ of `normalize`
-            record.write_text(re.sub(r"^(- ['\"]?)\+\+", r"\1", record.read_text(), flags=re.M))
+            text = re.sub(r"^(- ['\"]?)\+\+", r"\1", record.read_text("utf-8"), flags=re.M)
+            record.write_text(text, "utf-8")
         try:
             results.append(function(config or to_typed(composed, schema), run_dir))
             return results[-1]

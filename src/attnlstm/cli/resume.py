@@ -27,6 +27,10 @@ CHANGEABLE = re.compile(
 )
 """Keys and sections whose values a resumed run may change."""
 
+LARGEST_CONFIG = 1 << 20  # bytes; a list of 10,000 files takes about as much
+
+DEEPEST_CONFIG = 20  # levels of sections and lists
+
 REFIT = ("refit", "validated")
 """Checkpoints that exist once the refit has begun or ended."""
 
@@ -95,11 +99,30 @@ def resume_config(composed: TrainConfig, plain: TrainConfig, given: Iterable[str
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(_read_plain(path))
         drop_keys_of_other_sources(values["data"])
         return validate(values, TrainConfig).model_dump()
-    except (OSError, ValueError, KeyError, yaml.YAMLError, TypeError, UserError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+        *(yaml.YAMLError, UserError),
+    ) as error:
         raise UserError(f"{path} is not the configuration of a run of train.py: {error}") from error
+
+
+def _read_plain(path: Path) -> str:
+    """Return a text in YAML that is small, shallow and says everything in full."""
+    text = path.read_bytes()[: LARGEST_CONFIG + 1].decode()
+    if len(text) > LARGEST_CONFIG:
+        raise ValueError("it is too large")
+    depth = 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases, of which a few lines can stand for any amount")
+        if depth > DEEPEST_CONFIG:
+            raise ValueError("it is nested too deeply")
+    return text
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

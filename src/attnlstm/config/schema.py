@@ -137,8 +137,8 @@ class TrainConfig(Section, defer_build=True):
     """checkpointing, early stopping and figures"""
     logger: LoggerConfig = LoggerConfig()
     """loggers in addition to the files of the run folder"""
-    num_threads: NumThreads | None = None
-    """CPU threads; more than one only pays for large hidden sizes; null: all cores"""
+    num_threads: NumThreads = "auto"
+    """CPU threads; auto: OMP_NUM_THREADS, else as many as the processors that the run may use"""
     max_memory: Positive | None = None
     """GB of memory that training may take; null: what is available"""
     runs_dir: Name = "runs"
@@ -284,11 +284,11 @@ class PredictConfig(InferenceConfig):
     attention: bool = False
     """whether to write the attention of each token or time step"""
     prediction_sets: Fraction | None = None
-    """coverage of sets of labels; 0.9: the set has the true label in 9 of 10 rows"""
+    """coverage of sets of labels or intervals of numbers; 0.9: 9 of 10 contain the true one"""
     data: PredictDataConfig = PredictDataConfig()
     """how to read the input; null: as in training"""
-    num_threads: NumThreads | None = None
-    """CPU threads; null: all cores"""
+    num_threads: NumThreads = "auto"
+    """CPU threads; auto: OMP_NUM_THREADS, else as many as the processors that it may use"""
 
 
 Source = TypeVar("Source", bound=DataConfig)

@@ -1,6 +1,6 @@
 """The base class of the configuration's models, and the types of their fields."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -36,7 +36,6 @@ Natural = Annotated[int, Field(ge=0, le=BILLION), Number]
 NaturalOrAll = Annotated[int, Field(ge=-1, le=BILLION), Number]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000), Number]
 FeatureSize = Annotated[int, Field(ge=1, le=65_536), Number]
-NumThreads = Annotated[int, Field(ge=1, le=1024), Number]
 NumWorkers = Annotated[int, Field(ge=0, le=1024), Number]
 Amount = Annotated[float, Field(ge=0), Number]
 Positive = Annotated[float, Field(gt=0), Number]
@@ -44,6 +43,11 @@ Share = Annotated[float, Field(ge=0, le=1), Number]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1), Number]
 ShareAboveZero = Annotated[float, Field(gt=0, le=1), Number]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
+
+NumThreads = Annotated[
+    Annotated[int, Field(ge=1, le=1024), Number] | Literal["auto"],
+    BeforeValidator(lambda value: "auto" if value is None else value),  # null in older runs
+]
 
 Name = Annotated[str, Field(json_schema_extra={"verbatim": True})]
 """A file or a column, whose name may contain characters that are special to Hydra."""

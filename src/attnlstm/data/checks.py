@@ -76,7 +76,7 @@ FindLabelProblem = Callable[[Label], str | None]
 def _find_label_problem(label: Label | None, find: FindLabelProblem) -> Problem | None:
     if label is None:
         return Problem("no label")
-    if sum(map(len, as_tuple(label))) > LONGEST_LABEL:
+    if max(map(len, as_tuple(label)), default=0) > LONGEST_LABEL:
         return Problem(f"label longer than {LONGEST_LABEL:,} characters")
     problem = find(label)
     return None if problem is None else Problem(problem)

@@ -60,7 +60,7 @@ def read_values(data: Any, text_column: str | None = None, usual: str | None = N
         UserError: it is something else, or it is not clear how to read it.
     """
     data = to_numpy(data)
-    if _is_table(data):
+    if is_table(data):
         return _read_table(data, text_column, usual)
     if text_column is not None:
         raise UserError(f"data.text_column={text_column} is for tables, and X has no columns")
@@ -104,14 +104,15 @@ def to_list(data: Any) -> Any:
     Tensors become arrays, and anything else stays as it is.
     """
     data = to_numpy(data)
-    return _to_list(data) if _is_column(data) and not _is_table(data) else data
+    return _to_list(data) if _is_column(data) and not is_table(data) else data
 
 
 def _library(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
 
 
-def _is_table(data: Any) -> bool:
+def is_table(data: Any) -> bool:
+    """Return whether an object has named columns."""
     name = type(data).__name__
     return (_library(data) in ("pandas", "polars") and name == "DataFrame") or (
         _library(data) == "datasets" and name == "Dataset"
@@ -141,7 +142,8 @@ def _refuse(data: Any) -> Values:
     )
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN or pandas' NA."""
     is_nan = isinstance(value, float) and value != value
     return value is None or is_nan or type(value).__name__ == "NAType"
 
@@ -149,7 +151,7 @@ def _is_missing(value: Any) -> bool:
 def _has_texts(values: Iterable[Any]) -> bool:
     """Return whether all values that are not missing are strings, and there is one."""
     flat = values.ravel() if isinstance(values, np.ndarray) else values
-    kinds = {type(value) for value in flat if not _is_missing(value)}
+    kinds = {type(value) for value in flat if not is_missing(value)}
     return bool(kinds) and all(issubclass(kind, str) for kind in kinds)
 
 
@@ -164,7 +166,7 @@ def _read_list(items: Sequence[Any]) -> Values:
     if not len(items):
         raise UserError("X has 0 rows (0 sample(s)), while a minimum of 1 is required")
     if _has_texts(items):
-        return Values(texts=[None if _is_missing(item) else item for item in items])
+        return Values(texts=[None if is_missing(item) else item for item in items])
     wrong = next((item for item in items if not _is_sequence(to_numpy(item))), None)
     if wrong is not None or any(item is None for item in items):
         raise UserError(
@@ -240,15 +242,19 @@ def _doubt_list_axes(series: Sequence[np.ndarray]) -> str | None:
     )
 
 
-def _columns_of(table: Any) -> dict[str, Any]:
-    """Return the columns by name; the index is none of them."""
+def columns_of(table: Any, what: str = "X") -> dict[str, Any]:
+    """Return the columns of a table by name; the index is none of them.
+
+    Raises:
+        UserError: several columns have the same name; the message calls the table `what`.
+    """
     if _library(table) == "datasets":
         table = table.with_format(None)
         return {name: list(table[name]) for name in table.column_names}
     names = [str(name) for name in table.columns]
     if len(set(names)) < len(names):
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        raise UserError(f"X has several columns {enumerate_names(twice)}: rename them")
+        raise UserError(f"{what} has several columns {enumerate_names(twice)}: rename them")
     if _library(table) == "polars":
         return dict(zip(names, table.get_columns(), strict=True))
     return {name: table.iloc[:, number] for number, name in enumerate(names)}
@@ -259,7 +265,7 @@ def _kind(column: Any) -> str:
     dtype = getattr(column, "dtype", None)
     if getattr(dtype, "kind", "") in ("b", "i", "u", "f", "c"):  # numpy, and pandas' nullable ones
         return "numbers"
-    values = [value for value in _to_list(column) if not _is_missing(value)]
+    values = [value for value in _to_list(column) if not is_missing(value)]
     if all(isinstance(value, str) for value in values):  # or an empty column
         return "text"
     if all(isinstance(value, int | float | np.number) for value in values):
@@ -270,7 +276,7 @@ def _kind(column: Any) -> str:
 
 
 def _read_table(table: Any, text_column: str | list[str] | None, usual: str | None) -> Values:
-    columns = _columns_of(table)
+    columns = columns_of(table)
     if isinstance(text_column, list):
         raise UserError(
             f"data.text_column=[{','.join(text_column)}] is for files: join these columns of X, "
@@ -348,7 +354,7 @@ def _read_nested(columns: dict[str, Any]) -> Values:
     """Return series whose channels are columns; each cell holds all steps of a channel."""
     series = []
     for number, cells in enumerate(zip(*map(_to_list, columns.values()), strict=True)):
-        if any(_is_missing(cell) for cell in cells):
+        if any(is_missing(cell) for cell in cells):
             raise UserError(f"X has a cell without a series in row {number}")
         channels = [_to_series(cell, number) for cell in cells]
         if any(channel.shape != (len(channels[0]), 1) for channel in channels):

@@ -145,6 +145,13 @@ def to_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def to_numbers(label: Label, count: int) -> list[float] | None:
+    """Return the numbers of a label, or None if it has not this many numbers."""
+    numbers = [to_number(item) for item in as_tuple(label)]
+    found = [number for number in numbers if number is not None]
+    return found if len(found) == len(numbers) == count else None
+
+
 def chunked(
     items: Iterable[T], size_of: Callable[[T], int], most_items: int, most_size: int
 ) -> Iterator[list[T]]:

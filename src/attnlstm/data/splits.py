@@ -155,13 +155,15 @@ def _encode(found: Survey, targets: Targets) -> np.ndarray:
 
 def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
     """Raise a UserError if the training rows leave nothing to learn."""
-    if targets.has_classes and len(targets.names) < 2:
+    if targets.task != "regression" and len(targets.names) < 2:
+        name = shorten(targets.names[0]) if targets.names else ""
         raise UserError(
-            f"{train.source.name} has only one class, {shorten(targets.names[0])!r}: there is "
-            "nothing to tell apart; check data.label_column"
+            f"{train.source.name} has only one class, {name!r}: there is nothing to tell apart; "
+            "check data.label_column"
         )
     if targets.task == "regression":
-        ranges = np.ptp(values[train.usable], axis=0)
+        # A model computes in single precision, which cannot tell other numbers apart.
+        ranges = np.ptp(values[train.usable].astype(np.float32), axis=0)
         same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
         if same:
             raise UserError(

@@ -27,6 +27,8 @@ ENOUGH_ROWS = 10
 MANY_NUMBERS = 20
 """From this many classes on, decimal numbers are more likely measurements than classes."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 NUM_STRATA = 10
 """The number of ranges of a regression's targets from which rows are chosen evenly."""
 
@@ -206,8 +208,10 @@ def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
 
 def find_label_problem(label: Label, task: TaskChoice) -> str | None:
     """Return why a row's label cannot be of the task, or None."""
-    if task == "regression" and any(to_number(item) is None for item in as_tuple(label)):
-        return "label is not a number"
+    if task == "regression":
+        numbers = [to_number(item) for item in as_tuple(label)]
+        if not all(number is not None and abs(number) <= LARGEST for number in numbers):
+            return "label is not a number"
     if task in ("classification", "ordinal") and not isinstance(label, str):
         return "several labels (see task=multilabel)"
     return None

@@ -12,7 +12,8 @@ from attnlstm.checkpoint.calibration import PROBABILITY_DECIMALS
 from attnlstm.checkpoint.load import TrainedModel
 from attnlstm.config.schema import PredictConfig
 from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.rows import Row, RowSource, as_tuple, to_number
+from attnlstm.data.encoders.tokenizer import replace_surrogates
+from attnlstm.data.rows import Row, RowSource, to_numbers
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.writers import Columns, name_probability
 
@@ -120,19 +121,20 @@ def to_answers(trained: TrainedModel, prediction: Prediction) -> dict[str, Any]:
             "prediction_set": prediction.prediction_set,
         }
         if prediction.probabilities is not None:
-            names = map(name_probability, trained.label_names)
-            values |= zip(names, prediction.probabilities.tolist(), strict=True)
+            columns = map(name_probability, trained.label_names)
+            values |= zip(columns, prediction.probabilities.tolist(), strict=True)
         return values
     values = {}
-    true = [] if label is None else [to_number(item) for item in as_tuple(label)]
-    for place, name in enumerate(trained.label_names):
-        given = {"true_value": true[place] if place < len(true) else None}
+    names = trained.label_names
+    true = None if label is None else to_numbers(label, len(names))
+    for place, name in enumerate(names):
+        given = {"true_value": None if true is None else true[place]}
         if prediction.numbers is not None:
             given["prediction"] = float(prediction.numbers[place])
         if prediction.intervals is not None:
             ends = prediction.intervals[place].tolist()
             given["lower"], given["upper"] = (end if isfinite(end) else None for end in ends)
-        values |= {name_number(k, name, trained.label_names): v for k, v in given.items()}
+        values |= {name_number(k, name, names): v for k, v in given.items()}
     return values
 
 
@@ -148,7 +150,7 @@ def to_columns(
     values: dict[str, Any] = kept.values(row)
     values |= {
         "row": number,
-        "file": row.file,
+        "file": replace_surrogates(row.file),
         "step": row.step,
         "error": prediction.error,
     }

@@ -29,14 +29,15 @@ from attnlstm.console import print_metrics, print_table
 from attnlstm.data.encoders.encoding import encode_part
 from attnlstm.data.encoders.series import SeriesEncoder
 from attnlstm.data.encoders.text import TextEncoder
+from attnlstm.data.encoders.tokenizer import replace_surrogates
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.parts import Part
-from attnlstm.data.sources.source import Source
+from attnlstm.data.sources.source import LABELS_OF, Source
 from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows, warn_of_names
 from attnlstm.data.targets import Targets
 from attnlstm.errors import UserError
-from attnlstm.files import replacing, writing
+from attnlstm.files import check_outputs, replacing, writing
 from attnlstm.inference.columns import KeptColumns, keep_columns, list_answers, to_answers
 from attnlstm.inference.predictor import Prediction, to_prediction
 from attnlstm.inference.writers import to_cell
@@ -48,15 +49,18 @@ from attnlstm.training.metrics import build_metrics
 from attnlstm.training.metrics_file import write_metrics
 from attnlstm.training.module import restore_module
 from attnlstm.training.resources import check_processors
-from attnlstm.training.trainer import limit_threads, silence_known_warnings
+from attnlstm.training.threads import limit_threads
+from attnlstm.training.trainer import silence_known_warnings
 
 logger = logging.getLogger(__name__)
 
 METRIC_PREFIX = {"train": "train/", "validation": "val/", "test": "test/"}
 """The prefix of each split's metrics in training."""
 
-LABELS_OF = {"train": "labels", "validation": "validation_labels", "test": "test_labels"}
-"""The key that names the label files of the files of a part."""
+OUTPUTS = (
+    *("metrics.json", "per_class.csv", "per_target.csv", "predictions.csv"),
+    *("confusion_matrix.png", "scatter.png"),
+)
 
 PER_CLASS_COLUMNS = ("class", "rows", "precision", "recall", "f1")
 PER_TARGET_COLUMNS = ("target", "mae", "rmse", "r2")
@@ -118,6 +122,8 @@ def compute_evaluation(config: EvaluateConfig, run_dir: Path) -> Evaluation:
     precision = choose_precision(config.trainer.precision, trained_in, kind)
     limit_threads(trained.config.num_threads)
     source = override_data(trained, config)
+    outputs = {f"the file {run_dir / name}": run_dir / name for name in OUTPUTS}
+    check_outputs(outputs, [ckpt, *source.list_inputs()])
     split, part = config.data.split, open_split(source, trained, config.data.split)
     is_text = isinstance(trained.encoder, TextEncoder)
     kept = keep_columns(config.keep, part.pieces[0][0], is_text)
@@ -276,7 +282,7 @@ def write_evaluation(evaluation: Evaluation, details: Details, run_dir: Path) ->
         run_dir / "predictions.csv",
         ["row", "file", *kept.names(), *columns],
         (
-            [number, said.row.file, *kept.values(said.row).values()]
+            [number, replace_surrogates(said.row.file), *kept.values(said.row).values()]
             + [_to_cell(to_answers(evaluation.trained, said).get(name)) for name in columns]
             for number, said in enumerate(_list_predictions(evaluation))
         ),

@@ -17,7 +17,7 @@ from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
-from attnlstm.console import print_table, printable
+from attnlstm.console import print_table, printable, printing
 from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
@@ -30,7 +30,7 @@ from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
 from attnlstm.data.targets import FLAGS
 from attnlstm.errors import UserError
-from attnlstm.files import find_files
+from attnlstm.files import check_outputs, find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
 from attnlstm.inference.predictor import Prediction, Predictor
 from attnlstm.inference.report.build import build_report
@@ -38,6 +38,7 @@ from attnlstm.inference.summary import Summary
 from attnlstm.inference.writers import open_writer
 from attnlstm.training.devices import choose_precision, find_kind
 from attnlstm.training.resources import check_processors
+from attnlstm.training.threads import choose_threads
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +67,21 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
     trained = load_checkpoint(ckpt, config.model.lstm.backend)
     predictor = build_predictor(config, trained)
     source = open_input(config, trained)
+    inputs = [config.input] if isinstance(config.input, str) else config.input or []
+    output = config.output
+    if output is None and config.text is None and config.report is None:
+        output = str(Path(run_dir) / "predictions.csv")
+    written = {"output": output, "report": config.report}
+    paths = {
+        f"{key}={path}": Path(path) for key, path in written.items() if path not in (None, "-")
+    }
+    check_outputs(paths, [ckpt, *inputs])
     for key, path in (("output", config.output), ("report", config.report)):
         check_is_new(key, path, config.overwrite)
     name = source.name if isinstance(source, RowSource) else "text"
-    output, report = config.output, None
-    if output is None and config.text is None and config.report is None:
+    report = None
+    if output is not None and config.output is None:
         Path(run_dir).mkdir(parents=True, exist_ok=True)
-        output = str(Path(run_dir) / "predictions.csv")
     if config.report is not None:
         if not Path(config.report).parent.is_dir():
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
@@ -143,9 +152,7 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
         silence_known_warnings()
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     check_processors("num_threads", config.num_threads)
-    num_workers = config.num_threads or os.cpu_count() or 1
-    if precision == "64-true":
-        num_workers = 1  # Fabric changes the default dtype of all threads while one computes
+    num_workers = choose_threads(config.num_threads)
     threshold = find_threshold(config, trained)
     return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
@@ -212,13 +219,11 @@ def open_input(config: PredictConfig, trained: TrainedModel) -> RowSource | list
     if config.input == "-":
         if not is_text:
             raise UserError("input=- reads lines of text; this model reads series: give a file")
+        if sys.stdin is None:
+            raise UserError("input=- cannot be read: standard input is closed; give a file")
         return TextLines(sys.stdin.buffer, encoding=encoding)
     assert config.input is not None
     files = find_files(config.input, "input")
-    if config.output is not None:
-        output = Path(config.output).resolve()
-        if any(output == file.resolve() for file in files):
-            raise UserError(f"output={config.output} is the input: give another file")
     if is_text and any(file.suffix.lower() == ".txt" for file in files):
         if len(files) > 1:
             raise UserError("input: give one .txt file at a time")
@@ -280,7 +285,8 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     console = Console(highlight=False)
     if prediction.prediction_set is not None:
         labels = ", ".join(map(printable, prediction.prediction_set))
-        console.print(Text(f"prediction set ({coverage:g}): {labels}"))
+        with printing():
+            console.print(Text(f"prediction set ({coverage:g}): {labels}"))
     if prediction.attention is None or not isinstance(trained.encoder, TextEncoder):
         return
     text = str(prediction.row.value)
@@ -289,7 +295,8 @@ def show(prediction: Prediction, trained: TrainedModel, coverage: float | None) 
     for (start, end), weight in zip(trained.encoder.spans(text), prediction.attention, strict=True):
         blue = round(160 * float(weight / strongest))
         shaded.stylize(f"on rgb(0,{blue // 2},{blue})" if blue > 16 else "", start, end)
-    console.print(Text("attended to: ") + shaded)
+    with printing():
+        console.print(Text("attended to: ") + shaded)
 
 
 def show_classes(prediction: Prediction, trained: TrainedModel) -> None:

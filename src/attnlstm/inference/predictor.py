@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +26,9 @@ from attnlstm.nn.head import at_least_float32
 
 if TYPE_CHECKING:  # importing Lightning takes three seconds
     from lightning.fabric import Fabric
+
+_default_dtype = Lock()
+"""Held while Fabric changes torch's default dtype, which all threads of the process share."""
 
 
 NOT_FINITE = "the model's answer is NaN or infinite"
@@ -86,8 +91,11 @@ class Predictor:
         self._threshold = threshold
         self._workers = ThreadPoolExecutor(num_workers)
         self._classifier: nn.Module = trained.classifier.eval()
+        self._alone: AbstractContextManager[object] = nullcontext()
         if fabric is not None:
             self._classifier = fabric.setup_module(self._classifier)
+            if fabric.strategy.precision.precision in ("64-true", "16-true", "bf16-true"):
+                self._alone = _default_dtype
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """Return a prediction for each row, in order."""
@@ -139,9 +147,10 @@ class Predictor:
         inputs = pad([steps for _, steps in batch])
         if self._fabric is not None:
             inputs = self._fabric.to_device(inputs)
-        logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
         task, calibration = self._trained.task, self._trained.calibration
-        outputs = calibrated_predictions(logits, self._trained.temperature, task)
+        with self._alone:
+            logits, attention, _ = self._classifier(inputs, torch.tensor(lengths))
+            outputs = calibrated_predictions(logits, self._trained.temperature, task)
         answers = decide(outputs, task, calibration and calibration.thresholds).numpy()
         weights: list[np.ndarray | None] = [None] * len(batch)
         if attention is not None:

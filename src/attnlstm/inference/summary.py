@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from attnlstm.config.data import Task
 from attnlstm.console import counted
 from attnlstm.data.checks import BadRows
-from attnlstm.data.rows import as_tuple, to_number
+from attnlstm.data.rows import as_tuple, to_numbers
 from attnlstm.inference.predictor import Prediction
 
 logger = logging.getLogger(__name__)
@@ -67,16 +67,16 @@ class Summary:
     def _add_numbers(self, prediction: Prediction) -> None:
         assert prediction.row.label is not None
         assert prediction.numbers is not None
-        true = [to_number(item) for item in as_tuple(prediction.row.label)]
-        if len(true) != len(prediction.numbers) or None in true:
+        true = to_numbers(prediction.row.label, len(prediction.numbers))
+        if true is None:
             self.num_numberless += 1
             return
         self.num_labelled += 1
         pairs = zip(true, prediction.numbers.tolist(), strict=True)
-        self.error += sum(abs(a - b) for a, b in pairs if a is not None) / len(true)
+        self.error += sum(abs(a - b) for a, b in pairs) / len(true)
         if prediction.intervals is not None:
             inside = zip(true, prediction.intervals.tolist(), strict=True)
-            self.num_covered += all(low <= a <= high for a, (low, high) in inside if a is not None)
+            self.num_covered += all(low <= a <= high for a, (low, high) in inside)
 
     def metrics(self) -> dict[str, float]:
         """Return what can be said of the rows with a label: a metric, and the coverage."""

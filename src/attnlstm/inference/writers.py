@@ -3,16 +3,16 @@
 import codecs
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attnlstm.console import printing
 from attnlstm.errors import UserError
 from attnlstm.files import replacing, writing
 
@@ -38,23 +38,27 @@ def open_writer(output: str, columns: Columns) -> Iterator[Write]:
         UserError: the extension is unknown, or the file cannot be written.
     """
     if output == "-":
-        try:
-            with _write_csv(sys.stdout.buffer, columns) as write:
-                yield write
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as `head`, has stopped reading
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is None:
+            raise UserError("output=- cannot be written: standard output is closed; give a file")
+        with printing(), _write_csv(sys.stdout.buffer, columns) as write:
+            yield write
         return
     path = Path(output)
     open_format = FORMATS.get(path.suffix.lower())
     if open_format is None:
         raise UserError(f"output={output}: end it in {', '.join(FORMATS)}, or give -")
-    with ExitStack() as stack:
+    stack = ExitStack()
+    try:
         with writing(f"output={output}"):
             file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
-        yield writing(f"output={output}")(stack.enter_context(open_format(file, columns)))
-        with writing(f"output={output}"):
-            stack.close()  # which moves the file into place
+            write = stack.enter_context(open_format(file, columns))
+        yield writing(f"output={output}")(write)
+    except BaseException:
+        with suppress(Exception):  # closing fails for the same reason
+            stack.__exit__(*sys.exc_info())
+        raise
+    with writing(f"output={output}"):
+        stack.close()  # which moves the file into place
 
 
 @contextmanager

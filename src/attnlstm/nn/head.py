@@ -19,6 +19,9 @@ from torch.nn import functional as F  # noqa: N812
 
 Task = Literal["classification", "multilabel", "ordinal", "regression"]
 
+SPEED = 20.0
+"""How many times faster than other parameters the thresholds of a `CumulativeHead` move."""
+
 
 class CumulativeHead(nn.Module):
     """The proportional odds model: classes in order are ranges of one score.
@@ -27,7 +30,12 @@ class CumulativeHead(nn.Module):
         P(class > k)   = sigmoid(score - t_k),    t_0 < t_1 < ... < t_{K-2}
         P(class = k)   = P(class > k - 1) - P(class > k)
 
-    (McCullagh, 1980). The thresholds t_k are a first one and positive differences, softplus(gap).
+    (McCullagh, 1980). The thresholds t_k are a first one and positive differences,
+
+        t_0 = 20 first,    t_k = t_{k-1} + softplus(20 gap_k)
+
+    where 20 makes up for the learning rate: a class in the middle is certain only between
+    thresholds far apart, and a step of Adam moves a parameter by no more than the rate.
 
     Args:
         context_size: number of features of the context.
@@ -45,13 +53,13 @@ class CumulativeHead(nn.Module):
         # Thresholds with which all classes are equally probable for a score of 0.
         shares = torch.arange(1, num_classes, dtype=torch.float64) / num_classes
         thresholds = shares.logit()
-        self.first = nn.Parameter(thresholds[:1].float())
-        self.gaps = nn.Parameter(thresholds.diff().expm1().log().float())  # softplus⁻¹
+        self.first = nn.Parameter(thresholds[:1].float() / SPEED)
+        self.gaps = nn.Parameter(thresholds.diff().expm1().log().float() / SPEED)  # softplus⁻¹
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the log-probabilities `[batch, class]` of contexts `[batch, context]`."""
-        gaps = F.softplus(self.gaps)
-        thresholds = torch.cat([self.first, self.first + gaps.cumsum(dim=0)])
+        first, gaps = SPEED * self.first, F.softplus(SPEED * self.gaps)
+        thresholds = torch.cat([first, first + gaps.cumsum(dim=0)])
         above = self.score(context) - thresholds  # [batch, class - 1], logits of P(class > k)
         # log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - exp(b - a)), where a - b is a gap
         lower, upper = F.logsigmoid(above), F.logsigmoid(-above)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from attnlstm.config.data import Task
 from attnlstm.console import print_table
 from attnlstm.data.parts import LabelledParts
-from attnlstm.files import replacing
+from attnlstm.files import reading, replacing
 from attnlstm.training.baseline import (
     Baseline,
     Predictions,
@@ -167,7 +167,7 @@ def read_validation_score(trainer: Trainer, run_dir: Path, metric: str) -> float
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return None
-    with path.open(newline="") as file:
+    with reading(path, csv.Error, UnicodeDecodeError), path.open(newline="") as file:
         validations = [row for row in csv.DictReader(file) if row.get(f"val/{metric}")]
     callback, best = trainer.checkpoint_callback, []
     if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:

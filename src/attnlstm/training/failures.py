@@ -11,11 +11,15 @@ from pathlib import Path
 from attnlstm.errors import UserError
 from attnlstm.training.newest_checkpoint import show_path
 
+IS_TAKEN = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""Errors of files and folders whose name something else has."""
+
 CANNOT_WRITE = (
+    *IS_TAKEN,
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
 )
-"""Errors of folders that may not be written to, and of disks that are full or broken."""
+"""These, and errors of folders that may not be written to, and of disks that are full or broken."""
 
 
 @contextmanager
@@ -33,7 +37,10 @@ def explain_failures(run_dir: Path) -> Iterator[None]:
         removed = _find_removed(error, run_dir)
         if error.errno not in CANNOT_WRITE and removed is None:
             raise  # a bug, which keeps its traceback
-        reason = (error.strerror or error) if removed is None else "somebody has removed it"
+        reason = "somebody has removed it"
+        if removed is None:
+            is_taken = error.errno in IS_TAKEN and error.filename is not None
+            reason = f"{error.strerror or error}{f': {error.filename}' if is_taken else ''}"
         message = f"cannot write to {show_path(removed or run_dir)}: {reason}"
         raise UserError("; ".join([message, *_describe_checkpoints(run_dir, True)])) from error
     except UserError as error:

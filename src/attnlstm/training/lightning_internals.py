@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from attnlstm.files import replacing
+from attnlstm.errors import UserError
+from attnlstm.files import reading, replacing
 
 PRIVATE_ATTRIBUTES = (
     "_accelerator_connector.cluster_environment",
@@ -104,9 +105,15 @@ class _Writer(ExperimentWriter):
         self._write(fieldnames, self._read()[1])
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        with Path(self.metrics_file_path).open(newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or ()), list(reader)
+        path = Path(self.metrics_file_path)
+        with reading(path, csv.Error, UnicodeDecodeError), path.open(newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+        if any(None in row or None in row.values() for row in rows):
+            raise UserError(
+                f"{path} is damaged: a row has another number of values; remove the file"
+            )
+        return columns, rows
 
     def _write(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         with replacing(Path(self.metrics_file_path)) as partial, partial.open("w", newline="") as f:

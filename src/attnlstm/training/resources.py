@@ -1,7 +1,5 @@
 """Whether the machine has the memory and the processors that a run asks for."""
 
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -12,6 +10,7 @@ from attnlstm.config.schema import TrainConfig
 from attnlstm.data.encoders.encoding import Encoder
 from attnlstm.errors import UserError
 from attnlstm.nn.ensemble import members_of
+from attnlstm.training.threads import count_processors
 
 GIGABYTE = 1e9
 COPIES = 4  # of each weight: itself, its gradient and the two moments of Adam
@@ -21,11 +20,14 @@ GATES_AND_STATES = 6  # numbers that a step of the LSTM keeps per feature for th
 MOST_PER_PROCESSOR = 4  # threads, or processes that load batches
 
 
-def check_processors(key: str, number: int | None) -> None:
+def check_processors(key: str, number: int | str | None) -> None:
     """Raise a UserError if a setting asks for far more threads or processes than processors."""
-    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    if number is not None and number > (most := MOST_PER_PROCESSOR * processors):
-        raise UserError(f"{key}={number}: give at most {most} on this machine's {processors} cores")
+    processors = count_processors()
+    if isinstance(number, int) and number > (most := MOST_PER_PROCESSOR * processors):
+        raise UserError(
+            f"{key}={number}: give at most {most} for the {processors} processors that this "
+            "process may use"
+        )
 
 
 def check_memory(

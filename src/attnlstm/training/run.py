@@ -21,10 +21,10 @@ from attnlstm.console import counted, print_metrics
 from attnlstm.data.module import SequenceDataModule
 from attnlstm.data.parts import LabelledParts
 from attnlstm.data.rows import RowSource
-from attnlstm.data.sources.source import open_sources
+from attnlstm.data.sources.source import Source, open_sources
 from attnlstm.data.splits import split_sources
 from attnlstm.data.summary import describe_rows
-from attnlstm.files import replacing
+from attnlstm.files import check_outputs, replacing
 from attnlstm.nn.head import predict
 from attnlstm.training import budget, comparison, preparation
 from attnlstm.training.baseline import Predictions, Scores
@@ -40,15 +40,18 @@ from attnlstm.training.newest_checkpoint import show_path
 from attnlstm.training.preparation import EncodedDataset
 from attnlstm.training.refit import explain_no_refit, refit, wants_refit
 from attnlstm.training.resources import check_memory, check_processors
+from attnlstm.training.threads import limit_threads
 from attnlstm.training.trainer import (
     build_trainer,
     check_monitors,
     find_best_checkpoint,
-    limit_threads,
     silence_known_warnings,
 )
 
 logger = logging.getLogger(__name__)
+
+OUTPUTS = ("config.yaml", "metrics.csv", "metrics.json", "baseline.json")
+"""Files of an earlier run in the folder that this one replaces."""
 
 
 class TrainingResult(NamedTuple):
@@ -104,6 +107,10 @@ def train(
     config = config.model_copy(update={"resume": None, "overwrite": False})
     check_processors("num_threads", config.num_threads)
     check_processors("data.num_workers", config.data.num_workers)
+    if not resumes and sources is None:
+        outputs = {f"the file {run_dir / name}": run_dir / name for name in OUTPUTS}
+        assert isinstance(config.data, Source)
+        check_outputs(outputs, config.data.list_inputs())
     write_config(config, run_dir)
     limit_threads(config.num_threads)
     resume_point = read_resume_point(newest) if resumes else None

@@ -260,13 +260,3 @@ def silence_known_warnings() -> None:
         "Experiment logs directory .* exists and is not empty",  # it is the run folder
     ):
         warnings.filterwarnings("ignore", message)
-
-
-def limit_threads(num_threads: int | None) -> None:
-    """Set the number of threads of an operation on the CPU; None leaves torch's choice.
-
-    The steps of a small LSTM are too short to share, and threads that wait for each other make
-    them many times slower as soon as something else runs on the machine.
-    """
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)

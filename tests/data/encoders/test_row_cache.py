@@ -172,7 +172,14 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGES = {
+    "a bit": flip,
     "truncated": truncate,
     "empty": lambda path: path.write_bytes(b""),
     "bytes": lambda path: path.write_bytes(b"\xff\xfe damaged"),
@@ -186,7 +193,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("pattern", ["encoder.json", "*.arrow", "[!e]*.json"])
 @pytest.mark.parametrize("config", [TEXTS, SERIES], ids=["texts", "series"])
-def test_damaged_files_are_replaced(part_of, cache, damage, pattern, config):
+def test_damaged_files_are_replaced(part_of, cache, damage, pattern, config, caplog):
     values = make_texts(30) if config is TEXTS else make_series(30)
     first, split, counts = encode(config, part_of(values))
     steps = [split.steps(row).tolist() for row in range(30)]
@@ -197,6 +204,8 @@ def test_damaged_files_are_replaced(part_of, cache, damage, pattern, config):
     assert again.to_dict() == first.to_dict()
     assert counts_again == counts
     assert [split.steps(row).tolist() for row in range(30)] == steps
+    said = [line for line in caplog.messages if line.endswith("are damaged and are made again")]
+    assert len(said) == (damage != "gone" or pattern == "*.arrow")
 
 
 def test_a_file_with_too_few_rows_is_replaced(part_of, cache):

@@ -288,7 +288,7 @@ class TestDeclaredNames:
         return path
 
     def test_are_given_in_their_order(self, tmp_path):
-        path = self.save(tmp_path / "rows", ["up", "down"])
+        path = self.save(tmp_path / "rows", [" up", "down "])  # as labels, without outer blanks
         source = open_files(path, path)
         assert source.label_names == ["up", "down"]
         assert [row.label for row in source] == ["down", None, None] * 2

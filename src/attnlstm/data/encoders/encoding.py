@@ -2,10 +2,12 @@
 
 A fitted encoder has a folder in the cache, and so have the parts that an encoder has encoded: an
 Arrow file of the rows and a JSON file of their counts. Every file is written next to its place and
-then moved there, so a file is never incomplete.
+then moved there, so a file is never incomplete. The JSON files hold digests, and what no longer
+matches them is made again.
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,7 +29,9 @@ from attnlstm.data.encoders.tokenizer import train_tokenizer
 from attnlstm.data.parts import Part
 from attnlstm.data.rows import Row, chunked
 from attnlstm.errors import UserError
-from attnlstm.files import fingerprint_of, replacing
+from attnlstm.files import file_fingerprint, fingerprint_of, replacing
+
+logger = logging.getLogger(__name__)
 
 Encoder = TextEncoder | SeriesEncoder
 T = TypeVar("T")
@@ -115,11 +119,10 @@ def fit_encoder(config: DataConfig, train: Part) -> Encoder:
     path = folder / "encoder.json"
 
     def read() -> Encoder:
-        return encoder_from_dict(json.loads(path.read_text()))
+        return encoder_from_dict(_read_digested(path)[0])
 
     def write() -> None:
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(_fit(config, train).to_dict()))
+        _write_digested(path, [_fit(config, train).to_dict()])
 
     return _from_cache(folder, read, write)
 
@@ -140,17 +143,18 @@ def encode_part(encoder: Encoder, part: Part, name: str) -> tuple[EncodedSplit, 
     step_size = encoder.num_features if isinstance(encoder, SeriesEncoder) else None
 
     def read() -> tuple[EncodedSplit, Counts]:
-        counts = Counts(**json.loads(counted.read_text()))
+        counts, digest = _read_digested(counted)
+        if file_fingerprint(arrow) != digest:
+            raise ValueError(f"{arrow} does not have its digest")
         rows = datasets.Dataset.from_file(str(arrow))
         if len(rows) != len(part):
             raise ValueError(f"{arrow} has {len(rows)} instead of {len(part)} rows")
-        return EncodedSplit(rows, part.targets, step_size), counts
+        return EncodedSplit(rows, part.targets, step_size), Counts(**counts)
 
     def write() -> None:
         with replacing(arrow) as partial:
             counts = _write_encoded(encoder, part, name, partial)
-        with replacing(counted) as partial:
-            partial.write_text(json.dumps(asdict(counts)))
+        _write_digested(counted, [asdict(counts), file_fingerprint(arrow)])
 
     return _from_cache(folder, read, write)
 
@@ -211,6 +215,24 @@ def _write_encoded(encoder: Encoder, part: Part, name: str, path: Path) -> Count
     return counts
 
 
+def _write_digested(path: Path, values: list[Any]) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps([fingerprint_of(values), values]))
+
+
+def _read_digested(path: Path) -> list[Any]:
+    """Return the values that `_write_digested` has written.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError, RecursionError: it has been changed.
+    """
+    digest, values = json.loads(path.read_text())
+    if fingerprint_of(values) != digest:
+        raise ValueError(f"{path} does not have its digest")
+    return list(values)
+
+
 def _cache_folder(*content: Any) -> Path:
     import datasets  # see `encode_part`
 
@@ -228,9 +250,12 @@ def _from_cache(folder: Path, read: Callable[[], T], write: Callable[[], None]) 
         with FileLock(folder / "lock"):
             try:
                 return read()
-            except (OSError, ValueError, KeyError, TypeError):
-                write()
-                return read()
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError, TypeError, RecursionError, UserError):
+                logger.warning("the encoded rows in %s are damaged and are made again", folder)
+            write()
+            return read()
     except OSError as error:
         raise UserError(
             f"the encoded rows cannot be written to {folder} ({error.strerror or error}): make "

@@ -66,9 +66,9 @@ class HeaderlessTable(Table):
     def describe_columns(self) -> str:
         return f"It has no header line: its columns are {enumerate_names(self.column_names())}"
 
-    def _read_single_label(self, cell: Any) -> str | None:
+    def read_single_label(self, cell: Any) -> str | None:
         whole = to_int(cell)
-        return super()._read_single_label(cell) if whole is None else str(whole)
+        return super().read_single_label(cell) if whole is None else str(whole)
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:
         places, num_columns = list(map(int, columns)), len(self.column_names())

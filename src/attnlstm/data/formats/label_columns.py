@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from attnlstm.data.formats.labels import RowProblemError
 from attnlstm.data.formats.table import Record, Table, missing_column
 from attnlstm.data.rows import Label
 from attnlstm.errors import UserError
@@ -65,9 +64,7 @@ class JoinedLabels(Table):
 
     def read_label(self, cell: Any) -> Label | None:
         """Return the label of each of the columns; None if one is missing."""
-        labels = [self._table.read_label(item) for item in cell]
-        if any(isinstance(label, tuple) for label in labels):
-            raise RowProblemError("several labels in one of several label columns")
+        labels = [self._table.read_single_label(item) for item in cell]
         return None if None in labels else tuple(map(str, labels))
 
     def _records(self, columns: Sequence[str]) -> Iterator[Record]:

@@ -84,7 +84,7 @@ class CSVTable(Table):
             return f"{columns}, as its first line says (if that is a record: data.header=false)"
         return f"{columns}, as its first line is a record (if it names them: data.header=true)"
 
-    def _read_single_label(self, cell: Any) -> str | None:
+    def read_single_label(self, cell: Any) -> str | None:
         return read_untyped_label(cell, self._has_decimal_commas)
 
     def _header(self, rows: Iterator[tuple[int, list[str] | str]]) -> list[str]:

@@ -98,9 +98,10 @@ class Table(ABC):
 
     def read_label(self, cell: Any) -> Label | None:
         """Return a cell as a label, None if it is missing; see `labels.read_cell`."""
-        return read_cell(cell, self._read_single_label, self.label_separator)
+        return read_cell(cell, self.read_single_label, self.label_separator)
 
-    def _read_single_label(self, cell: Any) -> str | None:
+    def read_single_label(self, cell: Any) -> str | None:
+        """Return a cell that is one label, None if it is missing; see `labels.read_label`."""
         return read_label(cell)
 
     @abstractmethod

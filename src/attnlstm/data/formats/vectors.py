@@ -13,6 +13,7 @@ import numpy as np
 
 from attnlstm.data.formats.lines import read_lines
 from attnlstm.errors import UserError
+from attnlstm.files import check_is_file
 
 SHOWN = 10  # malformed lines that a message describes; of the others it gives the number
 SNIFFED_LINES = 100  # in which the size of the vectors is looked for
@@ -100,6 +101,7 @@ def _check_is_text(path: Path) -> None:
     # a pipe would block, and opening a folder says what it is
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(f"model.embedding.vectors={path} is not a file: give a text file")
+    check_is_file(path)
     try:
         with path.open("rb") as file:
             start = file.read(SNIFFED_BYTES)

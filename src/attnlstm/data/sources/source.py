@@ -28,6 +28,9 @@ from attnlstm.files import find_files
 
 PARTS = ("train", "validation", "test")
 
+LABELS_OF = {"train": "labels", "validation": "validation_labels", "test": "test_labels"}
+"""The key that names the label files of the files of a part."""
+
 TRAIN = "data.train"
 """The key of the files that rows are split off from."""
 
@@ -49,6 +52,11 @@ class Source(DataConfig, ABC):
 
     def check(self) -> None:
         """Raise a UserError for options that their types cannot tell to be wrong; takes no time."""
+
+    def list_inputs(self) -> list[str]:
+        """Return the paths and globs of all files of rows and of labels."""
+        given = [getattr(self, name, None) or [] for name in (*PARTS, *LABELS_OF.values())]
+        return [name for names in given for name in ([names] if isinstance(names, str) else names)]
 
     def with_channels(self, names: Sequence[str] | None) -> Self:
         """The same source, reading these channels in this order where it has named channels."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlstm.data.rows import Label, as_tuple, to_number
+from attnlstm.data.rows import to_numbers
 from attnlstm.inference.predictor import Prediction
 from attnlstm.inference.report.regression_scores import RegressionScores
 from attnlstm.inference.report.report import FindSpans, Report
@@ -77,7 +77,8 @@ class RegressionReport(Report):
         if len(numbers) != len(self._names):
             raise ValueError(f"{len(numbers)} numbers for {len(self._names)} targets")
         label = prediction.row.label
-        true = None if label is None else to_numbers(label, len(numbers))
+        found = None if label is None else to_numbers(label, len(numbers))
+        true = None if found is None else np.array(found)
         is_inside = None
         if true is not None and intervals is not None:
             is_inside = (intervals[:, 0] <= true) & (true <= intervals[:, 1])
@@ -169,12 +170,6 @@ class RegressionReport(Report):
             ],
             "num_drawn": len(self._sample),
         }
-
-
-def to_numbers(label: Label, count: int) -> np.ndarray | None:
-    """Return this many numbers of a label, or None if it has other ones."""
-    numbers = [to_number(item) for item in as_tuple(label)]
-    return None if len(numbers) != count or None in numbers else np.array(numbers, np.float64)
 
 
 def show(number: float) -> str:

@@ -46,11 +46,7 @@ def find_library() -> Path:
     """Return the library for this source and machine; build it if it is missing or damaged."""
     # Only the compiler gets -fopenmp, not the linker. The threads have to come from torch's own
     # OpenMP library, which is found at load time; a second one would compete for the cores.
-    flags = ["-O3", "-fopenmp", "-Wno-psabi"]
-    capability = torch.backends.cpu.get_cpu_capability()
-    flags += ARCHITECTURES.get(capability, [])
-    if capability == "AVX512" and torch.cpu.get_capabilities().get("amx_bf16"):
-        flags += ["-mamx-tile", "-mamx-bf16", "-mavx512bf16"]
+    flags = [*compiler_flags(), "-fopenmp"]
     depends_on = [
         *(file.read_text(encoding="utf-8") for file in SOURCES),
         *flags,
@@ -66,6 +62,15 @@ def find_library() -> Path:
             if not _is_whole(library):
                 _build(library, flags)
     return library
+
+
+def compiler_flags() -> list[str]:
+    """Return the flags for fast code with the processor's instruction set."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    flags = ["-O3", "-Wno-psabi", *ARCHITECTURES.get(capability, [])]
+    if capability == "AVX512" and torch.cpu.get_capabilities().get("amx_bf16"):
+        flags += ["-mamx-tile", "-mamx-bf16", "-mavx512bf16"]
+    return flags
 
 
 def _extensions_folder() -> Path:

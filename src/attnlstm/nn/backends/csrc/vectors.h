@@ -50,7 +50,7 @@ template <typename T>
 constexpr int64_t kLanes = kVectorBytes / static_cast<int64_t>(sizeof(Real<T>));
 
 template <typename T>
-constexpr int64_t kWidth = kGates * kLanes<T>;  // the columns of a panel; see products.h
+constexpr int64_t kWidth = kGates * kLanes<T>;  // the columns of a panel; see panels.h
 
 template <typename T>
 inline Vector<T> load(const T* from) {
@@ -156,9 +156,9 @@ template <typename V>
 // Activations
 // ---------------------------------------------------------------------------------------------
 
-// Both activations come from one exponential. They are accurate to 6 units in the last place for every x: in
-// saturation they are exactly 0, 1 or -1, so that a cell keeps its state over any number of steps, and small
-// gates keep all their digits.
+// Both activations come from one exponential. With fused multiply-add they are accurate to 6 units in the last
+// place for every x. In saturation they are exactly 0, 1 or -1, so that a cell keeps its state over any number
+// of steps, and small gates keep all their digits.
 
 using Bits = typename VectorOf<int32_t>::type;  // of a Vector<float>
 

@@ -95,6 +95,22 @@ def test_labels_of_any_type_come_back(labels: list[Any], tmp_path: Path) -> None
     assert loaded.score(X, expected) == model.score(X, expected)
 
 
+def test_many_numbers_are_classes() -> None:
+    X, _ = make_series()
+    y = np.arange(48) % 24
+    model = attnlstm.AttentionLSTMClassifier(SERIES).fit(X, y)
+    assert model.task == "classification"
+    assert model.classes_.tolist() == list(range(24))
+
+
+def test_classes_in_order() -> None:
+    X, y = make_series()
+    model = attnlstm.AttentionLSTMClassifier([*SERIES, "task=ordinal"]).fit(X, y + 9)
+    assert model.task == "ordinal"
+    assert model.classes_.tolist() == [9, 10, 11]
+    assert set(model.predict(X)) <= {9, 10, 11}
+
+
 def test_the_columns_of_probabilities_are_those_of_the_classes() -> None:
     X, y = make_series()
     labels = np.array(["9", "10", "11"])[y]  # the engine sorts numbers as numbers
@@ -146,6 +162,7 @@ def test_the_seed() -> None:
         (["model.lstm.hiden_size=4"], r"did you mean model\.lstm\.hidden_size\?"),
         (["optimizer.lrr=1"], "lrr"),
         ("seed=1", "overrides='seed=1': give a list of strings"),
+        (["task=regression"], "classification or ordinal: use AttentionLSTMRegressor"),
         ([*SERIES, "callbacks.checkpoint=null"], "wrote no checkpoint"),
     ],
 )

@@ -1,30 +1,30 @@
-"""A scikit-learn estimator on Python objects, which trains as the command line does."""
+"""What the estimators share: they train on Python objects as the command line does on files."""
 
 import tempfile
 import warnings
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from attnlstm.checkpoint.content import LABEL_TYPE_KEY, read_checkpoint
-from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
-from attnlstm.config.data import SOURCES, own_options
+from attnlstm.config.data import SOURCES, Task, own_options
 from attnlstm.config.schema import PredictConfig
 from attnlstm.console import enumerate_names
 from attnlstm.data.checks import BadRows
 from attnlstm.data.containers import Values, read_values
 from attnlstm.data.encoders.text import TextEncoder
-from attnlstm.data.memory import MemoryRows, read_labels
+from attnlstm.data.memory import MemoryRows
 from attnlstm.errors import UserError
 from attnlstm.files import replacing
 
@@ -34,47 +34,35 @@ DEFAULTS = {"baseline": "baseline=none", "callbacks": "callbacks.figures=null"}
 SAVED = ("best", "validated", "last")
 """The checkpoints that an interrupted training may have written, the best one first."""
 
-DELEGATED = {*TrainedModel.__dataclass_fields__, "temperature"}
+ESTIMATORS: Mapping[str, str] = {
+    "classification": "AttentionLSTMClassifier",
+    "ordinal": "AttentionLSTMClassifier",
+    "multilabel": "AttentionLSTMMultilabelClassifier",
+    "regression": "AttentionLSTMRegressor",
+}
+"""The estimator of each task."""
+
+DELEGATED = {*TrainedModel.__dataclass_fields__, "task", "temperature"}
 
 
 class DataError(UserError, ValueError):
     """A UserError, as the ValueError that scikit-learn expects."""
 
 
-class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
-    """Classifies texts or time series; trains with the settings of `attnlstm train`.
+class AttentionLSTMEstimator(BaseEstimator):
+    """What the estimators of all tasks share; see `AttentionLSTMClassifier` for the arguments."""
 
-        model = AttentionLSTMClassifier(overrides=["budget.minutes=2"]).fit(texts, labels)
+    TASKS: ClassVar[tuple[Task, ...]]
+    """What `task` may be; the first is the default."""
 
-    All rows are trained and validated on, and give the same weights as the same rows in files: as
-    `data.train`, beside any `data.test`. The override `data.test_fraction=0.2` holds out test rows,
-    as the command line does without `data.test`.
-
-    Only a temporary folder is written to, unless an override names `runs_dir`: then there is a run
-    folder, as on the command line.
-
-    A fitted model also has the attributes of `TrainedModel`, such as `label_names` and `encoder`.
-
-    Args:
-        overrides: settings as on the command line, such as `"model.lstm.hidden_size=64"`.
-        random_state: the seed, or a RandomState to draw it from; None: the setting `seed`, 0 unless
-            overridden.
-
-    Attributes:
-        classes_: the labels `[class]`, sorted.
-        n_features_in_: the number of steps, if X was a table `[row, time]`.
-        feature_names_in_: the columns of this table, if they have names.
-        metrics_: of the test rows, such as "test/accuracy"; empty if none were held out.
-        trained_: the `TrainedModel`.
-        checkpoint_: the content of the checkpoint file.
-    """
+    _text_column: str | None = None
 
     def __init__(self, overrides: Sequence[str] = (), random_state: Any = None) -> None:
         self.overrides = overrides
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, **unknown: Any) -> Self:
-        """Train on rows and their labels, and return self.
+        """Train on rows and what is to be predicted of them, and return self.
 
         Ctrl-C ends the training early: the model is then the best so far, with a warning. Trainings
         in several threads take turns.
@@ -83,35 +71,26 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
             X: texts: a list or a column of strings, or a table with a column of texts. Or series:
                 an array `[row, channel, time]`, an array or a table `[row, time]`, or a list of
                 arrays `[time, channel]` of any lengths. NaN at the end of a series is padding.
-            y: `[row]` labels: strings, integers or booleans.
+            y: see the class.
 
         Raises:
             ValueError: something about the data or the settings; it is also a UserError.
         """
         for name in unknown:
-            hint = "; loss.class_weights=balanced weights classes" if "weight" in name else ""
+            can_weight = "weight" in name and self.TASKS[0] == "classification"
+            hint = "; loss.class_weights=balanced weights classes" if can_weight else ""
             raise TypeError(f"fit does not support {name}{hint}")
         if y is None:
             raise DataError("fit requires y to be passed, but the target y is None")
-        with _as_value_error():
+        with as_value_error():
             values = self._read(X, reset=True)
-            labels, label_type = read_labels(y)
-            rows = MemoryRows(values, labels)
-            if len(rows) != len(labels):
-                raise UserError(f"X has {len(rows)} rows and y has {len(labels)}")
+            rows, label_type = self._read_rows(values, y)
             self._train(rows, values, label_type)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable label of each row."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return calibrated probabilities `[row, class]`, in the order of `classes_`."""
-        rows = [prediction.probabilities for prediction in self._predict(X)]
-        probabilities = np.array(rows, dtype=np.float64)[:, self._order]
-        return probabilities / probabilities.sum(axis=1, keepdims=True)  # they are rounded
+    @abstractmethod
+    def _read_rows(self, values: Values, y: Any) -> tuple[MemoryRows, str]:
+        """Return the rows to train on and the type of their labels, a key of `LABEL_TYPES`."""
 
     def attention(self, X: Any) -> list[np.ndarray]:
         """Return the attention on each step or token that the LSTM has read, `[time]` a row.
@@ -143,7 +122,7 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         else:
             values = read_values(X, usual=self._text_column)
         if reset:
-            self._text_column: str | None = values.text_column
+            self._text_column = values.text_column
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             if values.left_out:
@@ -222,9 +201,10 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         if wrong:
             what = "series" if source == "series_files" else "texts"
             raise UserError(f"overrides: {', '.join(wrong)}: the rows are the {what} given to fit")
+        self._check_task(given.get("task"))
         defaults = [
             default
-            for section, default in DEFAULTS.items()
+            for section, default in (DEFAULTS | {"task": f"task={self.TASKS[0]}"}).items()
             if not any(key.partition(".")[0] == section for key in given)
         ]
         own = [text for text in self.overrides if not text.startswith("data=")]
@@ -235,37 +215,47 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
             own.append(f"seed={seed}")
         return [f"data={source}", *defaults, *own]
 
+    def _check_task(self, task: str | None) -> None:
+        """Raise a UserError if the overrides ask for a task of another estimator."""
+        if task is not None and task not in self.TASKS:
+            advice = f"use {ESTIMATORS[task]}" if task in ESTIMATORS else "leave it out"
+            raise UserError(
+                f"overrides: task={task} is not for {type(self).__name__}, whose task is "
+                f"{' or '.join(self.TASKS)}: {advice}"
+            )
+
     def _finish(self, checkpoint: Path, label_type: str) -> None:
         """Add the type of the labels to a checkpoint, and keep its content."""
         from attnlstm.training.checkpoint_io import WholeFileCheckpointIO
 
         loaded = read_checkpoint(checkpoint).loaded | {LABEL_TYPE_KEY: label_type}
         WholeFileCheckpointIO().save_checkpoint(loaded, checkpoint)
-        self._adopt(checkpoint)
+        self._adopt(load_checkpoint(checkpoint), checkpoint.read_bytes())
 
-    def _adopt(self, checkpoint: Path, backend: str | None = None) -> None:
-        """Become the model of a checkpoint."""
-        self.trained_ = load_checkpoint(checkpoint, backend)
-        self.checkpoint_ = checkpoint.read_bytes()
+    def _adopt(self, trained: TrainedModel, checkpoint: bytes, backend: str | None = None) -> None:
+        """Become the model of a checkpoint with this content."""
+        self.trained_ = trained
+        self.checkpoint_ = checkpoint
         self._backend = backend
-        labels = np.array(self.trained_.classes)
-        self._order = labels.argsort()
-        self.classes_ = labels[self._order]
 
-    def _predict(self, X: Any) -> list[Any]:
-        """Return a `Prediction` for each row, all of which can be predicted."""
+    def _predict(self, X: Any, coverage: float | None = None) -> list[Any]:
+        """Return a `Prediction` for each row, all of which can be predicted.
+
+        coverage: of the intervals that the predictions have; None: they have none.
+        """
         from attnlstm.data.encoders.encoding import batches_of
         from attnlstm.inference.prediction import build_predictor
 
         check_is_fitted(self)
-        with _as_value_error():
+        config = PredictConfig(ckpt="X", prediction_sets=coverage)
+        with as_value_error():
             values = self._read(X, reset=False)
             reads_texts = isinstance(self.encoder, TextEncoder)
             if reads_texts != (values.texts is not None):
                 kinds = ("texts", "series") if reads_texts else ("series", "texts")
                 raise UserError("this model reads {}, and X has {}".format(*kinds))
             with _same_threads():
-                predictor = build_predictor(PredictConfig(ckpt="X"), self.trained_)
+                predictor = build_predictor(config, self.trained_)
                 chunks = predictor.predict_chunks(batches_of(MemoryRows(values)))
                 predictions = list(chain.from_iterable(chunks))
             bad: dict[str, BadRows] = defaultdict(BadRows)
@@ -293,7 +283,7 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 path = Path(folder) / "model.ckpt"
                 path.write_bytes(self.checkpoint_)
-                self._adopt(path, self._backend)
+                self._adopt(load_checkpoint(path, self._backend), self.checkpoint_, self._backend)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -302,28 +292,9 @@ class AttentionLSTMClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def load(path: str | Path, backend: str | None = None) -> AttentionLSTMClassifier:
-    """Return the fitted classifier of a checkpoint; nothing in the file is executed.
-
-    It also has the attributes of the `TrainedModel`, such as `classifier` and `encoder`. The labels
-    are strings, unless an estimator was fitted on others and saved.
-
-    Args:
-        path: a file that `attnlstm train` or `AttentionLSTMClassifier.save` has written, a run
-            folder, or "last" for the newest run in runs/.
-        backend: runs the LSTM; None: the one it was trained with.
-
-    Raises:
-        UserError: see `read_checkpoint`; or the backend cannot run this LSTM.
-    """
-    model = AttentionLSTMClassifier()
-    model._text_column = None
-    model._adopt(find_checkpoint(str(path), "runs"), backend)
-    return model
-
-
 @contextmanager
-def _as_value_error() -> Iterator[None]:
+def as_value_error() -> Iterator[None]:
+    """Raise a `DataError` where a UserError is raised."""
     try:
         yield
     except DataError:

@@ -1,0 +1,1 @@
+"""Estimators on Python objects, with scikit-learn's and aeon's conventions: one for each task."""
