@@ -135,6 +135,17 @@ BROKEN: BrokenFiles = {
     "wide row.arff": (ARFF + "1,2,3,a\n", "wrong number of values in .*row 0"),
     "sparse.arff": (ARFF + "{0 1, 1 2, 2 a}\n", "value that is not a number in .*row 0"),
     "open quote.arff": (ARFF + "1,2,'a\n", "a quote that is not closed in .*row 0"),
+    "quote in a series.arff": (
+        ARFF.replace("t0 numeric", "bag relational").replace(
+            "t1 numeric\n", "t1 numeric\n@end bag\n"
+        )
+        + "\\n'0.1\\n1.5',a\n",
+        "a quote that is not closed in .*row 0",
+    ),
+    "quote in a class.arff": (
+        ARFF.replace("{a,b}", "{a,'b}") + "1,2,a\n",
+        "a quote that is not closed in its attribute",
+    ),
     "latin-1.arff": ((ARFF + "1,2,é\n").encode("latin-1"), "not UTF-8 in .*row 0"),
     "long line.arff": (ARFF + "1," * (1 << 22), "longer than 4 Mi .*row 0"),
     "endless header.arff": ("@attribute t numeric\n" * 70_000, "more than 65,536 attributes"),

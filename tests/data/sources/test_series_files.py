@@ -109,6 +109,12 @@ def test_kept_columns_of_a_wide_table(write, extra):
     assert [row.kept for row in source][:2] == [("2", "a", "hall"), ("", "b", "")]
 
 
+def test_a_column_without_a_name_can_be_kept(write):
+    source = open_files(write("a.jsonl", '{"": "one", "x": [1, 2], "label": "up"}\n'))
+    assert source.keep_columns(None) == [""]
+    assert [row.kept for row in source] == [("one",)]
+
+
 def test_files_without_columns_to_keep(write):
     source = open_files(write("a.ts", TS))
     assert source.keep_columns(None) == []

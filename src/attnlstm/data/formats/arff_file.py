@@ -52,10 +52,7 @@ class ArffFile(SeriesLines):
     comment_marks = (b"%",)
 
     def _parse_line(self, line: str) -> tuple[np.ndarray, str | None]:
-        try:
-            fields = _split(line)
-        except csv.Error:
-            raise RowProblemError("a quote that is not closed") from None
+        fields = _split(line)
         if len(fields) != self._num_fields + 1:
             raise RowProblemError("wrong number of values")
         label = fields.pop()
@@ -85,7 +82,12 @@ class ArffFile(SeriesLines):
                 "'@attribute target {walking,running}'"
             )
         else:
-            self.label_names = [name for name in _split(label.kind[1:-1]) if name]
+            try:
+                self.label_names = [name for name in _split(label.kind[1:-1]) if name]
+            except RowProblemError as problem:
+                raise self._error(
+                    f"has {problem} in its attribute {label.name!r}: fix it"
+                ) from None
         self._declared = set(self.label_names or ())
         self._is_relational = values[0].kind.lower() == "relational"
         if self._is_relational and len(values) > 1:
@@ -126,11 +128,18 @@ class ArffFile(SeriesLines):
 
 
 def _split(line: str) -> list[str]:
-    """Return the values between commas, without the quotes around them."""
+    """Return the values between commas, without the quotes around them.
+
+    Raises:
+        RowProblemError: a quote is not closed, or a line break is outside of quotes.
+    """
     quote = next((character for character in line if character in "'\""), "'")
     csv.field_size_limit(LONGEST_LINE)  # a setting of the whole process
     reader = csv.reader([line], quotechar=quote, skipinitialspace=True, strict=True)
-    return [field.strip() for field in next(reader, [])]
+    try:
+        return [field.strip() for field in next(reader, [])]
+    except csv.Error:
+        raise RowProblemError("a quote that is not closed") from None
 
 
 def _unquote(name: str) -> str:

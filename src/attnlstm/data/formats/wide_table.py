@@ -63,7 +63,8 @@ class WideTable(SeriesTable):
     def __iter__(self) -> Iterator[Row]:
         identity, label, group = self.columns.id, self.columns.label, self.columns.group
         values = self._value_columns()
-        others = list(dict.fromkeys(filter(None, (identity, label, group, *self._kept))))
+        named = [column for column in (identity, label, group) if column is not None]
+        others = list(dict.fromkeys([*named, *self._kept]))
         num_records = self._num_padded = 0
         if not self.columns.is_nested:
             names = self._table.column_names()
