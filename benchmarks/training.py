@@ -130,6 +130,7 @@ def measure(config: TrainConfig) -> dict[str, Any]:
     """Train both in turns; return their epochs, without the first, and their test accuracies."""
     limit_threads(config.num_threads)
     dataset = split_sources(open_sources(config.data), config.data, config.seed)
+    config = config.for_task(dataset.task)
     encoded = encode(config, dataset)
     config = settle(config, measure_data(encoded))
     module, data = build_module(config, encoded), build_datamodule(config, encoded)

@@ -26,6 +26,7 @@ OPTIONS = {
     "test": ("a.csv", FILES_OF_ROWS),
     "text_column": ("x", ("text_files", "hub_text")),
     "label_column": ("x", ("text_files", "hub_text", "series_files")),
+    "label_separator": ("|", ("text_files", "hub_text", "series_files")),
     "id_column": ("x", ("series_files",)),
     "time_column": ("x", ("series_files",)),
     "layout": ("wide", ("series_files",)),

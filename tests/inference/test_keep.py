@@ -141,7 +141,9 @@ def test_lines_and_single_texts(run_dir: Path, tmp_path: Path) -> None:
         run_predict(tmp_path / "run", f"ckpt={run_dir}", *arguments)
         texts = ["fine", None, "dull"] if has_text else [None] * 3
         assert [row.get("text") for row in read(output)] == texts
-    with pytest.raises(UserError, match=r"keep=\[author\]: the columns of new\.txt cannot be"):
+    with pytest.raises(
+        UserError, match=r"keep=\[author\]: new\.txt has no columns that can be kept"
+    ):
         run_predict(
             tmp_path / "run", f"ckpt={run_dir}", f"input={tmp_path}/new.txt", "keep=[author]"
         )

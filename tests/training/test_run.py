@@ -14,10 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from attnlstm.checkpoint.calibration import fit_temperature
 from attnlstm.checkpoint.load import load_checkpoint
+from attnlstm.config.data import Task
 from attnlstm.config.lightning import MONITORED
 from attnlstm.config.schema import EvaluateConfig
 from attnlstm.errors import UserError
 from attnlstm.inference.evaluation import evaluate
+from attnlstm.training.metrics import build_metrics
 from attnlstm.training.module import restore_module
 
 pytestmark = pytest.mark.slow
@@ -125,9 +127,12 @@ def test_a_metric_that_is_not_logged_is_named(
         run_train(tmp_path, *overrides)
 
 
-def test_every_metric_that_can_be_monitored_is_logged(small_run: Path) -> None:
+def test_every_metric_that_can_be_monitored_is_one_of_a_task(small_run: Path) -> None:
     logged = read_metrics(small_run)[0].keys()
-    assert set(MONITORED) <= logged
+    assert {f"val/{name}" for name in build_metrics("classification", 9)} <= logged
+    tasks: list[Task] = ["ordinal", "multilabel", "regression"]
+    known = {f"val/{name}" for task in tasks for name in build_metrics(task, 3)}
+    assert set(MONITORED) == known | {"val/loss", "train/loss"}
 
 
 def calibration_error(probabilities: np.ndarray, is_right: np.ndarray) -> float:

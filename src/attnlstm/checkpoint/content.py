@@ -234,9 +234,9 @@ def _check_calibration(fields: Any, task: Task, num_classes: int) -> Calibration
         raise ValueError("its scores are not a plain tensor of torch.float64")
     if (len(scores) == 0) != (task == "multilabel"):
         raise ValueError(f"it has {len(scores)} scores, and its task is {task}")
-    most = torch.inf if task == "regression" else 1
+    most, end = (torch.inf, "") if task == "regression" else (1, " to 1")
     if not ((scores >= 0) & (scores <= most)).all() or not (scores.diff(dim=0) >= 0).all():
-        raise ValueError("its scores are not ascending numbers from 0")
+        raise ValueError(f"its scores are not ascending numbers from 0{end}")
     if (thresholds is None) != (task != "multilabel"):
         raise ValueError(f"its thresholds do not belong to its task, {task}")
     if thresholds is not None:

@@ -102,7 +102,6 @@ def test_channels_of_different_lengths(read):
         ("", "has no @data line"),
         ("@attribute t numeric\n1,2\n", "is not an .arff file: line 2 comes before @data"),
         ("@data\n1,a\n", "has no attributes of values and of the label"),
-        (HEADER.replace("{walking, 'slow, running',3}", "numeric"), "has numbers to predict"),
         (HEADER.replace("{walking, 'slow, running',3}", "string"), "declares no classes"),
         (HEADER.replace("REAL", "string"), "has an attribute 't 1' that is no number: remove it"),
         (

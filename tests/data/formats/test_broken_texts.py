@@ -115,7 +115,7 @@ BROKEN: BrokenFiles = {
     "no labels.csv": ("text,label\na,\nb,\n", "no label in .*2 rows: row 0"),
     "one class.csv": ("text,label\n" + "a b,x\nc d,x\n" * 4, "has only one class, 'x'"),
     "every row a class.csv": (
-        "text,label\n" + "".join(f"text {n},{n}\n" for n in range(6_000)),
+        "text,label\n" + "".join(f"text {n},c{n}\n" for n in range(6_000)),
         "more than 5,000 classes.* data.label_column",
     ),
     "long label.parquet": (
@@ -165,11 +165,15 @@ BROKEN: BrokenFiles = {
         "not a JSON object .*row 1",
     ),
     "number as text.jsonl": ('{"text": 3, "label": "x"}\n' * 4, "text is not a string .*row 0"),
-    "list as label.jsonl": ('{"text": "a", "label": ["x"]}\n' * 4, "label is not a string.*row 0"),
+    "object as label.jsonl": (
+        '{"text": "a", "label": {"x": 1}}\n' * 4,
+        "label is not a string.*row 0",
+    ),
+    "gap in a list.jsonl": ('{"text": "a", "label": ["x", null]}\n' * 4, "a missing label among"),
     "infinite label.jsonl": ('{"text": "a", "label": 1e999}\n' * 4, "label is not a string"),
-    "regression.csv": (
-        "text,target\n" + "".join(f"film {n},{n / 97:.4f}\n" for n in range(60)),
-        "60 different labels in 60 rows, .*numbers to predict, and not classes",
+    "whole numbers.csv": (
+        "text,target\n" + "".join(f"film {n},{n}\n" for n in range(60)),
+        "60 different labels in 60 rows, .*add task=regression .*or task=classification",
     ),
     "ids as labels.csv": (
         "text,label\n" + "".join(f"film {n},id {n}\n" for n in range(60)),

@@ -178,7 +178,7 @@ def test_without_labels(save):
         ({"X": np.ones((2, 3), dtype=complex), "y": [0, 1]}, "has X of type complex128"),
         ({"X": np.array([["a"], ["b"]]), "y": [0, 1]}, "has X of type <U1: save it as floats"),
         ({"X": np.ones((2, 3)), "y": [0, 1, 2]}, "has y of shape [3]: it must be [2]"),
-        ({"X": np.ones((2, 3)), "y": [[0], [1]]}, "has y of shape [2, 1]: it must be [2]"),
+        ({"X": np.ones((2, 3)), "y": [[[0]], [[1]]]}, "has y of shape [2, 1, 1]: it must be [2]"),
         ({"X": np.ones((2, 3)), "y": [0, 1], "lengths": [1]}, "has lengths of shape [1]"),
         ({"X": np.ones((2, 3)), "y": [0, 1], "lengths": [1.0, 2.0]}, "has lengths of type float"),
     ],

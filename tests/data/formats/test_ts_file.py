@@ -154,7 +154,6 @@ def test_without_labels(write):
         ("@classLabel true\n@data\n", "has a @classLabel line without class names"),
         ("@classLabel\n@data\n", "has a @classLabel line without class names"),
         ("@timeStamps True\n@classLabel true a\n@data\n(0,1):a\n", "has time stamps: save it"),
-        ("@targetlabel true\n@data\n1:0.5\n", "has numbers to predict (@targetlabel true)"),
         ("@dimensions two\n@classLabel true a\n@data\n", "has a @dimensions line without a count"),
         ("@dimensions\n@classLabel true a\n@data\n", "has a @dimensions line without a count"),
         ("id,time,x\na,0,1\n", "is not a .ts file: line 1 comes before @data"),

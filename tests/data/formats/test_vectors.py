@@ -183,5 +183,5 @@ def test_files_without_vectors(load, content, name, message):
 def test_unreadable_files_of_vectors(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.txt: No such file"):
         load_vectors(tmp_path / "nowhere.txt", VOCABULARY, skip_malformed=False)
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is not a regular file"):
         load_vectors(tmp_path, VOCABULARY, skip_malformed=True)

@@ -137,26 +137,35 @@ def test_a_misspelt_name_brings_the_nearest(name, network_uses):
 
 @pytest.mark.parametrize("name", ["no such thing", "", ".", "../data/GunPoint", "__init__"])
 def test_a_name_of_nothing_brings_the_bundled_sets(name, network_uses):
-    assert ", ".join(CLASSIFICATION_SETS) in message_of(name)
+    message = message_of(name)
+    assert all(bundled in message for bundled in (*CLASSIFICATION_SETS, "Covid3Month"))
     assert not network_uses
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("Covid3Month", "regression"),
-        ("CardanoSentiment", "regression"),
-        ("FloodModeling1", "regression"),
         ("Airline", "forecasting"),
         ("m1_yearly_dataset", "forecasting"),
         ("nn5_weekly_dataset", "forecasting"),
         ("Daphnet_S06R02E0", "anomaly detection"),
     ],
 )
-def test_sets_without_classes_are_refused(name, kind, network_uses):
+def test_sets_for_other_purposes_are_refused(name, kind, network_uses):
     message = message_of(name)
     assert kind in message
     assert "JapaneseVowels" in message
+    assert not network_uses
+
+
+@pytest.mark.parametrize("name", ["Covid3Month", "CardanoSentiment"])
+def test_regression_sets_are_those_of_aeon(name, network_uses):
+    source = ArchiveRows(name, "test")
+    X, y = aeon.datasets.load_regression(name, split="test")
+    assert source.task == "regression"
+    for row, series, number in zip(source, X, y, strict=True):
+        np.testing.assert_allclose(row.value, series.T, rtol=1e-6)
+        assert float(row.label) == number
     assert not network_uses
 
 

@@ -119,7 +119,7 @@ class TestRows:
         (row,) = open_files(write_json(tmp_path / "rows.jsonl", ["a"], [value]))
         assert (row.value, row.label, row.problem) == ("a", label, None)
 
-    @pytest.mark.parametrize("value", [float("inf"), [1], {"a": 1}])
+    @pytest.mark.parametrize("value", [float("inf"), {"a": 1}, [{"a": 1}]])
     def test_labels_of_other_types(self, tmp_path, value):
         (row,) = open_files(write_json(tmp_path / "rows.jsonl", ["a"], [value]))
         assert (row.label, row.problem) == (None, NO_LABEL_TYPE)

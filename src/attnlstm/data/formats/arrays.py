@@ -223,6 +223,8 @@ def read_labels(
         labels = to_labels(values.ravel(), name)
         return [labels[row * steps[1] : (row + 1) * steps[1]] for row in range(steps[0])]
     size = values.shape[1] if values.ndim == 2 else 0
+    if size == 1:
+        values, size = values[:, 0], 0
     if size and len(values) == array.num_rows:
         labels = to_labels(values.ravel(), name)
         several = [labels[start : start + size] for start in range(0, len(labels), size)]
