@@ -132,6 +132,8 @@ def _survey_sources(
 
     targets = known
     if targets is None:
+        if task == "auto":
+            task = sources["train"].task or task
         look("train", partial(find_label_problem, task=task))
         others = [name for name in sources if name != "train"]
         names = {name for label in surveys["train"].names for name in as_tuple(label)}

@@ -153,8 +153,6 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
 def _find_task(surveys: Mapping[str, Survey]) -> Task:
     """Return the task that the labels of the training rows are plainly for."""
     train = surveys["train"]
-    if train.source.task is not None:
-        return train.source.task
     if (columns := train.source.target_names) is not None:
         items = {item for label in train.names for item in as_tuple(label)}
         if items <= FLAGS.keys():
