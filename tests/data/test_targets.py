@@ -86,12 +86,21 @@ def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) 
     found = split(rows(flags, columns=["dog", "cat"]))
     assert (found.task, found.label_names) == ("multilabel", ["dog", "cat"])
     assert found.parts["train"].targets.dtype == np.int8
+    test = rows(flags[:3], "test.csv", columns=["dog", "cat"])
+    train = rows(flags, columns=["dog", "cat"])
+    of_model = split_sources(
+        {"test": test}, DataConfig(), 0, label_names=["dog", "cat"], task="multilabel"
+    )
+    for found in (split(train, test=test), split(train, "multilabel", test=test), of_model):
+        assert found.parts["test"].targets.tolist() == [[0, 1], [1, 0], [1, 0]]
     numbers = [("0.5", "-3"), ("1e3", "7"), ("2", "1")] * 10
     found = split(rows(numbers, columns=["x", "y"]))
     assert (found.task, found.label_names) == ("regression", ["x", "y"])
     assert sorted(set(found.parts["train"].targets[:, 0])) == [0.5, 2, 1000]
     message = refusal(rows([("a", "1"), ("b", "0")] * 10, columns=["x", "y"]))
     assert "'x', 'y' hold neither only 0 and 1" in message
+    message = refusal(rows(numbers, columns=["x", "y"]), "multilabel")
+    assert "a column of 0 and 1: name other columns with data.label_column" in message
 
 
 @pytest.mark.parametrize(

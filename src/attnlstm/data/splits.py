@@ -143,11 +143,15 @@ def _survey_sources(
         targets = choose_targets(surveys, task)
         if task != "auto" or targets.task == "regression":
             for name in others:
-                look(name, targets.find_problem)
+                look(name, _find_problem_of(sources[name], targets))
     else:
         for name in sources:
-            look(name, targets.find_problem)
+            look(name, _find_problem_of(sources[name], targets))
     return surveys, targets
+
+
+def _find_problem_of(source: RowSource, targets: Targets) -> FindLabelProblem:
+    return partial(targets.find_problem, are_flags=source.target_names is not None)
 
 
 def _encode(found: Survey, targets: Targets) -> np.ndarray:

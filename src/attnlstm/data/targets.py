@@ -51,16 +51,17 @@ class Targets:
         """Whether a row has exactly one class."""
         return self.task in ("classification", "ordinal")
 
-    def find_problem(self, label: Label) -> str | None:
-        """Return why a label cannot be encoded, or None."""
+    def find_problem(self, label: Label, are_flags: bool = False) -> str | None:
+        """Return why `encode` cannot encode a label, or None."""
         if (problem := find_label_problem(label, self.task)) is not None:
             return problem
         if self.task == "regression":
             if len(as_tuple(label)) != len(self.names):
                 return f"{len(as_tuple(label))} instead of {counted(len(self.names), 'number')}"
             return None
+        known = FLAGS if are_flags else self._numbers
         for name in as_tuple(label):
-            if name not in self._numbers:
+            if name not in known:
                 return f"label {shorten(name)!r}, which no training row has,"
         return None
 
@@ -134,6 +135,13 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
     if task == "regression":
         return Targets(task, columns or [train.source.columns_used.get("label", "target")])
     if task == "multilabel" and columns is not None:
+        items = {item for label in train.names for item in as_tuple(label)}
+        if odd := sorted(items - FLAGS.keys()):
+            raise UserError(
+                f"{train.source.name}: the label columns {enumerate_names(columns)} hold "
+                f"{enumerate_names(odd)}, and each class of task=multilabel is a column of 0 and 1: "
+                "name other columns with data.label_column"
+            )
         return Targets(task, columns)
     declared, present = train.source.label_names, set[str]()
     for label in train.names:
