@@ -100,7 +100,7 @@ def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) 
     message = refusal(rows([("a", "1"), ("b", "0")] * 10, columns=["x", "y"]))
     assert "'x', 'y' hold neither only 0 and 1" in message
     message = refusal(rows(numbers, columns=["x", "y"]), "multilabel")
-    assert "a column of 0 and 1: name other columns with data.label_column" in message
+    assert "is a column of 0 and 1: name other columns with data.label_column" in message
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
         if odd := sorted(items - FLAGS.keys()):
             raise UserError(
                 f"{train.source.name}: the label columns {enumerate_names(columns)} hold "
-                f"{enumerate_names(odd)}, and each class of task=multilabel is a column of 0 and 1: "
-                "name other columns with data.label_column"
+                f"{enumerate_names(odd)}, but each class of task=multilabel is a column of 0 and "
+                "1: name other columns with data.label_column"
             )
         return Targets(task, columns)
     declared, present = train.source.label_names, set[str]()
