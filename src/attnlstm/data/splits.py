@@ -1,7 +1,7 @@
 """Which rows are for training, which for validation and which for testing."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from attnlstm.config.data import DataConfig, Missing, TaskChoice
 from attnlstm.config.schema import Validation
 from attnlstm.console import counted, enumerate_names, shorten
-from attnlstm.data.checks import FindLabelProblem, Survey, survey
+from attnlstm.data.checks import Survey, survey
 from attnlstm.data.groups import choose_groups, connect, deal_groups
 from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import RowSource, as_tuple
@@ -20,6 +20,9 @@ from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
 """`validation=auto` uses folds up to this many training rows; of more, a part says enough."""
+
+FEWEST_DIGITS = 1e-4
+"""Below this share of a target's size, its standard deviation has three digits in float32."""
 
 MOST_BAD = 10_000
 """A run that stops at bad rows looks for at most this many in a source."""
@@ -77,6 +80,7 @@ def split_sources(
     values = {name: _encode(found, targets) for name, found in surveys.items()}
     if label_names is None:
         _check_variety(surveys["train"], values["train"], targets)
+        warnings += _describe_precision(surveys["train"], values["train"], targets)
 
     chosen = {name: found.usable for name, found in surveys.items()}
     folds, group_column = None, getattr(config, "group_column", None)
@@ -120,10 +124,11 @@ def _survey_sources(
     missing: Missing = getattr(config, "missing", "stop")  # of series only
     surveys: dict[str, Survey] = {}
 
-    def look(name: str, find_problem: FindLabelProblem) -> None:
+    def look(name: str, find_problem: Callable[..., str | None]) -> None:
+        are_flags = sources[name].target_names is not None
         surveys[name] = survey(
             sources[name],
-            find_problem,
+            partial(find_problem, are_flags=are_flags),
             next((found.num_channels for found in surveys.values()), None),
             MOST_BAD if config.on_bad_row == "stop" else None,
             missing,
@@ -137,12 +142,13 @@ def _survey_sources(
         look("train", partial(find_label_problem, task=task))
         others = [name for name in sources if name != "train"]
         names = {name for label in surveys["train"].names for name in as_tuple(label)}
-        if task == "auto":  # labels that come again in other parts are classes
+        if task == "auto" and sources["train"].target_names is None:
+            # labels that come again in other parts are classes
             for name in others:
                 look(name, Targets("multilabel", sorted(names)).find_problem)
         targets = choose_targets(surveys, task)
-        if task != "auto" or targets.task == "regression":
-            for name in others:
+        for name in others:
+            if name not in surveys or targets.task == "regression":
                 look(name, targets.find_problem)
     else:
         for name in sources:
@@ -151,17 +157,37 @@ def _survey_sources(
 
 
 def _encode(found: Survey, targets: Targets) -> np.ndarray:
-    """Return the targets of all rows; those of bad rows mean nothing."""
-    return targets.encode(found.names, found.source.target_names is not None)[found.labels]
+    """Return the targets of all rows; those of bad rows mean nothing.
+
+    Raises:
+        UserError: the columns of 0 and 1 are not the classes of the model.
+    """
+    columns = found.source.target_names
+    values = targets.encode(found.names, are_flags=columns is not None)[found.labels]
+    if columns is None or columns == targets.names:
+        return values
+    if set(columns) == set(targets.names):
+        return values[:, [columns.index(name) for name in targets.names]]
+    if targets.task == "multilabel":
+        raise UserError(
+            f"{found.source.name}: the label columns {enumerate_names(columns)} are not the "
+            f"classes of the model, {enumerate_names(targets.names)}: set data.label_column"
+        )
+    return values
 
 
 def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
     """Raise a UserError if the training rows leave nothing to learn."""
     if targets.task != "regression" and len(targets.names) < 2:
-        name = shorten(targets.names[0]) if targets.names else ""
+        only = f"only one class, {shorten(targets.names[0])!r}" if targets.names else "no classes"
         raise UserError(
-            f"{train.source.name} has only one class, {name!r}: there is nothing to tell apart; "
+            f"{train.source.name} has {only}: there is nothing to tell apart; "
             "check data.label_column"
+        )
+    if absent := _find_lost(values[train.usable], targets):
+        raise UserError(
+            f"{train.source.name} has no row of class {enumerate_names(absent)}: leave such "
+            "columns out of data.label_column, or add rows"
         )
     if targets.task == "regression":
         # A model computes in single precision, which cannot tell other numbers apart.
@@ -169,9 +195,27 @@ def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
         same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
         if same:
             raise UserError(
-                f"{train.source.name} has only one value of {enumerate_names(same)}: there is "
-                "nothing to learn; check data.label_column"
+                f"{train.source.name} has only one value of {enumerate_names(same)} in single "
+                "precision: there is nothing to learn; check data.label_column, or subtract the "
+                "mean and scale the differences"
             )
+
+
+def _describe_precision(train: Survey, values: np.ndarray, targets: Targets) -> list[str]:
+    """Return a line for each regression target of which single precision loses most digits."""
+    if targets.task != "regression":
+        return []
+    numbers = values[train.usable]
+    sizes, deviations = np.abs(numbers).max(axis=0), numbers.std(axis=0)
+    return [
+        f"{shorten(name)!r} of {train.source.name} differs by {deviation:.3g} around "
+        f"{numbers[:, place].mean():.3g}, and the model computes in single precision, with seven "
+        "digits: subtract the mean to keep more digits of the differences"
+        for place, (name, size, deviation) in enumerate(
+            zip(targets.names, sizes, deviations, strict=True)
+        )
+        if deviation < FEWEST_DIGITS * size
+    ]
 
 
 class _Strata(NamedTuple):

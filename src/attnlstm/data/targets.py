@@ -9,6 +9,7 @@ numbers that a model learns to predict:
     regression       [row, target]  float64, the numbers themselves
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,10 +52,12 @@ class Targets:
         """Whether a row has exactly one class."""
         return self.task in ("classification", "ordinal")
 
-    def find_problem(self, label: Label) -> str | None:
-        """Return why a label cannot be encoded, or None."""
-        if (problem := find_label_problem(label, self.task)) is not None:
+    def find_problem(self, label: Label, are_flags: bool = False) -> str | None:
+        """Return why a label cannot be encoded, or None; for `are_flags` see `encode`."""
+        if (problem := find_label_problem(label, self.task, are_flags)) is not None:
             return problem
+        if self.task == "multilabel" and are_flags:
+            return None
         if self.task == "regression":
             if len(as_tuple(label)) != len(self.names):
                 return f"{len(as_tuple(label))} instead of {counted(len(self.names), 'number')}"
@@ -139,6 +142,12 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
     for label in train.names:
         present.update(as_tuple(label))
     names = [name for name in declared or [] if name in present] or sort_labels(present)
+    if task == "multilabel" and names and present <= FLAGS.keys():
+        raise UserError(
+            f"{train.source.name} has one column of {enumerate_names(names)}, and task=multilabel "
+            "needs a column for each class: name several with data.label_column, or use "
+            "task=classification"
+        )
     if len(names) > MOST_CLASSES:
         raise UserError(f"{train.source.name} has more than {MOST_CLASSES:,} classes")
     if task == "ordinal" and not declared and None in map(to_number, names):
@@ -154,18 +163,34 @@ def _find_task(surveys: Mapping[str, Survey]) -> Task:
     """Return the task that the labels of the training rows are plainly for."""
     train = surveys["train"]
     if (columns := train.source.target_names) is not None:
-        items = {item for label in train.names for item in as_tuple(label)}
-        if items <= FLAGS.keys():
+        values = [set(column) for column in zip(*map(as_tuple, train.names), strict=True)]
+        flags = [
+            name for name, items in zip(columns, values, strict=False) if items <= FLAGS.keys()
+        ]
+        if len(flags) == len(columns):
             return "multilabel"
-        if None not in map(to_number, items):
-            return "regression"
-        raise UserError(
-            f"{train.source.name}: the label columns {enumerate_names(columns)} hold neither only "
-            "0 and 1 (a class each) nor only numbers (a regression): name other columns with "
-            "data.label_column"
-        )
+        if None in map(to_number, set().union(*values)):
+            raise UserError(
+                f"{train.source.name}: the label columns {enumerate_names(columns)} hold neither "
+                "only 0 and 1 (a class each) nor only numbers (a regression): name other columns "
+                "with data.label_column"
+            )
+        if flags:
+            others = [name for name in columns if name not in flags]
+            raise UserError(
+                f"{train.source.name}: the label columns {enumerate_names(flags)} hold only 0 and "
+                f"1, and {enumerate_names(others)} other numbers: add task=regression to predict "
+                "them as numbers, or correct the values for task=multilabel"
+            )
+        return "regression"
     if any(isinstance(label, tuple) for label in train.names):
         return "multilabel"
+    if train.names and all(re.fullmatch(r"\[.*\]", str(label), re.S) for label in train.names):
+        raise UserError(
+            f"{train.source.name}: labels such as {shorten(str(train.names[0]))!r} look like lists "
+            "written as text: give lists in JSON Lines or Parquet, or texts with a separator and "
+            "data.label_separator; or add task=classification if each text is one class"
+        )
     return _find_single_task(surveys)
 
 
@@ -204,8 +229,11 @@ def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
     return "classification"
 
 
-def find_label_problem(label: Label, task: TaskChoice) -> str | None:
-    """Return why a row's label cannot be of the task, or None."""
+def find_label_problem(label: Label, task: TaskChoice, are_flags: bool = False) -> str | None:
+    """Return why a row's label cannot be of the task, or None; for `are_flags` see `encode`."""
+    if task == "multilabel" and are_flags:
+        others = [item for item in as_tuple(label) if item not in FLAGS]
+        return f"label {shorten(others[0])!r} instead of 0 or 1" if others else None
     if task == "regression":
         numbers = [to_number(item) for item in as_tuple(label)]
         if not all(number is not None and abs(number) <= LARGEST for number in numbers):

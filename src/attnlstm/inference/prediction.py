@@ -28,7 +28,7 @@ from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
-from attnlstm.data.targets import FLAGS
+from attnlstm.data.targets import FLAGS, find_label_problem
 from attnlstm.errors import UserError
 from attnlstm.files import check_outputs, find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
@@ -87,8 +87,8 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
         report = build_report(trained, config.report_examples)
     rows = source if config.text is not None else show_progress(source, "predicting")
-    if isinstance(source, RowSource) and source.target_names and trained.task == "multilabel":
-        rows = name_classes(rows, source.target_names)
+    if isinstance(source, RowSource) and source.target_names:
+        rows = arrange_labels(rows, source.target_names, trained)
     summary = Summary(trained.task, config.prediction_sets)
     is_text = isinstance(trained.encoder, TextEncoder)
     kept = keep_columns(config.keep, source if isinstance(source, RowSource) else None, is_text)
@@ -157,13 +157,26 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
     return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
 
-def name_classes(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows with the names of their classes, instead of 0 or 1 for each column."""
+def arrange_labels(
+    rows: Iterable[Row], columns: Sequence[str], trained: TrainedModel
+) -> Iterator[Row]:
+    """Yield rows with their labels, which are one value for each column, as the model says them.
+
+    They are the names of the classes whose column is 1, or numbers in the order of the targets.
+
+    Raises:
+        UserError: a column of a class has another value than 0 and 1.
+    """
+    names, is_multilabel = trained.label_names, trained.task == "multilabel"
     for row in rows:
         if isinstance(row.label, tuple):
-            pairs = zip(columns, row.label, strict=True)
-            names = tuple(name for name, flag in pairs if FLAGS.get(flag))
-            row = row._replace(label=names)
+            values = dict(zip(columns, row.label, strict=True))
+            if is_multilabel:
+                if (problem := find_label_problem(row.label, "multilabel", True)) is not None:
+                    raise UserError(f"{row.file}, {row.place}: {problem}")
+                row = row._replace(label=tuple(name for name in columns if FLAGS[values[name]]))
+            elif set(columns) == set(names):
+                row = row._replace(label=tuple(values[name] for name in names))
         yield row
 
 
