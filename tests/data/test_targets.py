@@ -131,6 +131,11 @@ def test_columns_for_a_trained_model_can_be_in_another_order(rows) -> None:
         evaluate(rows([("0", "1")], columns=["dog", "cow"]), "multilabel")
 
 
+def test_a_separator_that_no_label_has(rows) -> None:
+    (warning,) = split(rows([("a;b",), ("c",), ()] * 10)).warnings
+    assert warning.startswith("no row of train.csv has more than one class: check data.label_sep")
+
+
 def test_numbers_that_single_precision_can_hardly_tell_apart(rows) -> None:
     labels = [f"{1e7 + number / 3}" for number in range(30)]
     (warning,) = split(rows(labels), "regression").warnings

@@ -81,6 +81,11 @@ def split_sources(
     if label_names is None:
         _check_variety(surveys["train"], values["train"], targets)
         warnings += _describe_precision(surveys["train"], values["train"], targets)
+        if targets.task == "multilabel" and values["train"].sum(axis=1).max() < 2:
+            warnings.append(
+                f"no row of {surveys['train'].source.name} has more than one class: check "
+                "data.label_separator, or add task=classification"
+            )
 
     chosen = {name: found.usable for name, found in surveys.items()}
     folds, group_column = None, getattr(config, "group_column", None)

@@ -142,7 +142,8 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
     for label in train.names:
         present.update(as_tuple(label))
     names = [name for name in declared or [] if name in present] or sort_labels(present)
-    if task == "multilabel" and names and present <= FLAGS.keys():
+    are_single = all(isinstance(label, str) for label in train.names)
+    if task == "multilabel" and are_single and present <= FLAGS.keys():
         raise UserError(
             f"{train.source.name} has one column of {enumerate_names(names)}, and task=multilabel "
             "needs a column for each class: name several with data.label_column, or use "

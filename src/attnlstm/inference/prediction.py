@@ -17,7 +17,7 @@ from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
-from attnlstm.console import print_table, printable, printing
+from attnlstm.console import counted, print_table, printable, printing
 from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
@@ -28,7 +28,7 @@ from attnlstm.data.sources.series_files import SeriesFilesSource
 from attnlstm.data.sources.source import FileSource
 from attnlstm.data.sources.text_files import TextFilesSource
 from attnlstm.data.summary import describe_columns, describe_layout, warn_of_names
-from attnlstm.data.targets import FLAGS, find_label_problem
+from attnlstm.data.targets import FLAGS
 from attnlstm.errors import UserError
 from attnlstm.files import check_outputs, find_files
 from attnlstm.inference.columns import keep_columns, list_columns, to_columns
@@ -163,21 +163,23 @@ def arrange_labels(
     """Yield rows with their labels, which are one value for each column, as the model says them.
 
     They are the names of the classes whose column is 1, or numbers in the order of the targets.
-
-    Raises:
-        UserError: a column of a class has another value than 0 and 1.
+    Rows with other values than 0 and 1 for classes have no label; a warning counts them.
     """
-    names, is_multilabel = trained.label_names, trained.task == "multilabel"
+    names, num_others = trained.label_names, 0
     for row in rows:
         if isinstance(row.label, tuple):
             values = dict(zip(columns, row.label, strict=True))
-            if is_multilabel:
-                if (problem := find_label_problem(row.label, "multilabel", True)) is not None:
-                    raise UserError(f"{row.file}, {row.place}: {problem}")
+            if trained.task == "multilabel" and not FLAGS.keys() >= set(row.label):
+                num_others += 1
+                row = row._replace(label=None)
+            elif trained.task == "multilabel":
                 row = row._replace(label=tuple(name for name in columns if FLAGS[values[name]]))
             elif set(columns) == set(names):
                 row = row._replace(label=tuple(values[name] for name in names))
         yield row
+    if num_others:
+        rows_with = counted(num_others, "row")
+        logger.warning("%s with labels other than 0 and 1, and not compared", rows_with)
 
 
 def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | np.ndarray | None:
