@@ -130,10 +130,10 @@ def _survey_sources(
     surveys: dict[str, Survey] = {}
 
     def look(name: str, find_problem: Callable[..., str | None]) -> None:
-        are_flags = sources[name].target_names is not None
+        in_columns = sources[name].target_names is not None
         surveys[name] = survey(
             sources[name],
-            partial(find_problem, are_flags=are_flags),
+            partial(find_problem, in_columns=in_columns),
             next((found.num_channels for found in surveys.values()), None),
             MOST_BAD if config.on_bad_row == "stop" else None,
             missing,
@@ -168,7 +168,7 @@ def _encode(found: Survey, targets: Targets) -> np.ndarray:
         UserError: the columns of 0 and 1 are not the classes of the model.
     """
     columns = found.source.target_names
-    values = targets.encode(found.names, are_flags=columns is not None)[found.labels]
+    values = targets.encode(found.names, in_columns=columns is not None)[found.labels]
     if columns is None or columns == targets.names:
         return values
     if set(columns) == set(targets.names):

@@ -25,6 +25,9 @@ from attnlstm.errors import UserError
 ENOUGH_ROWS = 10
 """From this many rows on, labels that do not repeat are no classes; of fewer, rows are missing."""
 
+MOST_UNIQUE = 0.9
+"""Above this number of labels per row, too few repeat for them to be classes."""
+
 MANY_NUMBERS = 20
 """From this many classes on, decimal numbers are more likely measurements than classes."""
 
@@ -52,11 +55,11 @@ class Targets:
         """Whether a row has exactly one class."""
         return self.task in ("classification", "ordinal")
 
-    def find_problem(self, label: Label, are_flags: bool = False) -> str | None:
-        """Return why a label cannot be encoded, or None; for `are_flags` see `encode`."""
-        if (problem := find_label_problem(label, self.task, are_flags)) is not None:
+    def find_problem(self, label: Label, in_columns: bool = False) -> str | None:
+        """Return why a label cannot be encoded, or None; for `in_columns` see `encode`."""
+        if (problem := find_label_problem(label, self.task, in_columns)) is not None:
             return problem
-        if self.task == "multilabel" and are_flags:
+        if self.task == "multilabel" and in_columns:
             return None
         if self.task == "regression":
             if len(as_tuple(label)) != len(self.names):
@@ -71,18 +74,18 @@ class Targets:
     def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.names)}
 
-    def encode(self, labels: Sequence[Label], are_flags: bool = False) -> np.ndarray:
+    def encode(self, labels: Sequence[Label], in_columns: bool = False) -> np.ndarray:
         """Return the targets of labels; see `attnlstm.data.targets` for their shape.
 
-        With `are_flags`, each label of several classes is a tuple of one "0" or "1" for each class,
-        in the order of the names.
+        With `in_columns`, each label is a tuple of a value for each column: one "0" or "1" for each
+        class, or the numbers, in the order of the names.
         """
         if self.task == "regression":
             numbers = [[float(item) for item in as_tuple(label)] for label in labels]
             return np.array(numbers, np.float64).reshape(len(labels), len(self.names))
         if self.has_classes:
             return np.array([self._numbers[str(label)] for label in labels], np.int64)
-        if are_flags:
+        if in_columns:
             flags = [[FLAGS[item] for item in as_tuple(label)] for label in labels]
             return np.array(flags, np.int8).reshape(len(labels), len(self.names))
         targets = np.zeros((len(labels), len(self.names)), np.int8)
@@ -142,12 +145,11 @@ def choose_targets(surveys: Mapping[str, Survey], task: TaskChoice) -> Targets:
     for label in train.names:
         present.update(as_tuple(label))
     names = [name for name in declared or [] if name in present] or sort_labels(present)
-    are_single = all(isinstance(label, str) for label in train.names)
-    if task == "multilabel" and are_single and present <= FLAGS.keys():
+    if task == "multilabel" and names and not declared and present <= FLAGS.keys():
         raise UserError(
-            f"{train.source.name} has one column of {enumerate_names(names)}, and task=multilabel "
-            "needs a column for each class: name several with data.label_column, or use "
-            "task=classification"
+            f"{train.source.name} has no labels but {enumerate_names(names)}, and task=multilabel "
+            "needs a column of 0 and 1 for each class, as in data.label_column=[a,b], or the names "
+            "of the classes; for one class or the other, use task=classification"
         )
     if len(names) > MOST_CLASSES:
         raise UserError(f"{train.source.name} has more than {MOST_CLASSES:,} classes")
@@ -185,6 +187,15 @@ def _find_task(surveys: Mapping[str, Survey]) -> Task:
             )
         return "regression"
     if any(isinstance(label, tuple) for label in train.names):
+        items = {item for label in train.names for item in as_tuple(label)}
+        numbers = [to_number(item) for item in items]
+        are_decimals = any(number and number % 1 for number in numbers)
+        if None not in numbers and are_decimals and len(items) > MANY_NUMBERS:
+            raise UserError(
+                f"{train.source.name} has lists of numbers as labels: to predict them, give a "
+                "column for each number, as in data.label_column=[a,b]; add task=multilabel if "
+                "they are classes"
+            )
         return "multilabel"
     if train.names and all(re.fullmatch(r"\[.*\]", str(label), re.S) for label in train.names):
         raise UserError(
@@ -217,7 +228,7 @@ def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
             f"{what}: add task=regression if these are numbers to predict, or task=classification "
             "if they are classes; if they are neither, check data.label_column"
         )
-    if len(names) == num_rows >= ENOUGH_ROWS and not is_explained:
+    if len(names) > MOST_UNIQUE * num_rows >= MOST_UNIQUE * ENOUGH_ROWS and not is_explained:
         raise UserError(
             f"{what}: these are not classes; check data.label_column, or give labels that several "
             "rows share"
@@ -230,12 +241,14 @@ def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
     return "classification"
 
 
-def find_label_problem(label: Label, task: TaskChoice, are_flags: bool = False) -> str | None:
-    """Return why a row's label cannot be of the task, or None; for `are_flags` see `encode`."""
-    if task == "multilabel" and are_flags:
+def find_label_problem(label: Label, task: TaskChoice, in_columns: bool = False) -> str | None:
+    """Return why a row's label cannot be of the task, or None; for `in_columns` see `encode`."""
+    if task == "multilabel" and in_columns:
         others = [item for item in as_tuple(label) if item not in FLAGS]
         return f"label {shorten(others[0])!r} instead of 0 or 1" if others else None
     if task == "regression":
+        if isinstance(label, tuple) and not in_columns:
+            return "several numbers in one column (see data.label_column)"
         numbers = [to_number(item) for item in as_tuple(label)]
         if not all(number is not None and abs(number) <= LARGEST for number in numbers):
             return "label is not a number"
