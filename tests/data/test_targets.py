@@ -147,6 +147,7 @@ def test_numbers_that_single_precision_can_hardly_tell_apart(rows) -> None:
     [
         ("regression", [*DECIMALS, "n/a"], "label is not a number in train.csv, 1 row: row 60"),
         ("regression", [*DECIMALS, "inf"], "label is not a number"),
+        ("regression", ["1.5", "2.5"], "there are no two different rows: add rows"),
         ("regression", [*DECIMALS, "1e39"], "label is not a number"),
         ("regression", ["1.5"] * 30, "has only one value of 'target'"),
         ("regression", [f"{1e9 + number % 3}" for number in range(30)], "only one value of"),

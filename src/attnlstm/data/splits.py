@@ -320,7 +320,8 @@ def _carve(
         group, labels = _group_by_content(train, strata.numbers, rows)
         carved = stratified_choice(labels, fraction, seed)
         is_carved = carved[group]
-        too_few = "no class has two different rows: add rows"
+        too_few = "no class has" if strata.names else "there are no"
+        too_few += " two different rows: add rows"
     else:
         labels = strata.numbers[rows]
         group = connect(train.contents[rows], train.groups[rows])
