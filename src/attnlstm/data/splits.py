@@ -14,15 +14,18 @@ from attnlstm.data.checks import Survey, survey
 from attnlstm.data.groups import choose_groups, connect, deal_groups
 from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import RowSource, as_tuple
-from attnlstm.data.targets import Targets, choose_targets, find_label_problem
+from attnlstm.data.targets import (
+    Targets,
+    check_variety,
+    choose_targets,
+    describe_doubts,
+    find_label_problem,
+)
 from attnlstm.data.usable import check_bad_rows, describe_single_rows
 from attnlstm.errors import UserError
 
 MOST_FOLDED = 8_000
 """`validation=auto` uses folds up to this many training rows; of more, a part says enough."""
-
-FEWEST_DIGITS = 1e-4
-"""Below this share of a target's size, its standard deviation has three digits in float32."""
 
 MOST_BAD = 10_000
 """A run that stops at bad rows looks for at most this many in a source."""
@@ -79,13 +82,8 @@ def split_sources(
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
     values = {name: _encode(found, targets) for name, found in surveys.items()}
     if label_names is None:
-        _check_variety(surveys["train"], values["train"], targets)
-        warnings += _describe_precision(surveys["train"], values["train"], targets)
-        if targets.task == "multilabel" and values["train"].sum(axis=1).max() < 2:
-            warnings.append(
-                f"no row of {surveys['train'].source.name} has more than one class: check "
-                "data.label_separator, or add task=classification"
-            )
+        check_variety(surveys["train"], values["train"], targets)
+        warnings += describe_doubts(surveys["train"], values["train"], targets)
 
     chosen = {name: found.usable for name, found in surveys.items()}
     folds, group_column = None, getattr(config, "group_column", None)
@@ -106,7 +104,7 @@ def split_sources(
                     warnings += describe_single_rows(train.source, single, strata.names)
             else:
                 warnings += _carve(train, strata, chosen, "validation", config, seed)
-        lost = _find_lost(values["train"][chosen["train"]], targets)
+        lost = targets.find_lost(values["train"][chosen["train"]])
         if lost and label_names is None:
             raise UserError(
                 f"{train.source.name} has no row to train on of class {enumerate_names(lost)}: "
@@ -181,48 +179,6 @@ def _encode(found: Survey, targets: Targets) -> np.ndarray:
     return values
 
 
-def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
-    """Raise a UserError if the training rows leave nothing to learn."""
-    if targets.task != "regression" and len(targets.names) < 2:
-        only = f"only one class, {shorten(targets.names[0])!r}" if targets.names else "no classes"
-        raise UserError(
-            f"{train.source.name} has {only}: there is nothing to tell apart; "
-            "check data.label_column"
-        )
-    if absent := _find_lost(values[train.usable], targets):
-        raise UserError(
-            f"{train.source.name} has no row of class {enumerate_names(absent)}: leave such "
-            "columns out of data.label_column, or add rows"
-        )
-    if targets.task == "regression":
-        # A model computes in single precision, which cannot tell other numbers apart.
-        ranges = np.ptp(values[train.usable].astype(np.float32), axis=0)
-        same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
-        if same:
-            raise UserError(
-                f"{train.source.name} has only one value of {enumerate_names(same)} in single "
-                "precision: there is nothing to learn; check data.label_column, or subtract the "
-                "mean and scale the differences"
-            )
-
-
-def _describe_precision(train: Survey, values: np.ndarray, targets: Targets) -> list[str]:
-    """Return a line for each regression target of which single precision loses most digits."""
-    if targets.task != "regression":
-        return []
-    numbers = values[train.usable]
-    sizes, deviations = np.abs(numbers).max(axis=0), numbers.std(axis=0)
-    return [
-        f"{shorten(name)!r} of {train.source.name} differs by {deviation:.3g} around "
-        f"{numbers[:, place].mean():.3g}, and the model computes in single precision, with seven "
-        "digits: subtract the mean to keep more digits of the differences"
-        for place, (name, size, deviation) in enumerate(
-            zip(targets.names, sizes, deviations, strict=True)
-        )
-        if deviation < FEWEST_DIGITS * size
-    ]
-
-
 class _Strata(NamedTuple):
     """The groups of rows that each part gets an even share of.
 
@@ -240,17 +196,6 @@ def _stratify(train: Survey, values: np.ndarray, targets: Targets) -> _Strata:
     numbers = np.zeros(len(values), np.int64)
     numbers[train.usable] = targets.stratify(values[train.usable])
     return _Strata(numbers, targets.names if targets.task == "multilabel" else [])
-
-
-def _find_lost(values: np.ndarray, targets: Targets) -> list[str]:
-    """Return the classes that none of these rows has."""
-    if targets.task == "regression":
-        return []
-    if targets.has_classes:
-        counts = np.bincount(values, minlength=len(targets.names))
-    else:
-        counts = values.sum(axis=0, dtype=np.int64)
-    return [name for name, count in zip(targets.names, counts, strict=True) if not count]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:

@@ -33,6 +33,9 @@ MANY_NUMBERS = 20
 
 LARGEST = float(np.finfo(np.float32).max)
 
+FEWEST_DIGITS = 1e-4
+"""Below this share of a target's size, its standard deviation has three digits in float32."""
+
 NUM_STRATA = 10
 """The number of ranges of a regression's targets from which rows are chosen evenly."""
 
@@ -100,6 +103,16 @@ class Targets:
         if self.task == "multilabel":
             return tuple(self.names[number] for number in np.flatnonzero(target))
         return self.names[int(target)]
+
+    def find_lost(self, values: np.ndarray) -> list[str]:
+        """Return the classes that none of these rows has, given their targets."""
+        if self.task == "regression":
+            return []
+        if self.has_classes:
+            counts = np.bincount(values, minlength=len(self.names))
+        else:
+            counts = values.sum(axis=0, dtype=np.int64)
+        return [name for name, count in zip(self.names, counts, strict=True) if not count]
 
     def stratify(self, targets: np.ndarray) -> np.ndarray:
         """Return the group of each row from which the parts of the data get even shares, `[row]`.
@@ -239,6 +252,53 @@ def _find_single_task(surveys: Mapping[str, Survey]) -> Task:
             "if they are classes"
         )
     return "classification"
+
+
+def check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
+    """Raise a UserError if the training rows leave nothing to learn."""
+    if targets.task != "regression" and len(targets.names) < 2:
+        only = f"only one class, {shorten(targets.names[0])!r}" if targets.names else "no classes"
+        raise UserError(
+            f"{train.source.name} has {only}: there is nothing to tell apart; "
+            "check data.label_column"
+        )
+    if absent := targets.find_lost(values[train.usable]):
+        raise UserError(
+            f"{train.source.name} has no row of class {enumerate_names(absent)}: leave such "
+            "columns out of data.label_column, or add rows"
+        )
+    if targets.task == "regression":
+        # A model computes in single precision, which cannot tell other numbers apart.
+        ranges = np.ptp(values[train.usable].astype(np.float32), axis=0)
+        same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
+        if same:
+            raise UserError(
+                f"{train.source.name} has only one value of {enumerate_names(same)} in single "
+                "precision: there is nothing to learn; check data.label_column, or subtract the "
+                "mean and scale the differences"
+            )
+
+
+def describe_doubts(train: Survey, values: np.ndarray, targets: Targets) -> list[str]:
+    """Return a line for each thing that makes the targets of training rows look wrong."""
+    values = values[train.usable]
+    if targets.task == "multilabel" and values.sum(axis=1).max() < 2:
+        return [
+            f"no row of {train.source.name} has more than one class: check data.label_separator, "
+            "or add task=classification"
+        ]
+    if targets.task != "regression":
+        return []
+    sizes, deviations = np.abs(values).max(axis=0), values.std(axis=0)
+    return [
+        f"{shorten(name)!r} of {train.source.name} differs by {deviation:.3g} around "
+        f"{values[:, place].mean():.3g}, and the model computes in single precision, with seven "
+        "digits: subtract the mean to keep more digits of the differences"
+        for place, (name, size, deviation) in enumerate(
+            zip(targets.names, sizes, deviations, strict=True)
+        )
+        if deviation < FEWEST_DIGITS * size
+    ]
 
 
 def find_label_problem(label: Label, task: TaskChoice, in_columns: bool = False) -> str | None:
