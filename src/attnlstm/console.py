@@ -92,7 +92,10 @@ def print_means(runs: Sequence[Mapping[str, float]]) -> None:
 
 
 def _show(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.4f}"
+    if isnan(value):
+        return "-"
+    # The errors of a regression have the units of the data, and can be of any size.
+    return f"{value:.4f}" if 1e-4 <= abs(value) < 1e8 or not value else f"{value:.4g}"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

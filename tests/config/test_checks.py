@@ -59,6 +59,7 @@ def test_every_key_refuses_a_wrong_type(key: str) -> None:
         ("data.test_fraction", 1.0, "expected float > 0 and < 1"),
         ("data.batch_tokens", 0, "expected (int|float) >= "),
         ("data.max_length", 0, "expected (int|float) >= "),
+        ("data.label_separator", "", "expected non-empty str or null"),
         ("data.train", ["a.csv", True], r"expected str or a list of str or null"),
         ("data.channel_columns", "x", "expected a list of str or null"),
         ("model.embedding.size", 0, "expected (int|float) >= "),

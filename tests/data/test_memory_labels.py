@@ -47,6 +47,7 @@ def test_labels(y: Any, names: list[str], kind: str) -> None:
         (["a", 1], "strings and labels of other types"),
         (["a", "a"], "only one class, 'a'"),
         (np.ones((3, 2)), "1d array"),
+        ([["a"], ["a", "b"], []], "lists of different lengths: use AttentionLSTMMultilabel"),
     ],
 )
 def test_labels_that_are_refused(y: Any, message: str) -> None:
@@ -196,3 +197,5 @@ def test_a_target_has_several_values(constant: list[float]) -> None:
     numbers = np.column_stack([[1, 2], constant])
     with pytest.raises(UserError, match="only one value of 'b' in single precision, in 2 samples"):
         check_numbers(numbers, ["a", "b"])
+    with pytest.raises(UserError, match="y has 0 samples"):
+        check_numbers(numbers[:0], ["a", "b"])

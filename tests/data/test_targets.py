@@ -100,7 +100,55 @@ def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) 
     message = refusal(rows([("a", "1"), ("b", "0")] * 10, columns=["x", "y"]))
     assert "'x', 'y' hold neither only 0 and 1" in message
     message = refusal(rows(numbers, columns=["x", "y"]), "multilabel")
-    assert "is a column of 0 and 1: name other columns with data.label_column" in message
+    assert "label '0.5' instead of 0 or 1 in train.csv" in message
+
+
+def test_columns_of_flags_beside_numbers_may_be_either(rows) -> None:
+    """A single mistyped flag must not make a regression of several classes."""
+    labels = [("0", "1"), ("1", "0"), ("2", "1")] * 10
+    message = refusal(rows(labels, columns=["dog", "cat"]))
+    assert "'cat' hold only 0 and 1, and 'dog' other numbers: add task=regression" in message
+    assert split(rows(labels, columns=["dog", "cat"]), "regression").task == "regression"
+    message = refusal(rows(labels, columns=["dog", "cat"]), "multilabel")
+    assert "label '2' instead of 0 or 1 in train.csv, 10 rows: row 2" in message
+
+
+@pytest.mark.parametrize("task", ["auto", "multilabel"])
+def test_test_rows_have_columns_of_flags_too(rows, task: str) -> None:
+    labels = [("0", "1"), ("1", "0"), ("1", "1")] * 10
+    train = rows(labels, columns=["dog", "cat"])
+    other = rows([("True", "False")], "test.csv", ["dog", "cat"])
+    found = split(train, task, test=other)
+    assert found.parts["test"].targets.tolist() == [[1, 0]]
+    with pytest.raises(UserError, match="instead of 0 or 1 in test"):
+        split(train, task, test=rows([("x", "1")], "test.csv", ["dog", "cat"]))
+
+
+def evaluate(source: RowSource, task: str) -> list[list[float]]:
+    names, sources = ["dog", "cat"], {"test": source}
+    found = split_sources(sources, DataConfig(), 0, names, task=task)  # type: ignore[arg-type]
+    targets: list[list[float]] = found.parts["test"].targets.tolist()
+    return targets
+
+
+def test_columns_for_a_trained_model_can_be_in_another_order(rows) -> None:
+    assert evaluate(rows([("0", "1")], columns=["dog", "cat"]), "multilabel") == [[0, 1]]
+    assert evaluate(rows([("0", "1")], columns=["cat", "dog"]), "multilabel") == [[1, 0]]
+    assert evaluate(rows([("5", "7")], columns=["cat", "dog"]), "regression") == [[7, 5]]
+    assert evaluate(rows([("5", "7")], columns=["height", "age"]), "regression") == [[5, 7]]
+    with pytest.raises(UserError, match="'dog', 'cow' are not the classes of the model"):
+        evaluate(rows([("0", "1")], columns=["dog", "cow"]), "multilabel")
+
+
+def test_a_separator_that_no_label_has(rows) -> None:
+    (warning,) = split(rows([("a;b",), ("c",), ()] * 10)).warnings
+    assert warning.startswith("no row of train.csv has more than one class: check data.label_sep")
+
+
+def test_numbers_that_single_precision_can_hardly_tell_apart(rows) -> None:
+    labels = [f"{1e7 + number / 3}" for number in range(30)]
+    (warning,) = split(rows(labels), "regression").warnings
+    assert "'target' of train.csv differs by 2.89 around 1e+07" in warning
 
 
 @pytest.mark.parametrize(
@@ -108,16 +156,30 @@ def test_columns_of_flags_are_classes_and_columns_of_numbers_a_regression(rows) 
     [
         ("regression", [*DECIMALS, "n/a"], "label is not a number in train.csv, 1 row: row 60"),
         ("regression", [*DECIMALS, "inf"], "label is not a number"),
+        ("regression", ["1.5", "2.5"], "there are no two different rows: add rows"),
         ("regression", [*DECIMALS, "1e39"], "label is not a number"),
         ("regression", ["1.5"] * 30, "has only one value of 'target'"),
         ("regression", [f"{1e9 + number % 3}" for number in range(30)], "only one value of"),
         ("multilabel", [("a",), ()] * 15, "has only one class, 'a'"),
+        ("multilabel", [()] * 30, "has no classes: there is nothing to tell apart"),
+        ("multilabel", ["0", "1"] * 15, "has no labels but '0', '1'"),
+        ("auto", [("1", "0"), ("0", "1")] * 15, "a column of 0 and 1 for each class"),
+        ("auto", [(number, "0.5") for number in DECIMALS], "has lists of numbers as labels"),
+        ("regression", [("1", "2")] * 30, "several numbers in one column"),
+        ("regression", [*DECIMALS, "1_000"], "label is not a number in train.csv, 1 row: row 60"),
+        ("auto", [f"${number}" for number in DECIMALS[:57]] + ["$1"] * 3, "these are not classes"),
+        ("auto", ['["a", "b"]', "[]"] * 15, "look like lists written as text"),
         ("classification", [("a", "b")] * 30, "several labels (see task=multilabel)"),
         ("ordinal", ["good", "bad"] * 20, "task=ordinal needs classes with an order"),
     ],
 )
 def test_labels_that_do_not_fit_the_task(rows, task: str, labels: list, said: str) -> None:
     assert said in refusal(rows(labels), task)
+
+
+def test_a_column_of_a_class_that_no_row_has(rows) -> None:
+    message = refusal(rows([("0", "1", "0"), ("1", "0", "0")] * 15, columns=["a", "b", "c"]))
+    assert "train.csv has no row of class 'c': leave such columns out" in message
 
 
 def test_ordinal_classes_are_in_order(rows) -> None:

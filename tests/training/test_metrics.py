@@ -151,6 +151,15 @@ def test_the_metrics_of_numbers_are_scikit_learns() -> None:
     assert math.isnan(update("regression", said[:1], true[:1])["r2"])
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_r2_does_not_depend_on_the_units(scale: float) -> None:
+    true = torch.tensor([[1.0, 3], [2, 3], [4, 3]], dtype=torch.float64)
+    said = torch.tensor([[1.0, 3], [2, 3.5], [5, 3]], dtype=torch.float64)
+    assert update("regression", scale * said, scale * true)["r2"] == pytest.approx(
+        r2_score(true, said)
+    )
+
+
 def test_the_metrics_of_ordinal_classes() -> None:
     targets = torch.tensor([0, 1, 2, 3, 4, 4, 0, 2])
     said = torch.tensor([0, 2, 2, 1, 4, 3, 0, 0])

@@ -188,7 +188,8 @@ def describe(node: Mapping[str, Any]) -> str:
     if "enum" in node:
         return f"one of {', '.join(_choices(node))}"
     limits = " and ".join(f"{sign} {node[name]:,}" for name, sign in LIMITS.items() if name in node)
-    return PLAIN_TYPES[node["type"]] + f" {limits}" * bool(limits)
+    at_least = "non-empty " * ("minLength" in node)
+    return at_least + PLAIN_TYPES[node["type"]] + f" {limits}" * bool(limits)
 
 
 def show(value: Any) -> str:

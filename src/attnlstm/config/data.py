@@ -119,7 +119,7 @@ class LabelColumn(Section):
 
     label_column: Name | list[Name] | None = None
     """label column, or a list: a 0/1 column per class, or numbers; null: the one of usual name"""
-    label_separator: Name | None = None
+    label_separator: Annotated[Name, Field(min_length=1)] | None = None
     """separator between the labels of a cell, such as '|'; null: a cell is one label"""
     group_column: Name | None = None
     """column such as the user or session, whose rows stay in one part of the data or one fold"""

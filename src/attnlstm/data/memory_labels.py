@@ -32,7 +32,13 @@ def read_labels(y: Any) -> tuple[list[str], str]:
             isinstance(label, str) or label is None for label in y
         ):
             raise UserError("y has strings and labels of other types: make all of them strings")
-    y = np.asarray(y)
+    try:
+        y = np.asarray(y)
+    except ValueError as error:  # lists of different lengths
+        raise UserError(
+            "y has lists of different lengths: use AttentionLSTMMultilabelClassifier if a row can "
+            "have several classes"
+        ) from error
     if y.dtype.kind in "OUT":
         has_none = [label is None or label != label or not str(label).strip() for label in y.flat]
         if any(has_none):
@@ -228,6 +234,8 @@ def read_numbers(y: Any) -> tuple[np.ndarray, list[str] | None]:
 
 def check_numbers(numbers: np.ndarray, names: Sequence[str]) -> None:
     """Raise a UserError if some target `[row, target]` is the same in all rows."""
+    if not len(numbers):
+        raise UserError("y has 0 samples: give rows to train on")
     ranges = np.ptp(_to_single(numbers), axis=0)
     same = [name for name, size in zip(names, ranges, strict=True) if not size]
     if same:

@@ -137,9 +137,9 @@ def as_tuple(label: Label) -> tuple[str, ...]:
 
 
 def to_number(text: str) -> float | None:
-    """Return the finite number that a label is, or None."""
+    """Return the finite number that a label is, or None; "1_000" is a number in Python only."""
     try:
-        value = float(text)
+        value = float("nan" if "_" in text else text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Which rows are for training, which for validation and which for testing."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +10,17 @@ import numpy as np
 from attnlstm.config.data import DataConfig, Missing, TaskChoice
 from attnlstm.config.schema import Validation
 from attnlstm.console import counted, enumerate_names, shorten
-from attnlstm.data.checks import FindLabelProblem, Survey, survey
+from attnlstm.data.checks import Survey, survey
 from attnlstm.data.groups import choose_groups, connect, deal_groups
 from attnlstm.data.parts import LabelledParts, Part
 from attnlstm.data.rows import RowSource, as_tuple
-from attnlstm.data.targets import Targets, choose_targets, find_label_problem
+from attnlstm.data.targets import (
+    Targets,
+    check_variety,
+    choose_targets,
+    describe_doubts,
+    find_label_problem,
+)
 from attnlstm.data.usable import check_bad_rows, describe_single_rows
 from attnlstm.errors import UserError
 
@@ -76,7 +82,8 @@ def split_sources(
             raise UserError(f"{found.source.name} has no usable rows: give a file with rows")
     values = {name: _encode(found, targets) for name, found in surveys.items()}
     if label_names is None:
-        _check_variety(surveys["train"], values["train"], targets)
+        check_variety(surveys["train"], values["train"], targets)
+        warnings += describe_doubts(surveys["train"], values["train"], targets)
 
     chosen = {name: found.usable for name, found in surveys.items()}
     folds, group_column = None, getattr(config, "group_column", None)
@@ -97,7 +104,7 @@ def split_sources(
                     warnings += describe_single_rows(train.source, single, strata.names)
             else:
                 warnings += _carve(train, strata, chosen, "validation", config, seed)
-        lost = _find_lost(values["train"][chosen["train"]], targets)
+        lost = targets.find_lost(values["train"][chosen["train"]])
         if lost and label_names is None:
             raise UserError(
                 f"{train.source.name} has no row to train on of class {enumerate_names(lost)}: "
@@ -120,10 +127,11 @@ def _survey_sources(
     missing: Missing = getattr(config, "missing", "stop")  # of series only
     surveys: dict[str, Survey] = {}
 
-    def look(name: str, find_problem: FindLabelProblem) -> None:
+    def look(name: str, find_problem: Callable[..., str | None]) -> None:
+        in_columns = sources[name].target_names is not None
         surveys[name] = survey(
             sources[name],
-            find_problem,
+            partial(find_problem, in_columns=in_columns),
             next((found.num_channels for found in surveys.values()), None),
             MOST_BAD if config.on_bad_row == "stop" else None,
             missing,
@@ -137,45 +145,38 @@ def _survey_sources(
         look("train", partial(find_label_problem, task=task))
         others = [name for name in sources if name != "train"]
         names = {name for label in surveys["train"].names for name in as_tuple(label)}
-        if task == "auto":  # labels that come again in other parts are classes
+        if task == "auto" and sources["train"].target_names is None:
+            # labels that come again in other parts are classes
             for name in others:
                 look(name, Targets("multilabel", sorted(names)).find_problem)
         targets = choose_targets(surveys, task)
-        if task != "auto" or targets.task == "regression":
-            for name in others:
-                look(name, _find_problem_of(sources[name], targets))
+        for name in others:
+            if name not in surveys or targets.task == "regression":
+                look(name, targets.find_problem)
     else:
         for name in sources:
-            look(name, _find_problem_of(sources[name], targets))
+            look(name, targets.find_problem)
     return surveys, targets
 
 
-def _find_problem_of(source: RowSource, targets: Targets) -> FindLabelProblem:
-    return partial(targets.find_problem, are_flags=source.target_names is not None)
-
-
 def _encode(found: Survey, targets: Targets) -> np.ndarray:
-    """Return the targets of all rows; those of bad rows mean nothing."""
-    return targets.encode(found.names, found.source.target_names is not None)[found.labels]
+    """Return the targets of all rows; those of bad rows mean nothing.
 
-
-def _check_variety(train: Survey, values: np.ndarray, targets: Targets) -> None:
-    """Raise a UserError if the training rows leave nothing to learn."""
-    if targets.task != "regression" and len(targets.names) < 2:
-        name = shorten(targets.names[0]) if targets.names else ""
+    Raises:
+        UserError: the columns of 0 and 1 are not the classes of the model.
+    """
+    columns = found.source.target_names
+    values = targets.encode(found.names, in_columns=columns is not None)[found.labels]
+    if columns is None or columns == targets.names:
+        return values
+    if set(columns) == set(targets.names):
+        return values[:, [columns.index(name) for name in targets.names]]
+    if targets.task == "multilabel":
         raise UserError(
-            f"{train.source.name} has only one class, {name!r}: there is nothing to tell apart; "
-            "check data.label_column"
+            f"{found.source.name}: the label columns {enumerate_names(columns)} are not the "
+            f"classes of the model, {enumerate_names(targets.names)}: set data.label_column"
         )
-    if targets.task == "regression":
-        # A model computes in single precision, which cannot tell other numbers apart.
-        ranges = np.ptp(values[train.usable].astype(np.float32), axis=0)
-        same = [name for name, size in zip(targets.names, ranges, strict=True) if not size]
-        if same:
-            raise UserError(
-                f"{train.source.name} has only one value of {enumerate_names(same)}: there is "
-                "nothing to learn; check data.label_column"
-            )
+    return values
 
 
 class _Strata(NamedTuple):
@@ -195,17 +196,6 @@ def _stratify(train: Survey, values: np.ndarray, targets: Targets) -> _Strata:
     numbers = np.zeros(len(values), np.int64)
     numbers[train.usable] = targets.stratify(values[train.usable])
     return _Strata(numbers, targets.names if targets.task == "multilabel" else [])
-
-
-def _find_lost(values: np.ndarray, targets: Targets) -> list[str]:
-    """Return the classes that none of these rows has."""
-    if targets.task == "regression":
-        return []
-    if targets.has_classes:
-        counts = np.bincount(values, minlength=len(targets.names))
-    else:
-        counts = values.sum(axis=0, dtype=np.int64)
-    return [name for name, count in zip(targets.names, counts, strict=True) if not count]
 
 
 def _keep_apart(surveys: Mapping[str, Survey], chosen: Mapping[str, np.ndarray]) -> list[str]:
@@ -275,7 +265,8 @@ def _carve(
         group, labels = _group_by_content(train, strata.numbers, rows)
         carved = stratified_choice(labels, fraction, seed)
         is_carved = carved[group]
-        too_few = "no class has two different rows: add rows"
+        too_few = "no class has" if strata.names else "there are no"
+        too_few += " two different rows: add rows"
     else:
         labels = strata.numbers[rows]
         group = connect(train.contents[rows], train.groups[rows])

@@ -278,12 +278,13 @@ def write_evaluation(evaluation: Evaluation, details: Details, run_dir: Path) ->
     files = ["metrics.json", f"{details.title.replace(' ', '_')}.csv", "predictions.csv"]
     _write_csv(run_dir / files[1], details.columns, details.rows)
     columns, kept = list_answers(evaluation.trained, with_sets=False), evaluation.kept
+    show = to_cell if evaluation.trained.task == "regression" else _show_probability
     _write_csv(
         run_dir / "predictions.csv",
         ["row", "file", *kept.names(), *columns],
         (
             [number, replace_surrogates(said.row.file), *kept.values(said.row).values()]
-            + [_to_cell(to_answers(evaluation.trained, said).get(name)) for name in columns]
+            + [show(to_answers(evaluation.trained, said).get(name)) for name in columns]
             for number, said in enumerate(_list_predictions(evaluation))
         ),
     )
@@ -319,7 +320,7 @@ def _draw(evaluation: Evaluation) -> Figure | None:
     return draw_confusion_matrix(confusion, names, split)
 
 
-def _to_cell(value: Any) -> Any:
+def _show_probability(value: Any) -> Any:
     return f"{value:.6f}" if isinstance(value, float) else to_cell(value)
 
 

@@ -17,7 +17,7 @@ from attnlstm.checkpoint.classifier import describe_reading
 from attnlstm.checkpoint.find import find_checkpoint
 from attnlstm.checkpoint.load import TrainedModel, load_checkpoint
 from attnlstm.config.schema import PredictConfig
-from attnlstm.console import print_table, printable, printing
+from attnlstm.console import counted, print_table, printable, printing
 from attnlstm.data.checks import show_progress
 from attnlstm.data.encoders.encoding import batches_of
 from attnlstm.data.encoders.series import SeriesEncoder
@@ -87,8 +87,8 @@ def predict(config: PredictConfig, run_dir: str | Path) -> dict[str, float]:
             raise UserError(f"report={config.report} cannot be written: there is no such folder")
         report = build_report(trained, config.report_examples)
     rows = source if config.text is not None else show_progress(source, "predicting")
-    if isinstance(source, RowSource) and source.target_names and trained.task == "multilabel":
-        rows = name_classes(rows, source.target_names)
+    if isinstance(source, RowSource) and source.target_names:
+        rows = arrange_labels(rows, source.target_names, trained)
     summary = Summary(trained.task, config.prediction_sets)
     is_text = isinstance(trained.encoder, TextEncoder)
     kept = keep_columns(config.keep, source if isinstance(source, RowSource) else None, is_text)
@@ -157,14 +157,29 @@ def build_predictor(config: PredictConfig, trained: TrainedModel) -> Predictor:
     return Predictor(trained, fabric, config.data.batch_size, num_workers, threshold)
 
 
-def name_classes(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows with the names of their classes, instead of 0 or 1 for each column."""
+def arrange_labels(
+    rows: Iterable[Row], columns: Sequence[str], trained: TrainedModel
+) -> Iterator[Row]:
+    """Yield rows with their labels, which are one value for each column, as the model says them.
+
+    They are the names of the classes whose column is 1, or numbers in the order of the targets.
+    Rows with other values than 0 and 1 for classes have no label; a warning counts them.
+    """
+    names, num_others = trained.label_names, 0
     for row in rows:
         if isinstance(row.label, tuple):
-            pairs = zip(columns, row.label, strict=True)
-            names = tuple(name for name, flag in pairs if FLAGS.get(flag))
-            row = row._replace(label=names)
+            values = dict(zip(columns, row.label, strict=True))
+            if trained.task == "multilabel" and not FLAGS.keys() >= set(row.label):
+                num_others += 1
+                row = row._replace(label=None)
+            elif trained.task == "multilabel":
+                row = row._replace(label=tuple(name for name in columns if FLAGS[values[name]]))
+            elif set(columns) == set(names):
+                row = row._replace(label=tuple(values[name] for name in names))
         yield row
+    if num_others:
+        rows_with = counted(num_others, "row")
+        logger.warning("%s with labels other than 0 and 1, and not compared", rows_with)
 
 
 def find_threshold(config: PredictConfig, trained: TrainedModel) -> float | np.ndarray | None:

@@ -22,7 +22,8 @@ class Summary:
     num_labelled: good rows with a label that can be compared; the counts after it refer to these.
     num_right: rows with the right class, or of several classes those found and right.
     num_named: of several classes, those that rows have and those that were found, together.
-    num_covered: rows whose set or intervals contain the label.
+    num_covered: rows whose set contains the label; of a regression, the share of a row's numbers
+        in their intervals counts.
     error: of a regression, the sum of the absolute errors.
     set_sizes: labels in the prediction sets of all good rows together.
     num_numberless: of a regression, good rows with a label that is not a number.
@@ -35,7 +36,7 @@ class Summary:
     num_labelled: int = 0
     num_right: int = 0
     num_named: int = 0
-    num_covered: int = 0
+    num_covered: float = 0
     error: float = 0.0
     set_sizes: int = 0
     num_numberless: int = 0
@@ -76,7 +77,7 @@ class Summary:
         self.error += sum(abs(a - b) for a, b in pairs) / len(true)
         if prediction.intervals is not None:
             inside = zip(true, prediction.intervals.tolist(), strict=True)
-            self.num_covered += all(low <= a <= high for a, (low, high) in inside)
+            self.num_covered += sum(low <= a <= high for a, (low, high) in inside) / len(true)
 
     def metrics(self) -> dict[str, float]:
         """Return what can be said of the rows with a label: a metric, and the coverage."""
@@ -110,8 +111,9 @@ class Summary:
             logger.info("prediction sets have %.2f labels on average", self.set_sizes / num_good)
         if "coverage" in metrics:
             logger.info(
-                "prediction %s the label of %.4f of these; %g was asked for",
-                "intervals contain" if self.task == "regression" else "sets have",
-                metrics["coverage"],
+                "prediction %s; %g was asked for",
+                f"intervals contain {metrics['coverage']:.4f} of their numbers"
+                if self.task == "regression"
+                else f"sets have the label of {metrics['coverage']:.4f} of these",
                 self.coverage,
             )

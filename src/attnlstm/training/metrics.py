@@ -16,7 +16,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
+from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 from torchmetrics.utilities.data import dim_zero_cat
 
 from attnlstm.config.data import Task
@@ -117,14 +117,34 @@ class ThresholdedF1(MultilabelF1Score):
         super().update((preds >= self.thresholds).long(), target)
 
 
-class RowR2(R2Score):
-    """The coefficient of determination, the mean over several targets; NaN for a single row."""
+class MeanR2(Metric):
+    """The mean of the targets' coefficients of determination, as scikit-learn's `r2_score`.
+
+    It is NaN for a single row. torchmetrics takes sums of squares below 1e-4 for 0, which makes
+    every model of small numbers perfect.
+    """
+
+    true: list[Tensor]
+    said: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("true", default=[], dist_reduce_fx="cat")
+        self.add_state("said", default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        super().update(preds.double(), target.double())  # sums of squares need the digits
+        self.true.append(target.double())
+        self.said.append(preds.double())
 
     def compute(self) -> Tensor:
-        return super().compute() if self.total > 1 else torch.tensor(torch.nan)
+        true, said = dim_zero_cat(self.true), dim_zero_cat(self.said)  # [row, target]
+        if len(true) < 2:
+            return true.new_tensor(torch.nan)
+        errors = (true - said).square().sum(dim=0)
+        variation = (true - true.mean(dim=0)).square().sum(dim=0)
+        is_constant = true.amax(dim=0) == true.amin(dim=0)
+        of_constant = (errors == 0).to(errors.dtype)
+        return torch.where(is_constant, of_constant, 1 - errors / variation).mean()
 
 
 class ClassDistance(MeanAbsoluteError):  # noqa: N818 - it is no exception
@@ -161,7 +181,7 @@ def build_metrics(task: Task, num_classes: int) -> MetricCollection:
             metrics = {
                 "mae": MeanAbsoluteError(),
                 "rmse": MeanSquaredError(squared=False),
-                "r2": RowR2(),
+                "r2": MeanR2(),
             }
         case _:
             metrics = {

@@ -46,7 +46,7 @@ def build_model(compose_train):
         ("classification", make_prediction(0, "small", [0.9, 0.1], "small"), "accuracy", "1.0000"),
         ("ordinal", make_prediction(0, "small", [0.9, 0.1], "large"), "accuracy", "0.0000"),
         ("multilabel", several(0, ("small",), [0.9, 0.1], ("small",)), "macro-f1", "0.5000"),
-        ("regression", numbers(0, [2.0, 20.0], ("0", "0"), half_width=5), "coverage", "0.0 %"),
+        ("regression", numbers(0, [2.0, 20.0], ("0", "0"), half_width=5), "coverage", "50.0 %"),
     ],
 )
 def test_each_task_has_its_page(build_model, read_report, task, row, figure, shown):

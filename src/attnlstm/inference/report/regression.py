@@ -65,7 +65,7 @@ class RegressionReport(Report):
         self._scores = RegressionScores(len(label_names))
         self._sample = Sample()
         self._num_numberless = 0
-        self._num_inside: int | None = None  # rows within their intervals; None without intervals
+        self._num_inside: float | None = None  # numbers in their intervals, in rows; None without
         self._largest = Selection[NumbersExample]((max_examples + 1) // 2)
         self._others = Selection[NumbersExample](max_examples)
         self._random = Random(0)
@@ -102,7 +102,7 @@ class RegressionReport(Report):
         if true is not None:
             self._sample.add(true[:DRAWN_TARGETS], numbers[:DRAWN_TARGETS])
         if is_inside is not None:
-            self._num_inside = (self._num_inside or 0) + bool(is_inside.all())
+            self._num_inside = (self._num_inside or 0) + float(is_inside.mean())
         self._num_numberless += label is not None and true is None
 
     def _draw_numbers(
