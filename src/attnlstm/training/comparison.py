@@ -126,8 +126,7 @@ def describe_shortfall(
         return None
     reached, reasons = score(predictions, targets, task), []
     if majority.test is not None and reached <= majority.test and reached < 1:
-        name = "the " * task.startswith(("c", "o")) + majority.name
-        reasons.append(f"not above {name} ({reached:.4f} against {majority.test:.4f})")
+        reasons.append(f"not above the {majority.name} ({reached:.4f} against {majority.test:.4f})")
     if baseline is not None and (theirs := baseline.test_predictions) is not None:
         both = predictions.is_known & theirs.is_known
         pair = [

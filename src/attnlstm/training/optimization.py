@@ -173,7 +173,7 @@ def _take_step(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> None:
 def _steps(optimizer: dict[str, Any], scheduler: dict[str, Any]) -> bool:
     try:
         _take_step(optimizer, scheduler)
-    except Exception:
+    except Exception:  # whatever torch raises, these arguments do not work
         return False
     return True
 
@@ -286,6 +286,6 @@ def _build(group: str, cls: type, subject: Any, arguments: dict[str, Any], **def
 def _works_without(key: str, cls: type, subject: Any, arguments: dict[str, Any]) -> bool:
     try:
         cls(subject, **{name: value for name, value in arguments.items() if name != key})
-    except Exception:
+    except Exception:  # the error of `_build`, or another one that leaving the key out causes
         return False
     return True
